@@ -1,0 +1,1 @@
+"""Supervised actors on trio, round a pure workflow core (`actors.flow`)."""

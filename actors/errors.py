@@ -1,0 +1,273 @@
+"""Errors of the runtime, each with whose fault it is, its HTTP status, its problem code and what to do.
+
+Standard library only: the client and the command line load this module too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wal.errors import RuntimedError
+
+# --- the caller's fault ---------------------------------------------------------------------------------------------
+
+
+class InvalidInput(RuntimedError):
+    """What was sent does not have the expected shape; the message names the path and what was expected."""
+
+    status = 400
+    code = "invalid_input"
+    exit_code = 2
+
+
+class InvalidId(InvalidInput):
+    """An id is 1 to 200 characters of A-Z a-z 0-9 . _ : -"""
+
+    code = "invalid_id"
+
+
+class PayloadTooLarge(RuntimedError):
+    """A value is larger than `limits.payload_max_bytes`."""
+
+    status = 413
+    code = "payload_too_large"
+    exit_code = 2
+    hint = "Store the data elsewhere and pass a reference, or raise limits.payload_max_bytes."
+
+
+class NotFound(RuntimedError):
+    """There is no such thing."""
+
+    status = 404
+    code = "not_found"
+    exit_code = 4
+
+
+class RunNotFound(NotFound):
+    """There is no run with this id."""
+
+    code = "run_not_found"
+
+
+class UnknownWorkflow(NotFound):
+    """No workflow of this name is registered."""
+
+    code = "unknown_workflow"
+    hint = "Check the name, and that its app is loaded (daemon.apps)."
+
+
+class SessionNotFound(NotFound):
+    """There is no session with this id."""
+
+    code = "session_not_found"
+
+
+class Conflict(RuntimedError):
+    """The request contradicts what is already recorded."""
+
+    status = 409
+    code = "conflict"
+    exit_code = 5
+
+
+class IdConflict(Conflict):
+    """This id exists with another workflow or another input."""
+
+    code = "id_conflict"
+    hint = "Use another id, or send the same input again to get the existing one."
+
+
+class RunEnded(Conflict):
+    """The run has ended; it takes nothing more."""
+
+    code = "run_ended"
+
+
+class NotBlocked(Conflict):
+    """Only a blocked run can be retried or resolved."""
+
+    code = "not_blocked"
+
+
+class SessionEnded(Conflict):
+    """The session is closed or expired."""
+
+    code = "session_ended"
+
+
+class KeyReused(RuntimedError):
+    """This Idempotency-Key was used for another request."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    exit_code = 5
+    hint = "A key names one request; take a new key for a new request."
+
+
+class VersionConflict(RuntimedError):
+    """The value has another version than expected."""
+
+    status = 412
+    code = "version_conflict"
+    exit_code = 5
+    hint = "Read the value again and decide anew."
+
+
+class NotAllowed(RuntimedError):
+    """The caller may not do this."""
+
+    status = 403
+    code = "not_allowed"
+    exit_code = 6
+
+
+class DuplicateName(RuntimedError):
+    """Two things of one app have the same name."""
+
+    code = "duplicate_name"
+    exit_code = 78
+    hint = "Give one of them another name=."
+
+
+class DefinitionError(RuntimedError):
+    """A step, workflow or app is declared in a way that cannot work."""
+
+    code = "definition"
+    exit_code = 78
+
+
+# --- the system's state ---------------------------------------------------------------------------------------------
+
+
+class MailboxFull(RuntimedError):
+    """An actor's mailbox is at its limit: the runtime is overloaded."""
+
+    status = 503
+    code = "overloaded"
+    exit_code = 75
+    hint = "Try again later; Retry-After says when."
+
+
+class ActorRestarted(RuntimedError):
+    """The actor restarted before it answered: the outcome of the request is unknown."""
+
+    status = 503
+    code = "actor_restarted"
+    exit_code = 75
+    hint = "Send the request again with the same id or Idempotency-Key."
+
+
+class Draining(RuntimedError):
+    """The daemon is stopping and takes nothing new."""
+
+    status = 503
+    code = "draining"
+    exit_code = 75
+    hint = "Try again after the restart."
+
+
+class Overloaded(RuntimedError):
+    """Too much is open at once; nothing was recorded."""
+
+    status = 503
+    code = "overloaded"
+    exit_code = 75
+    hint = "Try again later."
+
+
+class SupervisionFailed(RuntimedError):
+    """Restarts exceeded their limit, so the runtime gives up; the process must end."""
+
+    code = "supervision_failed"
+    exit_code = 1
+
+
+# --- how a run ended, for whoever waits for its result --------------------------------------------------------------
+
+
+class RunOutcome(RuntimedError):
+    """Base: the run did not end with a result. `run_id`, `type`, `step` say more."""
+
+    status = 409
+
+    def __init__(self, message: str = "", *, run_id: str = "", type: str = "", step: str | None = None) -> None:  # noqa: A002 - the contract's field name
+        super().__init__(message)
+        self.run_id, self.type, self.step = run_id, type, step
+
+
+class RunFailed(RunOutcome):
+    """The run failed."""
+
+    code = "run_failed"
+    exit_code = 20
+
+
+class RunCancelled(RunOutcome):
+    """The run was cancelled."""
+
+    code = "run_cancelled"
+    exit_code = 21
+
+
+class RunBlocked(RunOutcome):
+    """The run is blocked and needs a person."""
+
+    code = "run_blocked"
+    exit_code = 22
+    hint = "See `runtimed runs explain`; mend the cause, then `runtimed runs retry`."
+
+
+# --- inside a workflow ----------------------------------------------------------------------------------------------
+
+
+class Failure(RuntimedError):
+    """Base of what may fail a run: an exception of this kind that leaves a workflow compensates it."""
+
+    status = 409
+    code = "failure"
+
+
+class StepFailed(Failure):
+    """A step failed for good. `step` is its name, `cause_type` and the message are those of the exception."""
+
+    code = "step_failed"
+
+    def __init__(self, message: str = "", *, step: str = "", cause_type: str = "", attempt: int = 1) -> None:
+        super().__init__(message)
+        self.step, self.cause_type, self.attempt = step, cause_type, attempt
+
+
+class ChildFailed(Failure):
+    """A child run did not end with a result."""
+
+    code = "child_failed"
+
+
+class Rejected(Failure):
+    """A person refused. `decision` is the decision."""
+
+    code = "rejected"
+
+    def __init__(self, decision: Any = None) -> None:
+        super().__init__("refused" if decision is None else f"refused: {decision!r}"[:500])
+        self.decision = decision
+
+
+class SignalTimeout(Failure, TimeoutError):
+    """No signal came in time."""
+
+    code = "timeout"
+
+
+class ForeignAwait(RuntimedError):
+    """A workflow may await only ctx: it ran into another library's await or scope."""
+
+    code = "foreign_await"
+    hint = "Move the call into a step; workflows await only ctx."
+
+
+class Nondeterminism(RuntimedError):
+    """The code asks for something else than what is recorded."""
+
+    code = "nondeterminism"
+    hint = "Bring the old code back, or guard the change with ctx.patched(...)."

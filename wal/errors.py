@@ -1,0 +1,83 @@
+"""Errors: the base of all of ours, and those of the journal.
+
+Each class says, once, whose fault it is, its HTTP status and its problem code; `hint` says what to do.
+The base lives on the lowest floor because everything may raise one; `runtimed` re-exports them all.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RuntimedError(Exception):
+    """Base of every error that runtimed raises on purpose.
+
+    `status` is the HTTP status, `code` the stable machine name of the problem, `exit_code` what the
+    command line ends with. `hint` says what to do about it; a class has a general one, an instance
+    may carry a better one.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+    hint: str = ""
+
+    def __init__(self, message: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().split("\n")[0])
+        if hint is not None:
+            self.hint = hint
+
+
+class JournalError(RuntimedError):
+    """The journal cannot be used."""
+
+    code = "journal"
+    status = 503
+
+
+class JournalRefused(JournalError):
+    """The file is not a journal that this version may touch (foreign, newer, or damaged); nothing was changed."""
+
+    code = "journal_refused"
+    exit_code = 78
+    hint = "Check the data folder; a newer journal needs a newer runtimed."
+
+
+class SqliteUnsafe(JournalError):
+    """The SQLite library in use has a known corruption bug."""
+
+    code = "sqlite_unsafe"
+    exit_code = 78
+    hint = "Install the pinned apsw wheel; it brings a fixed SQLite."
+
+
+class JournalLocked(JournalError):
+    """Another process holds the data folder."""
+
+    code = "journal_locked"
+    exit_code = 75
+    hint = "Stop the other daemon, or use another --data-dir."
+
+
+class CommitFailed(JournalError):
+    """A commit failed, so its outcome is unknown: it may be there after a restart. The process must end."""
+
+    code = "commit_failed"
+    exit_code = 75
+    hint = "Look at the disk; restart; idempotency keys decide what happened."
+
+
+class JournalCorrupt(JournalError):
+    """What was read is not what was written: a checksum, the chain or the structure does not hold."""
+
+    code = "journal_corrupt"
+    exit_code = 78
+    hint = "Run `runtimed journal verify`; restore the last backup."
+
+
+class WriterGone(JournalError):
+    """The writer process ended or stopped answering; nothing more is acknowledged."""
+
+    code = "writer_gone"
+    exit_code = 75
+    hint = "The daemon ends and is to be restarted by its supervisor (systemd, container)."

@@ -1,0 +1,411 @@
+"""The durable facts, as frozen tagged Structs in one union, named in the past tense.
+
+A record is what the journal keeps and all that replay reads. Payloads (`msgspec.Raw`) are JSON text exactly as it
+was encoded once; instants are integer microseconds since the Unix epoch (UTC); durations are float seconds.
+`key` names a call of a workflow by its fiber path (`2`, `2/0.1`), or is empty where no call is meant.
+
+Rules of change: a new field has a default; a field never changes its type or meaning; what no longer fits becomes
+a new record, and `wal.codec` brings the old one up to date when it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag=_snake, tag_field="kind"):
+    """Base of all records; the tag on the wire is the class name in snake case."""
+
+    @property
+    def kind(self) -> str:
+        """The record's kind as the contract names it, for example `step_completed`."""
+        return str(self.__struct_config__.tag)
+
+
+class ErrorData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An exception as data: its class name, its text, the step it came out of, and the traceback if one helps."""
+
+    type: str
+    message: str = ""
+    step: str | None = None
+    traceback: str | None = None
+
+
+class OpenCallData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One call that a waiting run has open: its key, its kind (`timer`, `signal`, ...) and a name for people."""
+
+    key: str
+    kind: str
+    name: str = ""
+
+
+# --- a run's life -----------------------------------------------------------------------------------------------
+
+
+class RunStarted(Fact, frozen=True, gc=False):
+    """A run exists. With `start_at` (or a queue) it begins later, and a `TimerFired` with the empty key begins it."""
+
+    id: str
+    workflow: str
+    input: Raw
+    version: str | None = None
+    session_id: str | None = None
+    tenant: str | None = None
+    classification: str = "platform"
+    queue: str | None = None
+    priority: int = 0
+    parent_id: str | None = None
+    start_at: int | None = None
+    trace_id: str | None = None
+    traceparent: str | None = None
+    attributes: dict[str, Any] = {}
+    by: str | None = None
+
+
+class RunWaiting(Fact, frozen=True, gc=False):
+    """The run has nothing in flight: what it waits for, until when, and all its open calls. A note for people and
+    for waking; replay does not read it."""
+
+    on: str
+    until: int | None = None
+    calls: list[OpenCallData] = []
+
+
+class RunPaused(Fact, frozen=True, gc=False):
+    """A person paused the run: records still arrive, its code does not advance."""
+
+    by: str | None = None
+    reason: str | None = None
+
+
+class RunResumed(Fact, frozen=True, gc=False):
+    """A person let a paused run go on."""
+
+    by: str | None = None
+    reason: str | None = None
+
+
+class RunCancelRequested(Fact, frozen=True, gc=False):
+    """Somebody asked for the run to be cancelled; its code sees `Cancelled` at its waits."""
+
+    reason: str | None = None
+    by: str | None = None
+    trace_id: str | None = None
+
+
+class RunBlocked(Fact, frozen=True, gc=False):
+    """The run stands still until a person acts: a defect, a contradiction, an unknown outcome."""
+
+    code: str
+    message: str = ""
+    key: str = ""
+    traceback: str | None = None
+
+
+class RunRetried(Fact, frozen=True, gc=False):
+    """A person let a blocked run try again from where it stands."""
+
+    by: str | None = None
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+class RunCompensating(Fact, frozen=True, gc=False):
+    """The workflow was left by a failure (`error`) or by cancellation (`error` null): completed steps get undone."""
+
+    error: ErrorData | None = None
+
+
+class RunCompleted(Fact, frozen=True, gc=False):
+    """The workflow returned. The run is over."""
+
+    result: Raw
+
+
+class RunFailed(Fact, frozen=True, gc=False):
+    """The workflow failed and what had to be undone is undone. The run is over."""
+
+    error: ErrorData
+
+
+class RunCancelled(Fact, frozen=True, gc=False):
+    """The run was cancelled and what had to be undone is undone. The run is over."""
+
+    reason: str | None = None
+
+
+class AttributesSet(Fact, frozen=True, gc=False):
+    """The workflow set searchable attributes (merged into those there are)."""
+
+    key: str
+    attributes: dict[str, Any]
+
+
+class PatchMarked(Fact, frozen=True, gc=False):
+    """The run passed `ctx.patched(id)` for the first time and took the new branch."""
+
+    id: str
+
+
+class OutputEmitted(Fact, frozen=True, gc=False):
+    """The workflow appended a value to its output stream."""
+
+    key: str
+    value: Raw
+
+
+# --- steps and compensations ---------------------------------------------------------------------------------------
+
+
+class StepScheduled(Fact, frozen=True, gc=False):
+    """A step was called: attempt 1 may start once this is durable. `args` is JSON `[[positional], {keywords}]`."""
+
+    key: str
+    name: str
+    args: Raw
+
+
+class StepCompleted(Fact, frozen=True, gc=False):
+    """An attempt returned; `result` is its value. The step never runs again."""
+
+    key: str
+    name: str
+    result: Raw
+    attempt: int = 1
+
+
+class StepFailed(Fact, frozen=True, gc=False):
+    """An attempt ended without a value. With `retry_at` the next attempt is due then; without, it is final.
+    `cancelled` says that we cancelled it; `defect` that the run is blocked rather than failed by it."""
+
+    key: str
+    name: str
+    error: ErrorData
+    attempt: int = 1
+    retry_at: int | None = None
+    cancelled: bool = False
+    defect: bool = False
+
+
+class StepInterrupted(Fact, frozen=True, gc=False):
+    """The process ended while an attempt was in flight; the next attempt may start once this is durable."""
+
+    key: str
+    name: str
+    attempt: int = 1
+
+
+class StepUnknown(Fact, frozen=True, gc=False):
+    """The outcome of an attempt will not be known: a crash under `at_most_once`, or a grace period ran out."""
+
+    key: str
+    name: str
+    attempt: int = 1
+    reason: str = ""
+
+
+class StepResolved(Fact, frozen=True, gc=False):
+    """A person said whether an attempt of unknown outcome happened, and with which result."""
+
+    key: str
+    happened: bool
+    result: Raw = Raw(b"null")
+    by: str | None = None
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+class CompensationAdded(Fact, frozen=True, gc=False):
+    """The workflow put an undo of its own on the scope's stack."""
+
+    key: str
+    name: str
+    args: Raw
+
+
+class CompensationScheduled(StepScheduled, frozen=True, gc=False):
+    """An undo was called; see `StepScheduled`. The key is that of the undone call with `!` appended."""
+
+
+class CompensationCompleted(StepCompleted, frozen=True, gc=False):
+    """An undo is done; see `StepCompleted`."""
+
+
+class CompensationFailed(StepFailed, frozen=True, gc=False):
+    """An attempt of an undo failed; see `StepFailed`. A final one blocks the run."""
+
+
+# --- timers, signals, state ---------------------------------------------------------------------------------------
+
+
+class TimerSet(Fact, frozen=True, gc=False):
+    """A sleep, or the timeout of a wait, is due at an instant."""
+
+    key: str
+    due_at: int
+
+
+class TimerFired(Fact, frozen=True, gc=False):
+    """A timer was due. The empty key begins a run that was to start later; a step's key begins its next attempt."""
+
+    key: str
+
+
+class TimerCancelled(Fact, frozen=True, gc=False):
+    """A timer is not wanted any more (the wait ended otherwise). Replay does not read it."""
+
+    key: str
+
+
+class SignalReceived(Fact, frozen=True, gc=False):
+    """A named message to a run; it stays buffered until the run asks for that name."""
+
+    name: str
+    value: Raw
+    signal_id: str | None = None
+    by: str | None = None
+    trace_id: str | None = None
+
+
+class SignalSetAside(Fact, frozen=True, gc=False):
+    """A buffered signal did not decode to the type that was awaited; the wait went on without it."""
+
+    key: str
+    name: str
+    error: str
+
+
+class StateRead(Fact, frozen=True, gc=False):
+    """A workflow read a value of the state surface; `found` false means the default was used."""
+
+    key: str
+    scope: str
+    name: str
+    found: bool
+    value: Raw = Raw(b"null")
+    version: int = 0
+
+
+class StateWritten(Fact, frozen=True, gc=False):
+    """A value of the state surface was put or deleted, by a workflow (`key`) or from outside (empty key)."""
+
+    key: str
+    scope: str
+    name: str
+    version: int
+    value: Raw = Raw(b"null")
+    deleted: bool = False
+    tenant: str | None = None
+    classification: str = "platform"
+    by: str | None = None
+    trace_id: str | None = None
+
+
+class StateRefused(Fact, frozen=True, gc=False):
+    """A workflow's conditional write met another version; nothing was changed."""
+
+    key: str
+    scope: str
+    name: str
+    expected: int
+    found: int
+
+
+# --- sessions, requests, the daemon -------------------------------------------------------------------------------
+
+
+class SessionOpened(Fact, frozen=True, gc=False):
+    """A session began; it expires at `expires_at` unless touched. `on_close` is `cancel` or `leave` for its runs."""
+
+    id: str
+    tenant: str | None = None
+    subject: str | None = None
+    classification: str = "platform"
+    ttl: float | None = None
+    expires_at: int | None = None
+    on_close: str = "leave"
+    attributes: dict[str, Any] = {}
+    trace_id: str | None = None
+    by: str | None = None
+
+
+class SessionTouched(Fact, frozen=True, gc=False):
+    """A session's life was extended."""
+
+    id: str
+    expires_at: int | None = None
+    by: str | None = None
+
+
+class SessionExpired(Fact, frozen=True, gc=False):
+    """A session's time ran out."""
+
+    id: str
+
+
+class SessionClosed(Fact, frozen=True, gc=False):
+    """A session was closed by somebody."""
+
+    id: str
+    reason: str | None = None
+    by: str | None = None
+
+
+class RequestAnswered(Fact, frozen=True, gc=False):
+    """The first answer to a request with an `Idempotency-Key`; its repeats get the same."""
+
+    principal: str
+    idempotency_key: str
+    digest: str
+    status: int
+    body: Raw = Raw(b"null")
+
+
+class DaemonStarted(Fact, frozen=True, gc=False):
+    """A daemon took the journal; `clean` says whether the one before had stopped cleanly."""
+
+    version: str
+    pid: int
+    clean: bool = True
+
+
+class DaemonStopped(Fact, frozen=True, gc=False):
+    """A daemon gave the journal up, with everything flushed."""
+
+    reason: str = ""
+
+
+RECORD_TYPES: tuple[type[Fact], ...] = tuple(
+    value for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, Fact) and value is not Fact
+)  # fmt: skip
+
+Record = (
+    RunStarted | RunWaiting | RunPaused | RunResumed | RunCancelRequested | RunBlocked | RunRetried | RunCompensating
+    | RunCompleted | RunFailed | RunCancelled | AttributesSet | PatchMarked | OutputEmitted
+    | StepScheduled | StepCompleted | StepFailed | StepInterrupted | StepUnknown | StepResolved
+    | CompensationAdded | CompensationScheduled | CompensationCompleted | CompensationFailed
+    | TimerSet | TimerFired | TimerCancelled | SignalReceived | SignalSetAside
+    | StateRead | StateWritten | StateRefused
+    | SessionOpened | SessionTouched | SessionExpired | SessionClosed | RequestAnswered
+    | DaemonStarted | DaemonStopped
+)  # fmt: skip
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One record in its place: the global `seq`, the run it belongs to (0 for none), the seq of the record before it
+    in that run (0 for the first), the wall-clock instant it was submitted, and the record."""
+
+    seq: int
+    run_key: int
+    prev_seq: int
+    at: int
+    record: Record

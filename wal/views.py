@@ -1,0 +1,140 @@
+"""What readers of the journal get: frozen values with the field names of the public contract.
+
+Instants are RFC 3339 text in UTC with microseconds; payloads are JSON as it was recorded (`msgspec.Raw`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+NULL = Raw(b"null")
+
+
+def rfc3339(at: int | None) -> str | None:
+    """An instant in microseconds since the epoch as RFC 3339 text, or None."""
+    if at is None:
+        return None
+    seconds, micros = divmod(at, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+
+
+class ErrorView(msgspec.Struct, frozen=True, gc=False):
+    """Why a run failed or is blocked. For a blocked run `type` is the block's code (`code_error`, ...)."""
+
+    type: str
+    message: str
+    step: str | None = None
+
+
+class RunView(msgspec.Struct, frozen=True, gc=False):
+    """A run as lists show it."""
+
+    id: str
+    workflow: str
+    status: str
+    version: str | None = None
+    waiting_on: str | None = None
+    waiting_until: str | None = None
+    session_id: str | None = None
+    tenant: str | None = None
+    classification: str = "platform"
+    queue: str | None = None
+    priority: int = 0
+    parent_id: str | None = None
+    trace_id: str | None = None
+    attributes: dict[str, Any] = {}
+    created_at: str | None = None
+    updated_at: str | None = None
+    ended_at: str | None = None
+    error: ErrorView | None = None
+    seq: int = 0
+
+
+class RunDetail(RunView, frozen=True, gc=False):
+    """A run whole: with its input, and its result once there is one."""
+
+    input: Raw = NULL
+    result: Raw = NULL
+
+
+class HistoryRecord(msgspec.Struct, frozen=True, gc=False):
+    """One record of a run's history, or one event of the feed (then with `run_id`)."""
+
+    seq: int
+    at: str
+    kind: str
+    call: str | None
+    name: str | None
+    attempt: int | None
+    data: Raw
+
+
+class EventView(msgspec.Struct, frozen=True, gc=False):
+    """One committed record as the event stream tells it."""
+
+    seq: int
+    at: str
+    kind: str
+    run_id: str | None
+    workflow: str | None
+    trace_id: str | None
+    call: str | None
+    name: str | None
+    attempt: int | None
+    data: Raw
+
+
+class SessionView(msgspec.Struct, frozen=True, gc=False):
+    """A session."""
+
+    id: str
+    status: str
+    tenant: str | None = None
+    subject: str | None = None
+    classification: str = "platform"
+    ttl: float | None = None
+    expires_at: str | None = None
+    on_close: str = "leave"
+    attributes: dict[str, Any] = {}
+    trace_id: str | None = None
+    created_at: str | None = None
+    closed_at: str | None = None
+
+
+class StateView(msgspec.Struct, frozen=True, gc=False):
+    """One value of the state surface; `version` counts its writes, from 1."""
+
+    scope: str
+    key: str
+    value: Raw
+    version: int
+    tenant: str | None = None
+    classification: str = "platform"
+    updated_at: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """A page of a list: the items, the opaque cursor of the next page or None, how many match in all, and the seq
+    that the page is true for."""
+
+    items: list[Any]
+    next: str | None = None
+    total: int | None = None
+    seq: int = 0
+
+
+class ActorView(msgspec.Struct, frozen=True, gc=False):
+    """One actor of the supervision tree; `status` is `up | restarting | stopped | failed`."""
+
+    path: str
+    status: str
+    restarts: int
+    strategy: str | None
+    mailbox_size: int
+    mailbox_limit: int
+    last_error: str | None = None
+    statistics: dict[str, Any] = {}
