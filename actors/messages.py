@@ -1,0 +1,222 @@
+"""Commands (wishes, imperative) that actors take, and the replies they give. In memory only, frozen.
+
+Every command that changes something carries an `Origin`: who asked, under which trace, and the idempotency key whose
+first answer is kept. A reply is given only when what it tells is on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from wal.views import RunView, SessionView, StateView
+
+NULL = Raw(b"null")
+
+
+class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Base of all commands and replies."""
+
+
+class RequestKey(Message, frozen=True):
+    """An `Idempotency-Key` with its principal, and a digest of the request that it stands for."""
+
+    principal: str
+    key: str
+    digest: str
+
+
+class Origin(Message, frozen=True):
+    """Who asked (`uid:0`, `token:ab12`, `embedded`), under which trace, for which idempotency key."""
+
+    by: str | None = None
+    trace_id: str | None = None
+    traceparent: str | None = None
+    request: RequestKey | None = None
+
+
+NOBODY = Origin()
+
+
+class StartRun(Message, frozen=True):
+    """One run to start. `input` is JSON; `start_at` an instant in microseconds since the epoch."""
+
+    workflow: str
+    input: Raw = NULL
+    id: str | None = None
+    session_id: str | None = None
+    tenant: str | None = None
+    classification: str = "platform"
+    queue: str | None = None
+    priority: int = 0
+    start_at: int | None = None
+    attributes: dict[str, Any] = {}
+
+
+class StartRuns(Message, frozen=True):
+    """Runs to start in one commit. The reply is a `StartedRuns`."""
+
+    items: list[StartRun]
+    origin: Origin = NOBODY
+
+
+class SignalRun(Message, frozen=True):
+    """A named value for a run. Replies `Accepted`."""
+
+    run_id: str
+    name: str
+    value: Raw = NULL
+    signal_id: str | None = None
+    origin: Origin = NOBODY
+
+
+class CancelRun(Message, frozen=True):
+    """Cancel a run. Replies `Accepted`."""
+
+    run_id: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class PauseRun(Message, frozen=True):
+    """Hold a run where it stands. Replies `Accepted`."""
+
+    run_id: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class ResumeRun(Message, frozen=True):
+    """Let a paused run go on. Replies `Accepted`."""
+
+    run_id: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class RetryRun(Message, frozen=True):
+    """Let a blocked run try again from where it stands. Replies `Accepted`."""
+
+    run_id: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class ResolveCall(Message, frozen=True):
+    """Say whether a call of unknown outcome happened, and with which result. Replies `Accepted`."""
+
+    run_id: str
+    call: str
+    happened: bool
+    result: Raw = NULL
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class OpenSession(Message, frozen=True):
+    """Open a session; `ttl` in seconds, None for one that does not expire. Replies `SessionReply`."""
+
+    id: str | None = None
+    tenant: str | None = None
+    subject: str | None = None
+    classification: str = "platform"
+    ttl: float | None = None
+    on_close: str = "leave"
+    attributes: dict[str, Any] = {}
+    origin: Origin = NOBODY
+
+
+class TouchSession(Message, frozen=True):
+    """Extend a session by its ttl from now. Replies `SessionReply`."""
+
+    id: str
+    origin: Origin = NOBODY
+
+
+class CloseSession(Message, frozen=True):
+    """Close a session; its runs follow its `on_close`. Replies `SessionReply`."""
+
+    id: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class SessionEnded(Message, frozen=True):
+    """From the session manager to the saga coordinator: this session ended; cancel its runs if so agreed."""
+
+    id: str
+    cancel_runs: bool
+    reason: str
+
+
+class PutState(Message, frozen=True):
+    """Write a value of the state surface; `expect_version` 0 means that it must not exist. Replies `StateReply`."""
+
+    scope: str
+    key: str
+    value: Raw
+    expect_version: int | None = None
+    origin: Origin = NOBODY
+
+
+class DeleteState(Message, frozen=True):
+    """Delete a value of the state surface. Replies `Accepted`."""
+
+    scope: str
+    key: str
+    expect_version: int | None = None
+    origin: Origin = NOBODY
+
+
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+class ProblemData(Message, frozen=True):
+    """A refusal as data, where one answer holds several (the fields of a problem document)."""
+
+    status: int
+    code: str
+    detail: str
+    hint: str = ""
+
+
+class StartedRun(Message, frozen=True):
+    """One item of `StartedRuns`: the run and whether this request made it, or why not."""
+
+    run: RunView | None = None
+    created: bool = False
+    problem: ProblemData | None = None
+
+
+class StartedRuns(Message, frozen=True):
+    """The reply to `StartRuns`, in its order."""
+
+    items: list[StartedRun]
+
+
+class Accepted(Message, frozen=True):
+    """What was asked is on disk as record `seq`."""
+
+    seq: int
+    id: str
+
+
+class SessionReply(Message, frozen=True):
+    """A session after the change; `created` says whether this request made it."""
+
+    session: SessionView
+    created: bool = False
+    seq: int = 0
+
+
+class StateReply(Message, frozen=True):
+    """A state value after the change."""
+
+    state: StateView
+    created: bool = False
+    seq: int = 0
+
+
+Reply = StartedRuns | Accepted | SessionReply | StateReply
