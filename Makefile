@@ -1,0 +1,78 @@
+# Each target sets up what it needs: python3 (3.11 or newer, with venv) and make are all that has to be there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+BENCH_READY := .venv-bench/.ready
+PIN_READY := .venv-pin/.ready
+PACKAGES := runtimed actors wal $(wildcard tui)
+SOURCES := $(PACKAGES) tests examples bench requirements
+
+# What is in the current folder never shadows a package.
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test quick check format bench chaos requirements clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+
+setup: $(READY) ## the virtual environment with everything pinned and hashed
+
+demo: $(READY) ## orders, kill -9 in the middle, restart, a table: nothing lost, nothing charged twice
+	@$(BIN)/python examples/shop/demo.py
+
+serve: $(READY) ## the daemon on the example shop, until Ctrl-C
+	@$(BIN)/python examples/shop/serve.py
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest
+
+quick: $(READY) ## the tests that take less than 0.25 s each
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(READY) ## format, lint, types, layers
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY) ## rewrite the sources in the house's format
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(READY) $(BENCH_READY) ## the performance figures, beside the neighbour's; also in bench/results/
+	@$(BIN)/python bench/main.py
+
+chaos: $(READY) ## the fault figures, with the larger numbers; also in bench/results/
+	$(BIN)/python -m pytest -m chaos --long --figures bench/results/chaos.json
+
+requirements: $(PIN_READY) ## resolve pyproject.toml anew into requirements/*.txt
+	.venv-pin/bin/python requirements/pin.py
+
+clean: ## remove what the other targets made, results apart
+	rm -rf .venv .venv-bench .venv-pin .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist build
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments: made anew when what they are made from changes, else a second run is instant -----------------------
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; try: make PYTHON=python3.12")'
+	@echo "setting up $(VENV) (once) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH_READY): requirements/bench.txt
+	@echo "setting up .venv-bench (once) ..."
+	@$(PYTHON) -m venv --clear .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(PIN_READY):
+	@$(PYTHON) -m venv --clear .venv-pin
+	@.venv-pin/bin/python -m pip install --quiet 'pip-tools>=7.5,<8'
+	@touch $@
