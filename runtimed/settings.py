@@ -237,7 +237,7 @@ def find_config(environ: Mapping[str, str], cwd: Path) -> Path | None:
 
 def differences(old: Settings, new: Settings) -> list[str]:
     """The dotted keys whose values differ, `paths` apart; a named table that came or went counts as one key."""
-    before, after = (_flatten(msgspec.to_builtins(each)) for each in (old, new))
+    before, after = (_flatten(msgspec.to_builtins(each, enc_hook=str)) for each in (old, new))
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
