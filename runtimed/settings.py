@@ -1,7 +1,7 @@
 """The daemon's settings: one frozen tree with every limit, and how files, environment and flags fill it.
 
-Precedence is flag > environment > file > default, key by key. Loading is strict: an unknown key, a wrong type or a value
-out of range is a `ConfigError` that names where it was said, the key, what was found and what was expected.
+Precedence is flag > environment > file > default, key by key. Loading is strict: an unknown key, a wrong type or a
+value out of range is a `ConfigError` that names where it was said, the key, what was found and what was expected.
 Durations are seconds; sizes are bytes.
 """
 
@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from runtimed.config_layers import ConfigError, Layer, Said, build, put, read_environ, read_file
+from runtimed.config_layers import ConfigError as ConfigError
+from runtimed.config_layers import Layer, Said, build, put, read_environ, read_file
 
 CONFIG_NAME = "runtimed.toml"
 SOCKET_NAME = "runtimed.sock"
@@ -191,7 +192,7 @@ def split_bind(bind: str) -> tuple[str, int]:
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):([0-9]{1,5})", bind)
     if match is None or int(match[3]) > 65_535:
         raise ValueError("HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080")
-    return match[1] or match[2] or "0.0.0.0", int(match[3])  # noqa: S104 - an empty host means all, as everywhere
+    return match[1] or match[2] or "0.0.0.0", int(match[3])  # an empty host means all, as everywhere
 
 
 def _checked_bind(bind: str | None) -> str | None:
@@ -253,7 +254,7 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-# --- where things are ---------------------------------------------------------------------------------------------------
+# --- where things are -----------------------------------------------------------------------------------------------
 
 
 def _paths(settings: Settings, merged: Layer, file: Path | None, environ: Mapping[str, str]) -> Paths:
