@@ -1,0 +1,331 @@
+"""What users declare: App, step, compensation, workflow, and the retry policy. A registry is a value; no globals."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import msgspec
+from msgspec import Raw
+
+from actors.errors import DefinitionError, DuplicateName, Failure
+
+Delivery = Literal["at_least_once", "at_most_once"]
+_T = typing.TypeVar("_T")
+NAME = re.compile(r"[A-Za-z0-9._:-]{1,200}\Z")
+ARGUMENTS = msgspec.json.Decoder(tuple[list[Raw], dict[str, Raw]])
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """When to try a step again. Intervals are seconds; `jitter` is the share by which each is varied at random.
+
+    `max_duration` bounds all attempts together, from the first one's start; `non_retryable` are exception classes
+    that end the step at once.
+    """
+
+    max_attempts: int = 5
+    initial_interval: float = 0.5
+    backoff_coefficient: float = 2.0
+    max_interval: float = 30.0
+    jitter: float = 0.2
+    max_duration: float | None = None
+    non_retryable: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = {
+            "max_attempts": self.max_attempts >= 1,
+            "initial_interval": self.initial_interval >= 0,
+            "backoff_coefficient": self.backoff_coefficient >= 1,
+            "max_interval": self.max_interval >= 0,
+            "jitter": 0 <= self.jitter <= 1,
+            "max_duration": self.max_duration is None or self.max_duration > 0,
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise DefinitionError(f"Retry.{name} = {getattr(self, name)!r} is out of range")
+
+
+NO_RETRY = Retry(max_attempts=1)
+
+
+def _check_function(fn: Any, what: str) -> None:
+    if not inspect.isfunction(fn):
+        raise DefinitionError(f"a {what} is a function, not {fn!r}")
+    if fn.__qualname__ != fn.__name__ or fn.__name__ == "<lambda>" or fn.__closure__:
+        raise DefinitionError(
+            f"{what} {fn.__qualname__!r} is not a module-level function",
+            hint="Closures, lambdas and methods cannot be found again after a restart; define it at the top of a module.",
+        )
+
+
+def _check_name(name: str, what: str) -> str:
+    if not NAME.match(name):
+        raise DefinitionError(f"{what} name {name!r} is not 1 to 200 characters of A-Z a-z 0-9 . _ : -")
+    return name
+
+
+def _decoder(annotation: Any, where: str) -> msgspec.json.Decoder[Any]:
+    try:
+        return msgspec.json.Decoder(annotation)
+    except TypeError as error:
+        raise DefinitionError(f"{where}: {error}", hint="Use types that msgspec can carry as JSON.") from error
+
+
+class Signature:
+    """The parameters and the result of a step, as JSON decoders; hints are resolved at first use, so that a module
+    may declare its types after its steps."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        self.parameters = inspect.signature(fn)
+        plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        listed = list(self.parameters.parameters.values())
+        self.positional = [p for p in listed if p.kind in plain]
+        self.simple = len(self.positional) == len(listed)
+        self.required = sum(p.default is inspect.Parameter.empty for p in self.positional)
+        self._by_count: dict[int, msgspec.json.Decoder[Any]] = {}
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(self.fn, include_extras=True)
+        except Exception as error:  # whatever a user's annotation raises is a wrong declaration
+            raise DefinitionError(f"{self.fn.__name__}: its annotations do not resolve: {error}") from error
+
+    @cached_property
+    def result(self) -> msgspec.json.Decoder[Any]:
+        return _decoder(self.hints.get("return", Any), f"the result of {self.fn.__name__}")
+
+    def accepts(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise TypeError, as a call would, where the arguments do not fit."""
+        if self.simple and not kwargs and self.required <= len(args) <= len(self.positional):
+            return
+        try:
+            self.parameters.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.fn.__name__}() {error}") from None
+
+    def decode(self, raw: Raw | bytes) -> tuple[Any, Mapping[str, Any]]:
+        """Recorded arguments (`[[positional], {keywords}]`) as values of the annotated types.
+
+        Raises msgspec.ValidationError naming the path."""
+        args, kwargs = ARGUMENTS.decode(raw)
+        if self.simple and not kwargs and len(args) <= len(self.positional):
+            return self._positional(len(args)).decode(raw)[0], {}
+        values = [self._parameter(i).decode(value) for i, value in enumerate(args)]
+        return values, {name: self._keyword(name).decode(value) for name, value in kwargs.items()}
+
+    def decode_positional(self, raw: Raw | bytes, count: int) -> Any:
+        """The same for `count` positional arguments and no keywords: one pass, for the hot path."""
+        return self._positional(count).decode(raw)[0]
+
+    def _positional(self, count: int) -> msgspec.json.Decoder[Any]:
+        decoder = self._by_count.get(count)
+        if decoder is None:
+            types = tuple(self.hints.get(p.name, Any) for p in self.positional[:count])
+            inner: Any = tuple[types] if types else tuple[()]  # type: ignore[valid-type]
+            decoder = _decoder(tuple[inner, dict[str, Any]], f"the arguments of {self.fn.__name__}")
+            self._by_count[count] = decoder
+        return decoder
+
+    def _parameter(self, index: int) -> msgspec.json.Decoder[Any]:
+        if index < len(self.positional):
+            return self._keyword(self.positional[index].name)
+        variadic = [p for p in self.parameters.parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL]
+        return self._keyword(variadic[0].name) if variadic else _decoder(Any, self.fn.__name__)
+
+    def _keyword(self, name: str) -> msgspec.json.Decoder[Any]:
+        return _decoder(self.hints.get(name, Any), f"argument {name} of {self.fn.__name__}")
+
+    def check(self) -> None:
+        """Resolve everything now; raises DefinitionError."""
+        _ = self.result
+        for count in range(self.required, len(self.positional) + 1):
+            self._positional(count)
+
+
+class Step:
+    """A recorded call out of a workflow, made by `@app.step`. Calling it runs the function plainly (for tests)."""
+
+    def __init__(
+        self, app: App, fn: Callable[..., Any], *, name: str | None, retry: Retry, timeout: float | None,
+        heartbeat_timeout: float | None, delivery: Delivery,
+    ) -> None:  # fmt: skip
+        _check_function(fn, "step")
+        self.app, self.fn, self.retry, self.timeout, self.delivery = app, fn, retry, timeout, delivery
+        self.heartbeat_timeout = heartbeat_timeout
+        self.name = _check_name(name or fn.__name__, "step")
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.signature = Signature(fn)
+        self.undo: Step | None = None
+        self.on_unknown = False
+        self.__doc__, self.__name__, self.__wrapped__ = fn.__doc__, fn.__name__, fn
+        if delivery not in ("at_least_once", "at_most_once"):
+            raise DefinitionError(f"step {self.name}: delivery {delivery!r} is not at_least_once or at_most_once")
+        if delivery == "at_most_once" and retry.max_attempts > 1:
+            raise DefinitionError(f"step {self.name}: at_most_once takes no max_attempts over 1")
+        for label, seconds in (("timeout", timeout), ("heartbeat_timeout", heartbeat_timeout)):
+            if seconds is not None and seconds <= 0:
+                raise DefinitionError(f"step {self.name}: {label} {seconds!r} is not above 0 seconds")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+    def compensation(
+        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, on_unknown: bool = False,
+        retry: Retry | None = None, timeout: float | None = None,
+    ) -> Any:  # fmt: skip
+        """Declare what undoes this step: a function of the step's result, then the step's own arguments.
+
+        With `on_unknown` it is called, with None for the result, also when the step was cancelled, timed out or
+        failed for good, because it may have acted all the same. Works bare and with arguments."""
+
+        def declare(undo: Callable[..., Any]) -> Step:
+            if self.undo is not None:
+                raise DuplicateName(f"step {self.name} has the compensation {self.undo.name} already")
+            made = self.app.step(undo, name=name, retry=retry or Retry(), timeout=timeout)
+            self.undo, self.on_unknown = made, on_unknown
+            return typing.cast("Step", made)
+
+        return declare if fn is None else declare(fn)
+
+
+class Workflow:
+    """An async function whose only awaits are ctx calls, made by `@app.workflow`."""
+
+    def __init__(
+        self, app: App, fn: Callable[..., Any], *, name: str | None, version: str | None,
+        signals: Mapping[str, Any], fails_on: tuple[type[BaseException], ...],
+    ) -> None:  # fmt: skip
+        _check_function(fn, "workflow")
+        if not inspect.iscoroutinefunction(fn):
+            raise DefinitionError(f"workflow {fn.__name__} is not an async function")
+        parameters = list(inspect.signature(fn).parameters.values())
+        if not 1 <= len(parameters) <= 2:
+            raise DefinitionError(f"workflow {fn.__name__} takes (ctx) or (ctx, input), not {len(parameters)} parameters")
+        self.app, self.fn, self.version = app, fn, version
+        self.name = _check_name(name or fn.__name__, "workflow")
+        self.signals = dict(signals)
+        self.fails_on = (Failure, *fails_on)
+        self.takes_input = len(parameters) == 2
+        self._input_name = parameters[1].name if self.takes_input else ""
+        self._signature = Signature(fn)
+        self.__doc__, self.__name__, self.__wrapped__ = fn.__doc__, fn.__name__, fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+    @cached_property
+    def input(self) -> msgspec.json.Decoder[Any]:
+        """Decodes a run's input; a workflow without one takes only null."""
+        hint = self._signature.hints.get(self._input_name, Any) if self.takes_input else None
+        return _decoder(hint, f"the input of {self.name}")
+
+    @cached_property
+    def result(self) -> msgspec.json.Decoder[Any]:
+        return self._signature.result
+
+    @cached_property
+    def signal_decoders(self) -> dict[str, msgspec.json.Decoder[Any]]:
+        return {name: _decoder(kind, f"signal {name} of {self.name}") for name, kind in self.signals.items()}
+
+    def check(self) -> None:
+        """Resolve everything now; raises DefinitionError."""
+        _ = self.input, self.result, self.signal_decoders
+
+
+class App:
+    """A named set of steps and workflows."""
+
+    def __init__(self, name: str = "app") -> None:
+        self.name = _check_name(name, "app")
+        self.steps: dict[str, Step] = {}
+        self.workflows: dict[str, Workflow] = {}
+
+    def __repr__(self) -> str:
+        return f"<App {self.name}: {len(self.workflows)} workflows, {len(self.steps)} steps>"
+
+    @overload
+    def step(self, fn: Callable[..., Any], /) -> Step: ...
+    @overload
+    def step(
+        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, retry: Retry | None = None,
+        timeout: float | None = None, heartbeat_timeout: float | None = None, delivery: Delivery = "at_least_once",
+    ) -> Any: ...  # fmt: skip
+    def step(
+        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, retry: Retry | None = None,
+        timeout: float | None = None, heartbeat_timeout: float | None = None, delivery: Delivery = "at_least_once",
+    ) -> Any:  # fmt: skip
+        """Declare a step, `async def` (runs on trio) or `def` (runs in a thread). Works bare and with arguments.
+
+        `timeout` is per attempt and `heartbeat_timeout` between heartbeats, in seconds. An `at_most_once` step is not
+        run again after a crash: its run becomes blocked and a person resolves it."""
+        policy = retry or (NO_RETRY if delivery == "at_most_once" else Retry())
+
+        def declare(target: Callable[..., Any]) -> Step:
+            made = Step(
+                self, target, name=name, retry=policy, timeout=timeout, heartbeat_timeout=heartbeat_timeout,
+                delivery=delivery,
+            )  # fmt: skip
+            return _register(self.steps, made.name, made, f"app {self.name}: step")
+
+        return declare if fn is None else declare(fn)
+
+    @overload
+    def workflow(self, fn: Callable[..., Any], /) -> Workflow: ...
+    @overload
+    def workflow(
+        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, version: str | None = None,
+        signals: Mapping[str, Any] = ..., fails_on: tuple[type[BaseException], ...] = (),
+    ) -> Any: ...  # fmt: skip
+    def workflow(
+        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, version: str | None = None,
+        signals: Mapping[str, Any] = {}, fails_on: tuple[type[BaseException], ...] = (),  # noqa: B006 - only read
+    ) -> Any:  # fmt: skip
+        """Declare a workflow. `signals` types its signals by name; `fails_on` lists exceptions that, besides
+        `Failure`, fail the run instead of blocking it. Works bare and with arguments."""
+
+        def declare(target: Callable[..., Any]) -> Workflow:
+            made = Workflow(self, target, name=name, version=version, signals=signals, fails_on=fails_on)
+            return _register(self.workflows, made.name, made, f"app {self.name}: workflow")
+
+        return declare if fn is None else declare(fn)
+
+    def check(self) -> None:
+        """Resolve every annotation now, so that a wrong declaration shows at load; raises DefinitionError."""
+        for step in self.steps.values():
+            step.signature.check()
+        for workflow in self.workflows.values():
+            workflow.check()
+
+
+def _register(table: dict[str, _T], name: str, value: _T, what: str) -> _T:
+    if name in table:
+        raise DuplicateName(f"{what} {name!r} is declared twice")
+    table[name] = value
+    return value
+
+
+class Registry:
+    """The steps and workflows of all apps that one runtime runs; names are unique across them."""
+
+    def __init__(self, *apps: App) -> None:
+        self.apps = apps
+        self.steps: dict[str, Step] = {}
+        self.workflows: dict[str, Workflow] = {}
+        for app in apps:
+            app.check()
+            for step in app.steps.values():
+                _register(self.steps, step.name, step, "step")
+            for workflow in app.workflows.values():
+                _register(self.workflows, workflow.name, workflow, "workflow")

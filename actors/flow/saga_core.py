@@ -1,0 +1,110 @@
+"""What must be undone: a ledger, folded from records alone.
+
+Theory of operation. Every completed step that declares a compensation, and every undo that the workflow added
+itself, is an entry, in the order of completion. Undoing a scope means its entries in reverse. An entry leaves the
+ledger when its compensation has completed. Because the ledger reads only records (`StepScheduled` gives the
+arguments, `StepCompleted` the result), it is the same whether the run's code is alive, replayed, or cannot be replayed
+any more: a blocked run whose code contradicts its records can still be cancelled and undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from actors.flow.definitions import ARGUMENTS, Step
+from wal import records as r
+
+if TYPE_CHECKING:
+    from actors.flow.fibers import Scope
+
+UNDO_MARK = "!"
+
+
+class Undo:
+    """One thing to undo: the key of what was done, the compensating step and its recorded arguments."""
+
+    __slots__ = ("args", "key", "scope", "step")
+
+    def __init__(self, key: str, step: Step, args: Raw, scope: Scope | None) -> None:
+        self.key, self.step, self.args, self.scope = key, step, args, scope
+
+
+def undo_args(result: Raw, args: Raw) -> Raw:
+    """The arguments of a compensation: the step's result, then the step's own arguments."""
+    positional, keywords = ARGUMENTS.decode(args)
+    listed = b",".join([bytes(result), *(bytes(item) for item in positional)])
+    named = b",".join(b'"%s":%s' % (name.encode(), bytes(value)) for name, value in keywords.items())
+    return Raw(b"[[%s],{%s}]" % (listed, named))
+
+
+class UndoLedger:
+    """The entries of one run. `steps` are the registered steps by name: only they can be undone."""
+
+    __slots__ = ("_entries", "_expected", "_steps")
+
+    def __init__(self, steps: Mapping[str, Step]) -> None:
+        self._steps = steps
+        self._expected: dict[str, tuple[Step, Raw]] = {}
+        self._entries: dict[str, Undo] = {}
+
+    def expect(self, key: str, step: Step, args: Raw) -> None:
+        """A step was scheduled; its arguments are wanted if it completes."""
+        if step.undo is not None:
+            self._expected[key] = (step, args)
+
+    def fold(self, record: r.Fact) -> None:
+        """Take in one record where no code is there to say more, as a halted replay does."""
+        if type(record) is r.StepScheduled and (step := self._steps.get(record.name)) is not None:
+            self.expect(record.key, step, record.args)
+        elif type(record) is r.CompensationAdded and (step := self._steps.get(record.name)) is not None:
+            self.add(record.key, step, record.args, None)
+        elif type(record) is r.CompensationCompleted:
+            self.done(record.key.removesuffix(UNDO_MARK))
+        elif type(record) is r.StepCompleted or (type(record) is r.StepResolved and record.happened):
+            if record.key.endswith(UNDO_MARK):
+                self.done(record.key.removesuffix(UNDO_MARK))
+            elif (expected := self._expected.pop(record.key, None)) is not None:
+                self.completed(record.key, *expected, record.result, None)
+        elif (
+            type(record) is r.StepFailed and record.retry_at is None and not record.defect
+        ) or type(record) is r.StepUnknown:
+            if (expected := self._expected.get(record.key)) is not None:
+                self.unknown(record.key, *expected, None)
+
+    def give_up(self) -> None:
+        """Whatever is expected still will not be known any more."""
+        for key, (step, args) in self._expected.items():
+            self.unknown(key, step, args, None)
+        self._expected.clear()
+
+    def completed(self, key: str, step: Step, args: Raw, result: Raw, scope: Scope | None) -> None:
+        """A step is done: what undoes it, if anything does, comes on top."""
+        if step.undo is not None:
+            self._entries.pop(key, None)
+            self._entries[key] = Undo(key, step.undo, undo_args(result, args), scope)
+
+    def unknown(self, key: str, step: Step, args: Raw, scope: Scope | None) -> None:
+        """A step ended without a value and may have acted: undone only where its compensation asks for that."""
+        if step.undo is not None and step.on_unknown:
+            self._entries.pop(key, None)
+            self._entries[key] = Undo(key, step.undo, undo_args(Raw(b"null"), args), scope)
+
+    def add(self, key: str, step: Step, args: Raw, scope: Scope | None) -> None:
+        """The workflow added an undo of its own."""
+        self._entries[key] = Undo(key, step, args, scope)
+
+    def done(self, key: str) -> None:
+        """The compensation of this key has completed."""
+        self._entries.pop(key, None)
+
+    def newest_first(self, scope: Scope | None = None) -> Iterator[Undo]:
+        """What is left to undo in a scope (None: in the whole run), newest first."""
+        for entry in reversed(list(self._entries.values())):
+            if scope is None or (entry.scope is not None and entry.scope.is_within(scope)):
+                yield entry
+
+    def __len__(self) -> int:
+        return len(self._entries)
