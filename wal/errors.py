@@ -81,3 +81,43 @@ class WriterGone(JournalError):
     code = "writer_gone"
     exit_code = 75
     hint = "The daemon ends and is to be restarted by its supervisor (systemd, container)."
+
+
+class CheckpointFailed(JournalError):
+    """Moving SQLite's WAL into the file failed, and the disk may have dropped what it took. The process must end."""
+
+    code = "checkpoint_failed"
+    exit_code = 75
+    hint = "Look at the disk; restart: what was committed is in SQLite's WAL."
+
+
+class JournalBusy(JournalError):
+    """Another connection stood in the way for longer than we wait; nothing was changed."""
+
+    code = "journal_busy"
+    exit_code = 75
+    hint = "Try again; if it persists, look for a program that keeps the file open."
+
+
+class FrameRefused(JournalError):
+    """A frame between the daemon and its writer breaks the protocol; it is a defect of one of the two."""
+
+    code = "frame_refused"
+    exit_code = 75
+
+
+class BadCursor(RuntimedError):
+    """The cursor of a page is not one that this list gave out."""
+
+    status = 400
+    code = "bad_cursor"
+    exit_code = 2
+    hint = "Take `next` of the page before, unchanged, or leave the cursor out to begin."
+
+
+def error_of(code: str, message: str) -> JournalError:
+    """The journal's error that a code stands for, as the writer process names it; a `JournalError` for any other."""
+    for one in JournalError.__subclasses__():
+        if one.code == code:
+            return one(message)
+    return JournalError(message)

@@ -1,0 +1,62 @@
+"""Records as JSON text and back, with old kinds brought up to date on the way in.
+
+What is stored is what msgspec encodes: an object with `kind` and the fields that differ from their defaults. A kind
+never changes its meaning. When one no longer fits, a new kind replaces it and an upcaster here, keyed by the old
+kind, turns the old object into the new one each time that it is read; the file itself is never rewritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from wal.errors import JournalCorrupt
+from wal.records import Entry, Record
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPCASTERS: Mapping[str, Upcaster] = {}
+"""Old kind -> function from its object to the object of a newer kind. Empty: version 1 has no past."""
+
+UPCAST_STEPS_MAX = 100
+"""More steps than this for one record can only be a circle of upcasters."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """A record as the JSON that the journal keeps (UTF-8)."""
+    return _encoder.encode(record)
+
+
+def decode_record(body: str | bytes, upcasters: Mapping[str, Upcaster] = UPCASTERS) -> Record:
+    """The record in a stored body. Raises `JournalCorrupt` if it is no record that this version knows."""
+    try:
+        return _decoder.decode(body)  # type: ignore[no-any-return]
+    except msgspec.MsgspecError as error:
+        return _decode_old(body, upcasters, error)
+
+
+def decode_entry(seq: int, run_key: int, prev_seq: int, at: int, body: str | bytes) -> Entry:
+    """One row of the table `records` as an entry. Raises `JournalCorrupt` as `decode_record` does."""
+    return Entry(seq, run_key, prev_seq, at, decode_record(body))
+
+
+def _decode_old(body: str | bytes, upcasters: Mapping[str, Upcaster], cause: Exception) -> Record:
+    """The slow path: only for kinds that are not of today."""
+    try:
+        fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        for _ in range(UPCAST_STEPS_MAX):
+            upcaster = upcasters.get(str(fields.get("kind")))
+            if upcaster is None:
+                break
+            fields = upcaster(fields)
+        else:
+            raise JournalCorrupt(f"the upcasters of kind {fields.get('kind')!r} do not come to an end")
+        # By way of JSON, because payloads are kept as raw JSON text.
+        return _decoder.decode(_encoder.encode(fields))  # type: ignore[no-any-return]
+    except msgspec.MsgspecError:
+        raise JournalCorrupt(f"a stored record cannot be read: {cause}") from cause

@@ -1,0 +1,347 @@
+"""The journal: open a file safely, commit batches of records with all that follows from them, close."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import apsw
+import msgspec
+
+from wal import upkeep
+from wal.chain import GENESIS, extend
+from wal.connections import (
+    BUSY_TIMEOUT_MS,
+    CHECKSUM_BYTES,
+    checksum_vfs,
+    close_untouched,
+    expect,
+    guard_sqlite,
+    harden,
+    inspect_file,
+    one_row,
+    open_writer,
+    read_errors,
+    refuse_newer,
+    scalar,
+    sync_folder,
+)
+from wal.errors import CheckpointFailed, CommitFailed, JournalError, JournalRefused
+from wal.lock import WriterLock
+from wal.migrations import migrate, user_version
+from wal.options import JournalOptions
+from wal.projections import Projector
+from wal.protocol import Head
+from wal.records import Entry
+
+if TYPE_CHECKING:
+    from wal.queries import Reader
+
+_INSERT = "insert into records (seq, run_key, prev_seq, at, digest, body) values (?, ?, ?, ?, ?, ?)"
+_MODES = {
+    "passive": apsw.SQLITE_CHECKPOINT_PASSIVE,
+    "full": apsw.SQLITE_CHECKPOINT_FULL,
+    "restart": apsw.SQLITE_CHECKPOINT_RESTART,
+    "truncate": apsw.SQLITE_CHECKPOINT_TRUNCATE,
+}
+_FRAME_HEADER_BYTES = 24  # SQLite's WAL keeps a header of this size before each page
+
+
+class Journal:
+    """One open journal, for one thread. Only `open` makes one.
+
+    A commit that fails has an unknown outcome: it may be there after a restart. So the first failure kills the
+    object, everything later raises, and nothing is ever tried again in the same process.
+    """
+
+    head: Head
+
+    def __init__(
+        self, connection: apsw.Connection, path: Path | None, options: JournalOptions, lock: WriterLock | None
+    ) -> None:
+        self._db = connection
+        self._path = path
+        self._options = options
+        self._lock = lock
+        self._dead = False
+        self._projector = Projector(connection)
+        self._page_bytes = int(connection.pragma("page_size"))
+        self._wal_frames = 0  # in the WAL as of the last commit
+        self._moved_frames = 0  # of those, how many a checkpoint has put into the file
+        connection.set_wal_hook(self._note_wal)
+        self.head = _read_head(connection)
+
+    # --- open and close -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str] | None, options: JournalOptions | None = None, **changes: object
+    ) -> Journal:
+        """Open the journal at `path`, or one in memory for None; `changes` are fields of `JournalOptions`.
+
+        Waits for another writer up to `lock_wait_seconds`. Raises `JournalRefused` for a foreign or newer file, which
+        is left untouched; `SqliteUnsafe`, `JournalLocked`, `JournalCorrupt`, or another `JournalError`.
+        """
+        options = msgspec.structs.replace(options or JournalOptions(), **changes)
+        guard_sqlite()
+        if path is None:
+            return cls(_open_memory(), None, options, None)
+        path = Path(path).absolute()
+        if not inspect_file(path) and not options.create:
+            raise JournalRefused(f"there is no journal at {path}")
+        lock = WriterLock(path, wait_seconds=options.lock_wait_seconds)
+        try:
+            return cls._open_file(path, options, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _open_file(cls, path: Path, options: JournalOptions, lock: WriterLock) -> Journal:
+        vfs = options.vfs or (checksum_vfs() if options.checksums else None) or "unix"
+        with read_errors(path):
+            if not inspect_file(path):
+                _create(path, vfs)
+            connection = open_writer(path, vfs=vfs, synchronous=options.synchronous)
+            try:
+                refuse_newer(path, user_version(connection))
+                if migrate(connection):
+                    connection.wal_checkpoint("main", _MODES["passive"])  # so that the header names the new version
+                journal = cls(connection, path, options, lock)
+                journal._check_after_unclean_stop()
+            except BaseException:
+                close_untouched(connection)
+                raise
+        if options.ballast_bytes:
+            upkeep.restore_ballast(path.parent, options.ballast_bytes)
+        return journal
+
+    def close(self) -> None:
+        """Checkpoint, truncate SQLite's WAL, close the file, release the lock. A second call does nothing; a journal
+        that died is left on disk as it is. Raises `CheckpointFailed`, with everything closed all the same."""
+        try:
+            if not self._dead and self._path is not None:
+                self.checkpoint("truncate")
+        finally:
+            self._shut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- commit ---------------------------------------------------------------------------------------------------
+
+    def commit(self, entries: Sequence[Entry]) -> None:
+        """Put a batch on disk in one transaction: its records and all that is derived from them.
+
+        When it returns, the batch survives a power cut. Raises `CommitFailed` on any error: the outcome is unknown,
+        the journal is dead, and the process should end.
+        """
+        if self._dead:
+            raise CommitFailed("the journal died of an earlier failure")
+        if not entries:
+            return
+        head = self.head
+        try:
+            rows = extend(entries, head.seq, head.digest)
+            self._db.execute("begin immediate")
+            self._db.executemany(_INSERT, rows)
+            self._projector.apply(entries)
+            self._db.execute("commit")
+        except BaseException as error:
+            self._die()
+            if not isinstance(error, Exception):
+                raise
+            raise CommitFailed(
+                f"the commit of records {entries[0].seq} to {entries[-1].seq} failed: {type(error).__name__}: {error}"
+            ) from error
+        self.head = Head(
+            seq=rows[-1][0],
+            run_key=max(head.run_key, *(entry.run_key for entry in entries)),
+            digest=rows[-1][4],
+            clean=False,
+            created_at=head.created_at,
+            schema=head.schema,
+            db_bytes=head.db_bytes,
+        )
+        if self.wal_bytes > self._options.wal_max_bytes:
+            self.checkpoint("passive")  # a caller that never finds time for upkeep must not fill the disk
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    @property
+    def wal_bytes(self) -> int:
+        """Bytes of SQLite's WAL in use as of the last commit (0 in memory)."""
+        return self._wal_frames * (self._page_bytes + _FRAME_HEADER_BYTES)
+
+    @property
+    def db_bytes(self) -> int:
+        """Size of the file (0 in memory); it grows at checkpoints."""
+        return 0 if self._path is None else self._path.stat().st_size
+
+    def checkpoint(self, mode: str = "passive") -> bool:
+        """Move SQLite's WAL into the file; `truncate` also cuts it back to nothing. Says whether all of it was moved:
+        a reader or a full disk in the way leaves the rest for later and loses nothing. Never waits for a reader.
+
+        Raises `CheckpointFailed` for any other error, after which the journal is dead: a page whose sync failed may
+        be gone from the disk's cache, and a later success would drop it from the WAL too.
+        """
+        if self._dead:
+            raise CheckpointFailed("the journal died of an earlier failure")
+        if self._path is None:
+            return True
+        try:
+            self._db.set_busy_timeout(0)
+            frames, moved = self._db.wal_checkpoint("main", _MODES[mode])
+            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
+            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+            return False
+        except apsw.Error as error:
+            self._die()
+            raise CheckpointFailed(f"a checkpoint failed: {error}") from error
+        self._wal_frames, self._moved_frames = max(frames, 0), max(moved, 0)
+        return self._wal_frames == self._moved_frames
+
+    def upkeep(self, *, idle: bool = True) -> None:
+        """Do the checkpoint that is due, if any; see `wal.upkeep.checkpoint_mode`. Raises `CheckpointFailed`."""
+        if self._dead or self._path is None:
+            return
+        frame_bytes = self._page_bytes + _FRAME_HEADER_BYTES
+        mode = upkeep.checkpoint_mode(
+            pending_bytes=(self._wal_frames - self._moved_frames) * frame_bytes,
+            file_bytes=_size(self._path.with_name(self._path.name + "-wal")),
+            idle=idle,
+            checkpoint_bytes=self._options.checkpoint_bytes,
+            max_bytes=self._options.wal_max_bytes,
+        )
+        if mode and not self.checkpoint(mode) and mode == "truncate":
+            self.checkpoint("passive")  # what a reader holds back from cutting can be moved all the same
+
+    # --- others ---------------------------------------------------------------------------------------------------
+
+    def reader(self) -> Reader:
+        """A reader of this journal: a connection of its own for a file, this very connection in memory."""
+        from wal.queries import Reader  # not needed by the writer process, which should start fast
+
+        return Reader.on(self._db) if self._path is None else Reader.open(self._path)
+
+    def backup(self, target: str | os.PathLike[str]) -> int:
+        """Copy the journal as it stands to a new file, complete or not at all; the seq that the copy ends with.
+        Raises `JournalError` if the target exists or cannot be written. The journal itself is only read."""
+        target = Path(target).absolute()
+        if target.exists():
+            raise JournalError(f"{target} exists; a backup overwrites nothing")
+        part = target.with_name(target.name + ".part")
+        try:
+            _make_private(part)
+            with contextlib.closing(apsw.Connection(str(part), vfs="unix")) as copy:
+                with copy.backup("main", self._db, "main") as backup:
+                    backup.step(-1)
+            _publish(part, target)
+        except (OSError, apsw.Error) as error:
+            _remove(part)
+            raise JournalError(f"the backup to {target} failed: {error}") from error
+        return self.head.seq
+
+    def _check_after_unclean_stop(self) -> None:
+        if self.head.clean:
+            return
+        upkeep.check_tail(self._db)
+        if self.db_bytes <= self._options.check_max_bytes:
+            upkeep.check_structure(self._db)
+
+    def _note_wal(self, connection: apsw.Connection, name: str, frames: int) -> int:
+        if frames < self._wal_frames:
+            self._moved_frames = 0  # SQLite began the WAL anew
+        self._wal_frames = frames
+        return int(apsw.SQLITE_OK)
+
+    def _die(self) -> None:
+        """Touch the disk no more. The transaction is left to SQLite's recovery, the lock to `close`."""
+        self._dead = True
+
+    def _shut(self) -> None:
+        self._db.set_wal_hook(None)
+        if self._dead:
+            close_untouched(self._db)
+        else:
+            self._db.close()
+        self._dead = True
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _open_memory() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    harden(connection)
+    migrate(connection)
+    return connection
+
+
+def _create(path: Path, vfs: str) -> None:
+    """Make a new journal under another name and rename it, so that a kill leaves a whole one or none."""
+    part = path.with_name(path.name + ".new")
+    _remove(part)
+    try:
+        _make_private(part)
+    except OSError as error:
+        raise JournalError(f"{path} cannot be made: {error.strerror}") from error
+    connection = apsw.Connection(str(part), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    try:
+        connection.reserve_bytes(reserve=CHECKSUM_BYTES)
+        expect(connection, "synchronous", 2)
+        harden(connection)
+        migrate(connection)
+        expect(connection, "journal_mode", "wal")
+    finally:
+        connection.close()
+    _publish(part, path)
+
+
+def _make_private(path: Path) -> None:
+    """An empty file that only we may read; SQLite gives its companions the same mode."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def _publish(part: Path, path: Path) -> None:
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.rename(path)
+    sync_folder(path.parent)
+
+
+def _remove(part: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read_head(connection: apsw.Connection) -> Head:
+    last = one_row(connection, "select seq, digest, body ->> 'kind' from records order by seq desc limit 1")
+    seq, digest, kind = last or (0, GENESIS, None)
+    run_key = scalar(connection, "select coalesce(max(run_key), 0) from runs")
+    created_at = scalar(connection, "select value from meta where key = 'created_at'")
+    return Head(
+        seq=seq,
+        run_key=run_key,
+        digest=digest,
+        clean=kind in (None, "daemon_stopped"),
+        created_at=created_at,
+        schema=user_version(connection),
+        db_bytes=int(connection.pragma("page_count")) * int(connection.pragma("page_size")),
+    )
+
+
+__all__ = ["Head", "Journal"]

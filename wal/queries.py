@@ -1,0 +1,253 @@
+"""Read the journal: `Reader` answers with frozen values, in short transactions on a read-only connection.
+
+A reader is not for several threads at once: one per thread, or one behind a lock. Each answer is complete when it is
+returned; no statement stays open, because an unfinished one would keep SQLite's WAL from being checkpointed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+from msgspec import Raw
+
+from wal import history, upkeep
+from wal.connections import all_rows, one_row, open_reader, read_errors, scalar
+from wal.listing import list_runs, list_sessions, list_states, run_row, session_view
+from wal.migrations import user_version
+from wal.pages import page_limit, snapshot
+from wal.records import Entry
+from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, RunRow, StateRow, TimerRow
+from wal.run_status import OPEN_STATUSES
+from wal.views import EventView, Page, RunDetail, SessionView
+
+_RUN_COLUMNS = ", ".join(RunRow.__struct_fields__)
+_STATE_COLUMNS = ", ".join(StateRow.__struct_fields__)
+
+
+class Reader:
+    """One read-only connection to a journal. Every method may raise `JournalCorrupt` or another `JournalError`."""
+
+    def __init__(self, connection: apsw.Connection, path: Path | None, *, owned: bool) -> None:
+        self._db = connection
+        self._path = path
+        self._owned = owned
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """A reader of the file, beside a live daemon or without one. Raises `JournalRefused` if it is no journal."""
+        path = Path(path).absolute()
+        with read_errors(path):
+            return cls(open_reader(path), path, owned=True)
+
+    @classmethod
+    def on(cls, connection: apsw.Connection) -> Self:
+        """A reader that shares the connection of a journal in memory."""
+        return cls(connection, None, owned=False)
+
+    def close(self) -> None:
+        """Close the connection, if it is this reader's own. A second call does nothing."""
+        if self._owned:
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with read_errors(self._path):
+            return all_rows(self._db, sql, values)
+
+    def _row(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
+        rows = self._rows(sql, *values)
+        return rows[0] if rows else None
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    def head_seq(self) -> int:
+        """The seq of the last record; 0 for none."""
+        row = self._row("select coalesce(max(seq), 0) from records")
+        return int(row[0]) if row else 0
+
+    def run(self, id: str) -> RunRow | None:
+        """The run with this id."""
+        row = self._row(f"select {_RUN_COLUMNS} from runs where id = ?", id)
+        return None if row is None else run_row(row)
+
+    def run_by_key(self, run_key: int) -> RunRow | None:
+        """The run with this key."""
+        row = self._row(f"select {_RUN_COLUMNS} from runs where run_key = ?", run_key)
+        return None if row is None else run_row(row)
+
+    def run_view(self, id: str) -> RunDetail | None:
+        """The run with its input, and its result if it has completed."""
+        with read_errors(self._path), snapshot(self._db):
+            found = one_row(self._db, f"select {_RUN_COLUMNS} from runs where id = ?", (id,))
+            return None if found is None else history.detail(self._db, run_row(found))
+
+    def runs(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        workflow: str | None = None,
+        session_id: str | None = None,
+        tenant: str | None = None,
+        attributes: dict[str, str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """A page of `RunView`, newest first; `attributes` match as text. Raises `BadCursor`."""
+        statuses = [status] if isinstance(status, str) else list(dict.fromkeys(status)) if status else None
+        equal = {"workflow": workflow, "session_id": session_id, "tenant": tenant}
+        with read_errors(self._path), snapshot(self._db):
+            return list_runs(
+                self._db,
+                statuses=statuses,
+                equal={column: value for column, value in equal.items() if value is not None},
+                attributes=attributes or {},
+                limit=page_limit(limit),
+                cursor=cursor,
+            )
+
+    def open_runs(
+        self, *, statuses: Sequence[str] = OPEN_STATUSES, after_run_key: int = 0, limit: int = 500
+    ) -> list[RunRow]:
+        """The runs in these statuses, oldest first, after a run key: what a start must look at."""
+        limit = page_limit(limit)
+        sql = f"select {_RUN_COLUMNS} from runs where status = ? and run_key > ? order by run_key limit ?"
+        lists = [self._rows(sql, status, after_run_key, limit) for status in dict.fromkeys(statuses)]
+        return [run_row(row) for row in list(heapq.merge(*lists))[:limit]]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many runs there are, by workflow and status."""
+        return {(row[0], row[1]): row[2] for row in self._rows("select workflow, status, n from run_counts where n")}
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    def history(self, run_key: int, *, last_seq: int | None = None, after: int = 0) -> list[Entry]:
+        """All entries of a run in order, for replay: those after `after`, up to `last_seq` (default: the last)."""
+        with read_errors(self._path):
+            return history.entries(self._db, run_key, last_seq=last_seq, after=after)
+
+    def history_page(
+        self, id: str, *, after: int = 0, limit: int = 200, kinds: Sequence[str] | None = None
+    ) -> Page | None:
+        """A page of `HistoryRecord` of a run, oldest first, after a seq; its `next` is the seq to go on after, as
+        text. None if there is no such run."""
+        with read_errors(self._path), snapshot(self._db):
+            return history.page(self._db, id, after=after, limit=page_limit(limit), kinds=kinds)
+
+    def events(self, after_seq: int, limit: int = 500) -> list[EventView]:
+        """The records after a seq, of all runs, in order; fewer than there are if they are large."""
+        with read_errors(self._path):
+            return history.events(self._db, after_seq, page_limit(limit))
+
+    # --- timers, signals, answers ---------------------------------------------------------------------------------
+
+    def due_timers(self, *, until: int | None = None, limit: int = 1000) -> list[TimerRow]:
+        """The timers that are set, earliest first, if given only those due by `until` (microseconds)."""
+        until = 2**63 - 1 if until is None else until
+        sql = "select due_at, run_key, key from timers where due_at <= ? order by due_at, run_key, key limit ?"
+        return [TimerRow(*row) for row in self._rows(sql, until, max(1, min(limit, 10_000)))]
+
+    def timers_of(self, run_key: int) -> list[TimerRow]:
+        """The timers of one run."""
+        sql = "select due_at, run_key, key from timers where run_key = ? order by due_at, key"
+        return [TimerRow(*row) for row in self._rows(sql, run_key)]
+
+    def signal_seen(self, run_key: int, signal_id: str) -> int | None:
+        """The seq of the signal that this run already has under this id."""
+        row = self._row("select seq from signals where run_key = ? and signal_id = ?", run_key, signal_id)
+        return None if row is None else int(row[0])
+
+    def answer(self, principal: str, key: str) -> AnswerRow | None:
+        """The first answer under an idempotency key of a principal."""
+        sql = "select digest, status, body, seq, at from answers where principal = ? and idempotency_key = ?"
+        row = self._row(sql, principal, key)
+        return None if row is None else AnswerRow(row[0], row[1], Raw(row[2].encode()), row[3], row[4])
+
+    # --- sessions and state ---------------------------------------------------------------------------------------
+
+    def session(self, id: str) -> SessionView | None:
+        """The session with this id."""
+        row = self._row("select * from sessions where id = ?", id)
+        return None if row is None else session_view(row)
+
+    def sessions(
+        self, *, status: str | None = None, tenant: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page:
+        """A page of `SessionView`, newest first. Raises `BadCursor`."""
+        equal = {"status": status, "tenant": tenant}
+        wanted = {column: value for column, value in equal.items() if value is not None}
+        with read_errors(self._path), snapshot(self._db):
+            return list_sessions(self._db, equal=wanted, limit=page_limit(limit), cursor=cursor)
+
+    def expiring_sessions(self, limit: int = 500) -> list[ExpiringSession]:
+        """The open sessions that expire at all, earliest first."""
+        sql = """select id, expires_at from sessions where status = 'open' and expires_at is not null
+                 order by expires_at, id limit ?"""
+        return [ExpiringSession(*row) for row in self._rows(sql, page_limit(limit))]
+
+    def ended_sessions_with_open_runs(self, limit: int = 500) -> list[str]:
+        """Ended sessions with `on_close = cancel` whose runs are not all over: a crash came in between."""
+        statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
+        sql = f"""select distinct s.id from runs r cross join sessions s on s.id = r.session_id
+                  where r.status in ({statuses}) and s.status <> 'open' and s.on_close = 'cancel' limit ?"""
+        return [row[0] for row in self._rows(sql, page_limit(limit))]
+
+    def state(self, scope: str, key: str) -> StateRow | None:
+        """A value of the state surface, also a deleted one (its version counts on)."""
+        row = self._row(f"select {_STATE_COLUMNS} from state where scope = ? and key = ?", scope, key)
+        if row is None:
+            return None
+        *_, version, deleted, tenant, classification, updated_at, value = row
+        return StateRow(scope, key, version, bool(deleted), tenant, classification, updated_at, Raw(value.encode()))
+
+    def states(self, scope: str, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """A page of `StateView` of one scope, by key. Raises `BadCursor`."""
+        with read_errors(self._path), snapshot(self._db):
+            return list_states(self._db, scope, limit=page_limit(limit), cursor=cursor)
+
+    # --- the file -------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> JournalStatistics:
+        """Sizes and counts of the journal."""
+        with read_errors(self._path), snapshot(self._db):
+            return _statistics(self._db, self._path)
+
+
+def _statistics(db: apsw.Connection, path: Path | None) -> JournalStatistics:
+    def one(sql: str) -> int:
+        return int(scalar(db, sql))
+
+    open_list = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
+    wal = None if path is None else path.with_name(path.name + "-wal")
+    return JournalStatistics(
+        seq=one("select coalesce(max(seq), 0) from records"),
+        first_seq=one("select coalesce(min(seq), 0) from records"),
+        created_at=one("select value from meta where key = 'created_at'"),
+        schema=user_version(db),
+        page_bytes=int(db.pragma("page_size")),
+        pages=int(db.pragma("page_count")),
+        free_pages=int(db.pragma("freelist_count")),
+        db_bytes=path.stat().st_size if path else 0,
+        wal_bytes=wal.stat().st_size if wal and wal.exists() else 0,
+        checksums=db.reserve_bytes() >= 8,
+        runs=one("select coalesce(sum(n), 0) from run_counts"),
+        runs_open=one(f"select coalesce(sum(n), 0) from run_counts where status in ({open_list})"),
+        timers=one("select count(*) from timers"),
+        sessions=one("select count(*) from sessions"),
+        state_values=one("select count(*) from state where not deleted"),
+        disk_free_bytes=upkeep.free_bytes(path.parent) if path else 0,
+    )
+
+
+__all__ = ["Reader"]

@@ -1,0 +1,98 @@
+"""Care for the journal's disk: when to checkpoint, the check after an unclean stop, free space and the ballast."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import apsw
+
+from wal.chain import GENESIS, link
+from wal.connections import all_rows, sync_folder
+from wal.errors import JournalCorrupt
+
+IDLE_CHECKPOINT_BYTES = 1024 * 1024
+"""With nothing else to do, a WAL of this size is moved into the file; less is not worth two syncs."""
+
+TAIL_RECORDS = 1_000
+"""How many of the last records have their digests checked after an unclean stop."""
+
+BALLAST_NAME = "ballast"
+
+
+def checkpoint_mode(*, pending_bytes: int, file_bytes: int, idle: bool, checkpoint_bytes: int, max_bytes: int) -> str:
+    """Which checkpoint is due: `truncate`, `passive` or `` for none. `pending_bytes` of the WAL are not in the file
+    yet; `file_bytes` is the size of the WAL file, which stays large after a burst until it is cut back."""
+    if file_bytes > max_bytes and (idle or pending_bytes > max_bytes):
+        return "truncate"
+    threshold = min(IDLE_CHECKPOINT_BYTES, checkpoint_bytes) if idle else checkpoint_bytes
+    return "passive" if pending_bytes >= threshold else ""
+
+
+# --- the check after an unclean stop ------------------------------------------------------------------------------
+
+
+def check_structure(connection: apsw.Connection) -> None:
+    """SQLite's own quick check, about 0.6 s a gigabyte. Raises `JournalCorrupt` with what it found."""
+    found = [str(row[0]) for row in connection.execute("pragma quick_check(5)")]
+    if found != ["ok"]:
+        raise JournalCorrupt(f"the file's structure is damaged: {'; '.join(found)}")
+
+
+def check_tail(connection: apsw.Connection, records: int = TAIL_RECORDS) -> None:
+    """The digests of the last records, and that no seq is missing among them. Raises `JournalCorrupt`."""
+    sql = "select seq, run_key, prev_seq, at, digest, body from records order by seq desc limit ?"
+    rows = all_rows(connection, sql, (records + 1,))
+    rows.reverse()
+    before = GENESIS
+    if len(rows) > records or (rows and rows[0][0] > 1):
+        before = rows.pop(0)[4]
+    expected = rows[0][0] if rows else 0
+    for seq, run_key, prev_seq, at, digest, body in rows:
+        if seq != expected or digest != link(before, seq, run_key, prev_seq, at, body.encode()):
+            raise JournalCorrupt(f"record {seq} is not what was written, or one before it is missing")
+        before, expected = digest, seq + 1
+
+
+# --- free space and ballast ---------------------------------------------------------------------------------------
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that an unprivileged process may still write on the folder's filesystem."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def restore_ballast(folder: Path, size_bytes: int) -> bool:
+    """Make sure that the file `ballast` holds this many allocated bytes; 0 removes it. Says whether it does: a full
+    disk leaves no ballast behind, which is no error here, because intake is refused by free space."""
+    path = folder / BALLAST_NAME
+    if size_bytes <= 0:
+        path.unlink(missing_ok=True)
+        return True
+    if path.exists() and path.stat().st_size == size_bytes:
+        return True
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.posix_fallocate(descriptor, 0, size_bytes)
+        os.fsync(descriptor)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
+    sync_folder(folder)
+    return True
+
+
+def release_ballast(folder: Path) -> int:
+    """Give the ballast's space to the journal; the number of bytes that were in it."""
+    path = folder / BALLAST_NAME
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    sync_folder(folder)
+    return size

@@ -1,0 +1,114 @@
+"""The writer process: frames in, one commit a batch, receipts out; it ends when the daemon's end of the socket does.
+
+It is a process of its own because a busy event loop starves threads of the interpreter's lock. It ignores the signals
+that stop or reload a daemon: the daemon decides when the last batch is sent, and closing the socket ends the writer
+after the batch at hand, however the daemon ended. A frame that is not whole by then was never acknowledged and is
+dropped.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import time
+
+from wal.errors import JournalError, RuntimedError
+from wal.journal import Journal
+from wal.options import JournalOptions
+from wal.protocol import (
+    Backup,
+    Checkpoint,
+    Close,
+    Commit,
+    Done,
+    Failure,
+    FrameDecoder,
+    Hello,
+    Message,
+    Receipt,
+    Request,
+    decode_request,
+    encode_frame,
+)
+
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+IDLE_SECONDS = 0.5
+"""With nothing to do for this long, the writer looks after its files."""
+
+_RECEIVE_BYTES = 1024 * 1024
+
+
+def serve(link: socket.socket, path: str, options: JournalOptions) -> int:
+    """Open the journal and serve the daemon at the other end of a connected socket, in blocking mode, until it closes
+    its end. Returns the exit code of the process: 0, or that of the error, which was also sent as a `Failure`."""
+    try:
+        journal = Journal.open(path, options)
+        try:
+            _send(link, Hello(journal.head))
+            _serve(link, journal)
+        finally:
+            journal.close()
+    except RuntimedError as error:
+        _send(link, Failure(error.code, str(error), error.exit_code))
+        return error.exit_code
+    except OSError as error:
+        failure = JournalError(f"the writer failed: {error}")
+        _send(link, Failure(failure.code, str(failure), failure.exit_code))
+        return failure.exit_code
+    return 0
+
+
+def _serve(link: socket.socket, journal: Journal) -> None:
+    decoder = FrameDecoder()
+    while True:
+        if not _readable(link, IDLE_SECONDS):
+            journal.upkeep()
+            if not _readable(link, None):
+                continue
+        data = _receive(link)
+        if not data:
+            return
+        for body in decoder.feed(data):
+            request = decode_request(body)
+            _send(link, answer(journal, request))
+            if isinstance(request, Close):
+                return
+        journal.upkeep(idle=False)
+
+
+def answer(journal: Journal, request: Request) -> Message:
+    """Do what a request asks; the message that says that it is done."""
+    if isinstance(request, Commit):
+        began = time.perf_counter()
+        journal.commit(request.entries)
+        seconds = time.perf_counter() - began
+        return Receipt(journal.head.seq, seconds, journal.wal_bytes, journal.db_bytes)
+    if isinstance(request, Checkpoint):
+        journal.checkpoint(request.mode)
+    elif isinstance(request, Backup):
+        journal.backup(request.path)
+    elif isinstance(request, Close):
+        journal.close()
+    what = str(request.__struct_config__.tag)
+    return Done(what, journal.head.seq, journal.wal_bytes, journal.db_bytes)
+
+
+def _readable(link: socket.socket, timeout_seconds: float | None) -> bool:
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    return bool(poll.poll(None if timeout_seconds is None else timeout_seconds * 1000))
+
+
+def _receive(link: socket.socket) -> bytes:
+    try:
+        return link.recv(_RECEIVE_BYTES)
+    except ConnectionError:
+        return b""  # the daemon is gone, which is how it says that it is done
+
+
+def _send(link: socket.socket, message: Message) -> None:
+    try:
+        link.sendall(encode_frame(message))
+    except ConnectionError:
+        pass  # nobody is left to hear it; the end of the stream is read next
