@@ -22,10 +22,10 @@ help: ## show this list
 setup: $(READY) ## the virtual environment with everything pinned and hashed
 
 demo: $(READY) ## orders, kill -9 in the middle, restart, a table: nothing lost, nothing charged twice
-	@$(BIN)/python examples/shop/demo.py
+	@$(BIN)/python -m examples.shop.demo
 
 serve: $(READY) ## the daemon on the example shop, until Ctrl-C
-	@$(BIN)/python examples/shop/serve.py
+	@$(BIN)/python -m examples.shop.serve
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest
@@ -44,7 +44,7 @@ format: $(READY) ## rewrite the sources in the house's format
 	$(BIN)/ruff format $(SOURCES)
 
 bench: $(READY) $(BENCH_READY) ## the performance figures, beside the neighbour's; also in bench/results/
-	@$(BIN)/python bench/main.py
+	@$(BIN)/python -m bench
 
 chaos: $(READY) ## the fault figures, with the larger numbers; also in bench/results/
 	$(BIN)/python -m pytest -m chaos --long --figures bench/results/chaos.json

@@ -1,0 +1,232 @@
+"""The main job, told as a story: orders in, `kill -9` in the middle, a table at the end.
+
+Starts the outside and the daemon as processes of their own, feeds the orders of `orders.csv` in over HTTP, kills the
+daemon at random points, restarts it, answers for the people who approve large orders, waits until every run has ended,
+and holds the outcome against the file and against the outside's ledger. Exits 0 only if all of it is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import trio
+
+from examples.shop import orders, verdict
+from examples.shop.orders import WRONG, Expected
+from examples.shop.processes import Daemon, DaemonLost, outside
+
+BATCH = 100
+PAGE = 200
+DEADLINE_SECONDS = 150.0
+KILL_SPANS = [(0.12, 0.30), (0.42, 0.58), (0.70, 0.88)]  # shares of all effects between which each kill falls
+PATIENCE_SECONDS = 30.0  # how long one request is tried again while the daemon is away
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the text says why."""
+
+
+class Demo:
+    """One performance: what was sent, what was seen, and the tasks that play the parts."""
+
+    def __init__(self, daemon: Daemon, ledger: Path, seed: int, began: float) -> None:
+        self.daemon = daemon
+        self.expected = orders.read()
+        self.accepted = 0
+        self.fed = 0
+        self.kills: list[str] = []
+        self.decided: set[str] = set()
+        self._ledger = ledger
+        self._chance = random.Random(seed)
+        self._began = began
+        self._client = daemon.client()
+
+    def say(self, text: str) -> None:
+        """A line of the story, with the time since its beginning."""
+        print(f"{trio.current_time() - self._began:6.1f} s  {text}", flush=True)
+
+    async def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """One request, tried again while the daemon is away: ids and keys make the repeat harmless."""
+        with trio.move_on_after(PATIENCE_SECONDS):
+            while True:
+                try:
+                    response = await self._client.request(method, path, **options)
+                except httpx2.TransportError:
+                    await trio.sleep(0.05)
+                    continue
+                if response.status_code != 503:
+                    return response
+                await trio.sleep(0.2)
+        raise DemoFailed(f"{method} {path}: no answer; the end of the daemon's log:\n{self.daemon.log_tail()}")
+
+    async def total(self, status: str) -> int:
+        """How many runs have this status."""
+        response = await self.request("GET", "/v1/runs", params={"status": status, "limit": 1})
+        return int(response.raise_for_status().json()["total"])
+
+    async def feed(self) -> None:
+        """Send all orders, a hundred in one request; what a kill interrupts is sent again under the same key."""
+        for start in range(0, len(self.expected), BATCH):
+            batch = self.expected[start : start + BATCH]
+            items = [{"workflow": "checkout", "id": one.run_id, "input": one.order} for one in batch]
+            key = {"Idempotency-Key": f"orders-{start}"}
+            response = await self.request("POST", "/v1/runs", json=items, headers=key)
+            self._check_answers(batch, response)
+            self.fed += len(batch)
+        self.say(f"all {self.fed:,} orders are sent, {self.accepted:,} accepted")
+
+    def _check_answers(self, batch: list[Expected], response: httpx2.Response) -> None:
+        if response.status_code != 200:
+            raise DemoFailed(f"a batch was answered {response.status_code}: {response.text[:500]}")
+        for one, item in zip(batch, response.json()["items"], strict=True):
+            refused = item["status"] == 400
+            if refused != (one.ending == WRONG):
+                raise DemoFailed(f"order {one.id} ({one.ending}) was answered {str(item)[:500]}")
+            if refused:
+                self.say(f"refused at the door: {one.id}, {item['problem']['detail'][:90]}")
+            else:
+                self.accepted += 1
+
+    async def decide(self) -> None:
+        """Answer for the people: whatever waits for the signal `approve` gets it, with a name and a reason."""
+        while True:
+            for run in await self._waiting():
+                order_id = run["id"].removeprefix("checkout-")
+                yes = orders.approves(order_id)
+                value = {"approved": yes, "by": "kim", "reason": "looks fine" if yes else "address unknown"}
+                signal = {"name": "approve", "value": value, "signal_id": f"desk-{order_id}"}
+                (await self.request("POST", f"/v1/runs/{run['id']}/signal", json=signal)).raise_for_status()
+                self.decided.add(run["id"])
+            await trio.sleep(0.2)
+
+    async def _waiting(self) -> list[dict[str, Any]]:
+        response = await self.request("GET", "/v1/runs", params={"status": "waiting", "limit": PAGE})
+        items: list[dict[str, Any]] = response.raise_for_status().json()["items"]
+        return [run for run in items if run["waiting_on"] == "signal" and run["id"] not in self.decided]
+
+    async def kill(self) -> None:
+        """Kill the daemon with -9 at random points of the work, and start it again."""
+        effects = sum(len(verdict.EFFECTS[one.ending]) for one in self.expected)
+        for low, high in KILL_SPANS:
+            at = self._chance.uniform(low, high)
+            while self._lines() < at * effects:  # noqa: ASYNC110 - a file that another process writes has no event
+                await trio.sleep(0.02)
+            await self.daemon.kill()
+            seconds = await self.daemon.start()
+            self.kills.append(f"{at:.0%}")
+            self.say(f"kill -9 after {at:.0%} of the work; ready again after {seconds:.2f} s")
+
+    def _lines(self) -> int:
+        with self._ledger.open("rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+
+    async def wait_for_the_end(self) -> None:
+        """Return when every accepted order has ended; say each second how far things are."""
+        wanted = sum(one.ending != WRONG for one in self.expected)
+        while True:
+            counts = {status: await self.total(status) for status in ("completed", "failed", "waiting", "blocked")}
+            if counts["blocked"]:
+                raise DemoFailed(f"{counts['blocked']} runs are blocked: {await self._blocked()}")
+            if counts["completed"] + counts["failed"] == wanted and len(self.kills) == len(KILL_SPANS):
+                return
+            self.say("  ".join(f"{status} {count:,}" for status, count in counts.items()))
+            await trio.sleep(1.0)
+
+    async def _blocked(self) -> str:
+        response = await self.request("GET", "/v1/runs", params={"status": "blocked", "limit": 3})
+        return str([(run["id"], run["error"]) for run in response.json()["items"]])
+
+    async def statuses(self) -> dict[str, str]:
+        """The status of every run there is, by its id."""
+        found: dict[str, str] = {}
+        cursor: str | None = None
+        while True:
+            params = {"limit": PAGE} | ({"cursor": cursor} if cursor else {})
+            page = (await self.request("GET", "/v1/runs", params=params)).raise_for_status().json()
+            found.update((run["id"], run["status"]) for run in page["items"])
+            cursor = page["next"]
+            if cursor is None:
+                return found
+
+    async def play(self) -> None:
+        """All parts at once, until the end or the deadline."""
+        with trio.move_on_after(DEADLINE_SECONDS) as deadline:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.decide)
+                nursery.start_soon(self.kill)
+                await self.feed()
+                await self.wait_for_the_end()
+                nursery.cancel_scope.cancel()
+        if deadline.cancelled_caught:
+            raise DemoFailed(f"not done after {DEADLINE_SECONDS:.0f} s; the end of the log:\n{self.daemon.log_tail()}")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+async def perform(folder: Path, seed: int) -> bool:
+    """Play the demo with all its files in `folder`; True if the table is right."""
+    began = trio.current_time()
+    ledger = folder / "ledger.jsonl"
+    ledger.touch()
+    async with outside(ledger) as shop_url:
+        daemon = Daemon(folder / "data", shop_url, folder / "daemon.log")
+        demo = Demo(daemon, ledger, seed, began)
+        demo.say(f"payment provider, warehouse and carrier are at {shop_url}")
+        try:
+            demo.say(f"the daemon is ready after {await daemon.start():.2f} s (seed {seed})")
+            await demo.play()
+            statuses = await demo.statuses()
+        finally:
+            with trio.CancelScope(shield=True):
+                await demo.close()
+                code = await daemon.stop()
+    rows = verdict.judge(demo.expected, statuses, verdict.read_ledger(ledger))
+    rows += [
+        verdict.Row("kill -9", str(len(demo.kills)), "at " + ", ".join(demo.kills) + " of the work"),
+        verdict.Row("exit code of the daemon", str(code), "after SIGTERM", code == 0),
+        verdict.Row("seconds", f"{trio.current_time() - began:.1f}"),
+    ]
+    print("\n" + verdict.render(rows) + "\n", flush=True)
+    return all(row.right is not False for row in rows)
+
+
+def _flatten(group: BaseException) -> list[BaseException]:
+    if isinstance(group, BaseExceptionGroup):
+        return [leaf for inner in group.exceptions for leaf in _flatten(inner)]
+    return [group]
+
+
+def main() -> int:
+    """Parse the arguments, play, clean up; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--seed", type=int, default=None, help="where the kills fall; a new one each time")
+    parser.add_argument("--keep", action="store_true", help="keep the data folder also when all is well")
+    arguments = parser.parse_args()
+    seed = random.randrange(10_000) if arguments.seed is None else arguments.seed
+    folder = Path(tempfile.mkdtemp(prefix="shop-"))
+    right = False
+    try:
+        right = trio.run(perform, folder, seed)
+    except* (DemoFailed, DaemonLost) as failures:
+        for failure in _flatten(failures):
+            print(f"\n{failure}", file=sys.stderr)
+    except* KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+    if right and not arguments.keep:
+        shutil.rmtree(folder)
+    else:
+        print(f"journal, ledger and log are in {folder}; the same kills again: --seed {seed}")
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The daemon on the example shop, in the foreground until Ctrl-C, with the outside beside it: `make serve`.
+
+The data stays in `.shop-data/` in the current folder, so that a second `make serve` finds the runs of the first.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from examples.shop.processes import HERE
+
+DATA = Path(".shop-data").resolve()
+
+
+def main() -> int:
+    """Run the outside in the background and the daemon in the foreground; returns the daemon's exit code."""
+    DATA.mkdir(mode=0o700, exist_ok=True)
+    outside_command = [sys.executable, str(HERE / "payments.py"), "--ledger", str(DATA / "ledger.jsonl"), "--until-eof"]
+    with subprocess.Popen(outside_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as outside:
+        assert outside.stdout is not None
+        address = outside.stdout.readline().strip()
+        serve = [sys.executable, "-P", "-m", "runtimed", "serve", "--app", "flows:app", "--data-dir", str(DATA)]
+        print(f"payment provider, warehouse and carrier are at {address}; the socket is {DATA / 'runtimed.sock'}")
+        print("from another terminal: .venv/bin/runtimed runs list --data-dir .shop-data", flush=True)
+        with subprocess.Popen(serve, cwd=HERE, env={**os.environ, "SHOP_URL": address}) as daemon:
+            while True:
+                try:
+                    return daemon.wait()
+                except KeyboardInterrupt:
+                    continue  # the terminal sent it to the daemon too, which drains; a second one hurries it
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""What happened, held against what had to happen: the runs' endings and the outside's ledger, as one table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from examples.shop.orders import COMPLETED, DECLINED, REFUSED, SOLD_OUT, WRONG, Expected
+
+# The effects that each ending leaves outside, in their order.
+EFFECTS: dict[str, tuple[str, ...]] = {
+    COMPLETED: ("charge", "reserve", "ship"),
+    DECLINED: (),
+    SOLD_OUT: ("charge", "refund"),
+    REFUSED: ("charge", "reserve", "release", "refund"),
+    WRONG: (),
+}
+
+
+class Ledger(NamedTuple):
+    """The ledger, read: the effects of each order in their order, amounts, and how requests were answered."""
+
+    effects: Mapping[str, list[str]]
+    charged: Counter[str]
+    refunded: Counter[str]
+    outcomes: Counter[str]
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Read a ledger. A refund of nothing (no charge was found) is no effect."""
+    effects: defaultdict[str, list[str]] = defaultdict(list)
+    charged: Counter[str] = Counter()
+    refunded: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            kind, order, outcome, amount = entry["kind"], entry["order"], entry["outcome"], entry["amount"]
+            outcomes[outcome] += 1
+            if outcome != "done" or (kind == "refund" and amount == 0):
+                continue
+            effects[order].append(kind)
+            if kind == "charge":
+                charged[order] += amount
+            elif kind == "refund":
+                refunded[order] += amount
+    return Ledger(effects, charged, refunded, outcomes)
+
+
+class Row(NamedTuple):
+    """One line of the table; `right` is None where there is nothing to judge."""
+
+    label: str
+    value: str
+    note: str = ""
+    right: bool | None = None
+
+
+def _number(count: int) -> str:
+    return f"{count:,}"
+
+
+def _exactly(label: str, count: int, expected: int, note: str = "") -> Row:
+    right = count == expected
+    return Row(label, _number(count), note if right else f"expected {expected:,}  {note}".rstrip(), right)
+
+
+def _endings(expected: list[Expected], statuses: Mapping[str, str]) -> list[Row]:
+    accepted = [one for one in expected if one.ending != WRONG]
+    ends = Counter(one.ending for one in accepted)
+    failures = [name for name in (DECLINED, SOLD_OUT, REFUSED) if ends[name]]
+    recorded_wrong = sum(one.run_id in statuses for one in expected if one.ending == WRONG)
+    lost = sum(one.run_id not in statuses for one in accepted)
+    right_end = sum(
+        statuses.get(one.run_id) == ("completed" if one.ending == COMPLETED else "failed") for one in accepted
+    )
+    found = Counter(statuses.values())
+    return [
+        Row("orders in the file", _number(len(expected))),
+        _exactly("wrong rows recorded", recorded_wrong, 0, f"{len(expected) - len(accepted)} refused at the door"),
+        _exactly("lost", lost, 0, f"{len(accepted):,} accepted"),
+        _exactly("completed", found["completed"], ends[COMPLETED]),
+        _exactly(
+            "failed", found["failed"], len(accepted) - ends[COMPLETED], ", ".join(f"{n} {ends[n]}" for n in failures)
+        ),
+        _exactly("ended as they had to", right_end, len(accepted)),
+    ]
+
+
+def _outside(expected: list[Expected], ledger: Ledger) -> list[Row]:
+    effects = ledger.effects
+    to_undo = sum("refund" in EFFECTS[one.ending] for one in expected)
+    undone = sum("refund" in effects.get(one.id, ()) for one in expected)
+    matching = sum(ledger.refunded[order] == ledger.charged[order] for order in ledger.refunded)
+    as_told = sum(tuple(effects.get(one.id, ())) == EFFECTS[one.ending] for one in expected)
+    twice = {kind: sum(done.count(kind) > 1 for done in effects.values()) for kind in ("charge", "ship")}
+    repeated = f"{ledger.outcomes['repeated']:,} repeats got their first answer"
+    return [
+        _exactly("undone", undone, to_undo, "refund after release, newest first"),
+        _exactly("refunds that match", matching, to_undo, "the amount of the charge"),
+        _exactly("charged twice", twice["charge"], 0, repeated),
+        _exactly("shipped twice", twice["ship"], 0),
+        _exactly("effects as expected", as_told, len(expected), "per order, in order, in the outside's ledger"),
+    ]
+
+
+def judge(expected: list[Expected], statuses: Mapping[str, str], ledger: Ledger) -> list[Row]:
+    """The table for `expected` orders, the status of each run by its id, and the ledger."""
+    return _endings(expected, statuses) + _outside(expected, ledger)
+
+
+def render(rows: list[Row]) -> str:
+    """The table as text for a terminal or a file."""
+    marks = {True: "ok", False: "WRONG", None: ""}
+    return "\n".join(f"  {row.label:<24}{row.value:>10}  {marks[row.right]:<6}{row.note}".rstrip() for row in rows)
