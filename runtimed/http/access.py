@@ -1,0 +1,93 @@
+"""Who calls, and what they may: the peer of a connection, and the level it has."""
+
+from __future__ import annotations
+
+import enum
+import grp
+import os
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import trio
+
+from runtimed.settings import Levels
+
+PEER_GROUPS_MAX = 1024
+SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
+"""Linux 4.13 and later; the number is the same on x86, arm and riscv (asm-generic/socket.h)."""
+
+
+class Level(enum.IntEnum):
+    """What a caller may do; each level includes those before it."""
+
+    PUBLIC = 0
+    VIEWER = 1
+    OPERATOR = 2
+    APPROVER = 3
+    ADMIN = 4
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """The other end of a connection: over the unix socket what the kernel attests, over TCP its address."""
+
+    local: bool
+    uid: int = -1
+    gid: int = -1
+    pid: int = 0
+    groups: tuple[int, ...] = ()
+    address: str = ""
+
+    @property
+    def by(self) -> str | None:
+        """The caller's name in records, or None for a stranger."""
+        return f"uid:{self.uid}" if self.local else None
+
+
+STRANGER = Peer(local=False)
+
+
+def peer_of(sock: trio.socket.SocketType) -> Peer:
+    """Who is at the other end of a socket. Raises OSError if it has gone."""
+    if sock.family != socket.AF_UNIX:
+        return Peer(local=False, address=str(sock.getpeername()[0]))
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Peer(local=True, uid=uid, gid=gid, pid=pid, groups=_groups(sock))
+
+
+def _groups(sock: trio.socket.SocketType) -> tuple[int, ...]:
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * PEER_GROUPS_MAX)
+    except OSError:  # an older kernel, or more groups than fit: the primary group alone counts
+        return ()
+    return struct.unpack(f"{len(packed) // 4}I", packed)
+
+
+class Access:
+    """The levels of principals. Root and the daemon's own user are always admin."""
+
+    def __init__(self, levels: Mapping[str, Iterable[str]] | Levels = Levels()) -> None:  # noqa: B008 - frozen
+        named = msgspec.structs.asdict(levels) if isinstance(levels, Levels) else levels
+        self._uids = {0: Level.ADMIN, os.geteuid(): Level.ADMIN}
+        self._gids: dict[int, Level] = {}
+        for name, principals in named.items():
+            for principal in principals:
+                self._put(principal, Level[name.upper()])
+
+    def _put(self, principal: str, level: Level) -> None:
+        kind, _, who = principal.partition(":")
+        if kind == "uid":
+            self._uids[int(who)] = max(level, self._uids.get(int(who), level))
+        elif kind == "gid":
+            gid = int(who) if who.isdecimal() else grp.getgrnam(who).gr_gid
+            self._gids[gid] = max(level, self._gids.get(gid, level))
+
+    def level(self, peer: Peer) -> Level:
+        """What a peer may do. Over TCP nobody is known: public routes only."""
+        if not peer.local:
+            return Level.PUBLIC
+        found = self._uids.get(peer.uid, Level.PUBLIC)
+        if self._gids:
+            found = max(found, *(self._gids.get(gid, Level.PUBLIC) for gid in (peer.gid, *peer.groups)))
+        return found

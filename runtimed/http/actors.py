@@ -1,0 +1,32 @@
+"""The supervision tree: look, and restart a part."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from runtimed.http.errors import ActorNotFound
+from runtimed.http.replies import Reply, json_reply
+from runtimed.http.requests import Request
+from runtimed.http.surface import RuntimeSurface
+from runtimed.wire import RestartActorRequest
+from wal.views import Page
+
+_RESTART: Final = msgspec.json.Decoder(RestartActorRequest)
+
+
+async def tree(rt: RuntimeSurface, request: Request) -> Reply:
+    """The supervision tree with its figures, parents before children."""
+    actors = rt.tree()
+    return json_reply(Page(actors, None, len(actors), rt.feed.seq))
+
+
+async def restart(rt: RuntimeSurface, request: Request) -> Reply:
+    """Restart an actor, and what its supervisor restarts with it."""
+    path = request.params["path"]
+    request.decode(_RESTART, await request.body())
+    actor = await rt.restart_actor(path)
+    if actor is None:
+        raise ActorNotFound(f"there is no actor {path[:200]!r}")
+    return json_reply(actor, 202)

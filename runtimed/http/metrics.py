@@ -1,0 +1,143 @@
+"""`/metrics`: the runtime's figures in the Prometheus text format, each family with a bounded number of series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from runtimed.http.replies import Reply
+from runtimed.http.requests import Request
+from runtimed.http.surface import Histogram, RuntimeStatistics, RuntimeSurface
+from wal.views import ActorView
+
+PREFIX: Final = "runtimed_"
+SERIES_MAX: Final = 1_000
+"""Series a family may have; the others are added up under the label value `other`. One scrape stays cheap and a
+user's naming cannot fill the monitoring's disk."""
+OTHER: Final = "other"
+TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+Labels = tuple[str, ...]
+
+
+async def show(rt: RuntimeSurface, request: Request) -> Reply:
+    """The figures as they stand."""
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    registry.register(RuntimeCollector(rt.statistics(), rt.tree(), request.answers))
+    return Reply(200, generate_latest(registry), TEXT)
+
+
+class RuntimeCollector(Collector):
+    """One scrape: families made from snapshots, so that all figures are of one moment."""
+
+    def __init__(
+        self, statistics: RuntimeStatistics, actors: Iterable[ActorView], answers: Mapping[tuple[str, str, int], int]
+    ) -> None:
+        self._statistics = statistics
+        self._actors = list(actors)
+        self._answers = answers
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        yield from self._runs()
+        yield from self._steps()
+        yield from self._journal()
+        yield from self._actor_families()
+        yield from self._edges()
+
+    def _runs(self) -> Iterator[Metric]:
+        s = self._statistics
+        yield _gauge("runs", "Runs by workflow and status.", ("workflow", "status"), s.runs)
+        yield _counter("runs_started", "Runs started since the daemon began.", (), {(): s.runs_started_total})
+        yield _gauge("queue_runs", "Runs of queues by state.", ("queue", "state"), s.queue_runs)
+        yield from _optional("approvals_open", "Approvals that wait for a decision.", s.approvals_open)
+        yield from _optional(
+            "runs_without_wake_source", "Open runs that nothing will wake; more than 0 is a defect.",
+            s.runs_without_wake_source,
+        )  # fmt: skip
+
+    def _steps(self) -> Iterator[Metric]:
+        s = self._statistics
+        yield _histogram("step_seconds", "Duration of step attempts.", ("workflow", "step"), s.step_seconds)
+        attempts = {(outcome,): count for outcome, count in s.step_attempts_total.items()}
+        yield _counter("step_attempts", "Attempts of steps by outcome.", ("outcome",), attempts)
+
+    def _journal(self) -> Iterator[Metric]:
+        s = self._statistics
+        for name, doc, histogram in (
+            ("commit_seconds", "Duration of commits.", s.commit_seconds),
+            ("commit_records", "Records a commit.", s.commit_records),
+        ):
+            if histogram is not None:
+                yield _histogram(name, doc, (), {(): histogram})
+        yield _gauge("journal_seq", "The last durable record.", (), {(): s.journal_seq})
+        yield from _optional("sqlite_wal_bytes", "Size of SQLite's write-ahead log.", s.sqlite_wal_bytes)
+        yield from _optional("disk_free_bytes", "Free space on the journal's disk.", s.disk_free_bytes)
+        yield from _optional("loop_lag_seconds", "How late the event loop wakes.", s.loop_lag_seconds)
+
+    def _actor_families(self) -> Iterator[Metric]:
+        waiting = {(actor.path,): actor.mailbox_size for actor in self._actors}
+        restarts = {(actor.path,): actor.restarts for actor in self._actors}
+        yield _gauge("mailbox_messages", "Messages that wait in an actor's mailbox.", ("actor",), waiting)
+        yield _counter("actor_restarts", "Restarts of an actor.", ("actor",), restarts)
+
+    def _edges(self) -> Iterator[Metric]:
+        s = self._statistics
+        lags = {(name,): lag for name, lag in s.connector_lag_seconds.items()}
+        records = {(name,): count for name, count in s.connector_records_total.items()}
+        answers = {(method, path, str(status)): count for (method, path, status), count in self._answers.items()}
+        labels = ("method", "route", "status")
+        yield _gauge("connector_lag_seconds", "How far a connector is behind.", ("connector",), lags)
+        yield _counter("connector_records", "Records that a connector brought.", ("connector",), records)
+        yield _counter("http_answers", "Answers by route and status.", labels, answers)
+        yield _gauge("build_info", "The version that runs.", ("version",), {(s.version,): 1})
+
+
+def _bounded(values: Mapping[Any, float]) -> Iterator[tuple[Labels, float]]:
+    """The largest series, and one for all others."""
+    if len(values) <= SERIES_MAX:
+        yield from values.items()
+        return
+    ranked = sorted(values.items(), key=lambda item: item[1], reverse=True)
+    yield from ranked[: SERIES_MAX - 1]
+    yield (OTHER,) * len(ranked[0][0]), sum(value for _, value in ranked[SERIES_MAX - 1 :])
+
+
+def _gauge(name: str, doc: str, labels: Labels, values: Mapping[Any, float]) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, doc, labels=labels)
+    for key, value in _bounded(values):
+        family.add_metric(key, value)
+    return family
+
+
+def _optional(name: str, doc: str, value: float | None) -> Iterator[Metric]:
+    if value is not None:
+        yield _gauge(name, doc, (), {(): value})
+
+
+def _counter(name: str, doc: str, labels: Labels, values: Mapping[Any, float]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, doc, labels=labels)
+    for key, value in _bounded(values):
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, doc: str, labels: Labels, values: Mapping[Any, Histogram]) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, doc, labels=labels)
+    ranked = sorted(values.items(), key=lambda item: sum(item[1].counts), reverse=True)
+    for key, histogram in ranked[:SERIES_MAX]:
+        total, buckets = 0, []
+        for bound, count in zip((*map(_bound, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        family.add_metric(key, buckets=buckets, sum_value=histogram.sum)
+    return family
+
+
+def _bound(bound: float) -> str:
+    return repr(float(bound))

@@ -1,0 +1,168 @@
+"""The hardened server: listeners, a bound on connections, and a drain that ends.
+
+Hypercorn as shipped can be killed by one packet and held by one client that does not read; `connection` and
+`protocol` mend that, and this module takes the place of its `serve`, so that nothing is patched from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+
+from runtimed.http.connection import AsgiApp, Connection
+from runtimed.http.errors import BindFailed
+from runtimed.http.faults import overflow_answer
+from runtimed.http.limits import EdgeLimits
+from runtimed.http.protocol import EdgeConfig
+
+log = logging.getLogger("runtimed.http")
+
+BACKLOG = 1024
+
+
+class Counts(msgspec.Struct):
+    """What happened to connections so far."""
+
+    accepted: int = 0
+    refused: int = 0
+    too_slow: int = 0
+    send_timeouts: int = 0
+    crashed: int = 0
+
+
+class ServerStatistics(msgspec.Struct, frozen=True):
+    """A snapshot: connections open by kind of listener, and the counts."""
+
+    open_local: int
+    open_tcp: int
+    counts: Counts
+
+
+class HttpServer:
+    """Serves an ASGI application on listeners until it has drained.
+
+    `serve` returns when `drain` was called and every connection has ended: idle ones at once, those with a request in
+    hand after their answer, and all of them when `limits.drain_grace_s` is over. Cancelling `serve` ends all at once.
+    """
+
+    def __init__(self, app: AsgiApp, limits: EdgeLimits = EdgeLimits()) -> None:  # noqa: B008 - frozen
+        self.app = app
+        self.limits = limits
+        self.config = _config(limits)
+        self.context = WorkerContext(None)
+        self.draining = trio.Event()
+        self.counts = Counts()
+        self._open: dict[bool, set[Connection]] = {True: set(), False: set()}
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept and serve; see the class. The listeners are closed when this returns."""
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                start = partial(trio.serve_listeners, self._serve_one, list(listeners), handler_nursery=connections)
+                await accepting.start(start)
+                task_status.started()
+                await self.draining.wait()
+                accepting.cancel_scope.cancel()
+            await self.context.terminated.set()
+            for connection in [*self._open[True], *self._open[False]]:
+                connection.close_if_idle()
+            connections.cancel_scope.deadline = trio.current_time() + self.limits.drain_grace_s
+
+    def drain(self) -> None:
+        """Accept no more, finish what is in hand. Calling it again changes nothing."""
+        self.draining.set()
+
+    def statistics(self) -> ServerStatistics:
+        """Open connections and counts."""
+        counts = msgspec.structs.replace(self.counts)
+        return ServerStatistics(len(self._open[True]), len(self._open[False]), counts)
+
+    async def _serve_one(self, stream: trio.SocketStream) -> None:
+        opened = self._open[stream.socket.family == socket.AF_UNIX]
+        if len(opened) >= self.limits.connections_max:
+            await self._turn_away(stream)
+            return
+        self.counts.accepted += 1
+        connection = Connection(self, stream)
+        opened.add(connection)
+        try:
+            await connection.run()
+        finally:
+            opened.discard(connection)
+
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        """Answer 503 if the socket takes it at once, and close: one more connection must not cost anything."""
+        self.counts.refused += 1
+        try:
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            os.write(stream.socket.fileno(), overflow_answer())
+        except OSError:
+            pass  # gone, or takes nothing: the close says it all
+        await trio.aclose_forcefully(stream)
+
+
+def _config(limits: EdgeLimits) -> EdgeConfig:
+    config = EdgeConfig()
+    config.accesslog = None
+    config.errorlog = log
+    config.h11_max_incomplete_size = limits.head_max_bytes
+    config.keep_alive_max_requests = limits.keep_alive_requests_max
+    return config
+
+
+# --- listeners ------------------------------------------------------------------------------------------------------
+
+
+def open_unix_listener(path: Path, *, mode: int = 0o660) -> trio.SocketListener:
+    """Listen on a unix socket at `path`, in place of a stale socket there. Raises `BindFailed`.
+
+    The socket is made under another name, given its mode and moved in place: it is never there with other rights,
+    and never there without somebody listening. Who holds the data folder's lock may replace what is there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    temporary = path.with_name(f".{os.getpid()}")
+    try:
+        _refuse_non_socket(path)
+        temporary.unlink(missing_ok=True)
+        sock.bind(os.fspath(temporary))
+        os.chmod(temporary, mode)
+        sock.listen(BACKLOG)
+        temporary.rename(path)
+    except OSError as error:
+        sock.close()
+        temporary.unlink(missing_ok=True)
+        raise BindFailed(f"cannot listen on {path}: {error.strerror or error}") from error
+    except BindFailed:
+        sock.close()
+        raise
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+def _refuse_non_socket(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise BindFailed(f"cannot listen on {path}: something else than a socket is there")
+    except FileNotFoundError:
+        pass  # the usual case
+
+
+async def open_tcp_listeners(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen on every address of `host`; port 0 takes a free one. Raises `BindFailed`."""
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as error:
+        raise BindFailed(f"cannot listen on {host}:{port}: {error.strerror or error}") from error

@@ -1,0 +1,110 @@
+"""What the HTTP edge needs of the runtime, and nothing else of it: the seam between both.
+
+The daemon's runtime has it; tests have a small one of their own. Figures are snapshots: frozen and cheap to take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from actors.messages import Message
+from wal.queries import Reader
+from wal.views import ActorView, RunDetail
+
+T = TypeVar("T")
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Observations in buckets: upper bounds ascending, one count a bucket, the last for what is beyond all bounds."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float = 0.0
+
+
+class Health(msgspec.Struct, frozen=True):
+    """How the runtime is, from memory alone. `reasons` says in sentences why it is not as it should be."""
+
+    live: bool = True
+    ready: bool = True
+    started: bool = True
+    reasons: list[str] = []
+
+
+class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The runtime's figures, from memory alone. What is not known (yet) is None or empty, and not exposed then."""
+
+    version: str = ""
+    journal_seq: int = 0
+    runs: Mapping[tuple[str, str], int] = {}
+    runs_started_total: int = 0
+    step_seconds: Mapping[tuple[str, str], Histogram] = {}
+    step_attempts_total: Mapping[str, int] = {}
+    commit_seconds: Histogram | None = None
+    commit_records: Histogram | None = None
+    sqlite_wal_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    queue_runs: Mapping[tuple[str, str], int] = {}
+    approvals_open: int | None = None
+    connector_lag_seconds: Mapping[str, float] = {}
+    connector_records_total: Mapping[str, int] = {}
+    runs_without_wake_source: int | None = None
+    loop_lag_seconds: float | None = None
+
+
+class Feed(Protocol):
+    """How far the journal is on disk."""
+
+    @property
+    def seq(self) -> int:
+        """The last durable record."""
+        ...
+
+    async def wait_beyond(self, seq: int, /) -> object:
+        """Return once a record beyond `seq` is durable."""
+        ...
+
+
+class RuntimeSurface(Protocol):
+    """The runtime as handlers see it. Errors are `RuntimedError`s and become problem documents."""
+
+    @property
+    def feed(self) -> Feed:
+        """The durable high-water mark."""
+        ...
+
+    async def ask(self, command: Message, /) -> Any:
+        """Send a command to the actor that owns it; what the reply tells is on disk."""
+        ...
+
+    async def read(self, query: Callable[[Reader], T], /) -> T:
+        """Run a query on a read-only connection, off the loop."""
+        ...
+
+    async def settled(self, run_id: str, timeout: float, /) -> RunDetail:
+        """The run once it has ended or is blocked, or as it stands after `timeout` seconds. Raises `RunNotFound`."""
+        ...
+
+    async def restart_actor(self, path: str, /) -> ActorView | None:
+        """Restart an actor; None if there is none with this path."""
+        ...
+
+    def tree(self) -> list[ActorView]:
+        """The supervision tree, parents before children."""
+        ...
+
+    def health(self) -> Health:
+        """How the runtime is; from memory alone."""
+        ...
+
+    def statistics(self) -> RuntimeStatistics:
+        """The runtime's figures; from memory alone."""
+        ...
+
+
+__all__ = [
+    "Feed", "Health", "Histogram", "Reader", "RuntimeStatistics", "RuntimeSurface"
+]  # fmt: skip

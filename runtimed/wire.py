@@ -1,0 +1,283 @@
+"""What goes over HTTP: the requests' types, the problem document, and the shapes of the answers.
+
+Loaded by the client and the dashboard too, so it imports only msgspec and the views. Requests refuse fields they do
+not know. `Raw` is JSON kept as it came; what it must be is decided by the workflow it is for.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+from wal.views import NULL, ActorView, ErrorView, HistoryRecord, RunView, SessionView, StateView
+
+ID_PATTERN = r"^[A-Za-z0-9._:-]+$(?!\n)"
+"""`$` alone would let a trailing newline through in Python; the look-ahead changes nothing in JSON Schema."""
+
+PAGE_ITEMS_MAX = 500
+"""The most items a page holds; a larger `limit` gets this many and a cursor."""
+WAIT_MAX_S = 300.0
+"""The longest that `result?wait=` holds a request; a longer wish gets this much."""
+
+Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=ID_PATTERN, description="an id")]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Reason = Annotated[str, Meta(max_length=2000)]
+Key = Annotated[str, Meta(min_length=1, max_length=512)]
+Cursor = Annotated[str, Meta(min_length=1, max_length=1000)]
+Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PageLimit = Annotated[int, Meta(ge=1, le=1_000_000)]
+Instant = Annotated[datetime, Meta(tz=True)]
+Classification = Literal["platform", "client"]
+RunStatus = Literal[
+    "queued", "running", "waiting", "paused", "compensating", "blocked", "completed", "failed", "cancelled"
+]
+SessionStatus = Literal["open", "expired", "closed"]
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what a request's body holds."""
+
+
+class StartRunRequest(Body, frozen=True):
+    """One run to start. `input` is what the workflow takes; without an id one is made."""
+
+    workflow: Name
+    input: Raw = NULL
+    id: Id | None = None
+    session_id: Id | None = None
+    tenant: Name | None = None
+    classification: Classification = "platform"
+    queue: Name | None = None
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
+    start_at: Instant | None = None
+    attributes: dict[Name, Any] = {}
+
+
+class SignalRequest(Body, frozen=True):
+    """A named value for a run; a repeat with the same `signal_id` changes nothing."""
+
+    name: Name
+    value: Raw = NULL
+    signal_id: Id | None = None
+
+
+class ReasonRequest(Body, frozen=True):
+    """Why: of a cancel, pause, resume, retry or close."""
+
+    reason: Reason | None = None
+
+
+class ResolveRequest(Body, frozen=True):
+    """Whether the call of unknown outcome happened, and with which result."""
+
+    call: Name
+    happened: bool
+    result: Raw = NULL
+    reason: Reason | None = None
+
+
+class OpenSessionRequest(Body, frozen=True):
+    """A session to open. `ttl` in seconds, null for one that does not expire."""
+
+    id: Id | None = None
+    tenant: Name | None = None
+    subject: Name | None = None
+    classification: Classification = "platform"
+    ttl: Annotated[float, Meta(gt=0.0, le=86_400.0 * 3_660)] | None = None
+    on_close: Literal["cancel", "leave"] = "leave"
+    attributes: dict[Name, Any] = {}
+
+
+class TouchSessionRequest(Body, frozen=True):
+    """Nothing to say: the session's life is extended by its own ttl."""
+
+
+class PutStateRequest(Body, frozen=True):
+    """The value to write; the version it must replace goes into `If-Match`."""
+
+    value: Raw
+
+
+class RestartActorRequest(ReasonRequest, frozen=True):
+    """Why an actor is restarted."""
+
+
+# --- queries --------------------------------------------------------------------------------------------------------
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what a query string holds."""
+
+
+class NoQuery(Query, frozen=True):
+    """A route that takes no query."""
+
+
+class RunsQuery(Query, frozen=True):
+    """Which runs to list; several statuses with commas or by repetition; attributes as `attr.NAME=VALUE`."""
+
+    status: list[RunStatus] | None = None
+    workflow: Name | None = None
+    session_id: Id | None = None
+    tenant: Name | None = None
+    limit: PageLimit = 50
+    cursor: Cursor | None = None
+
+
+class HistoryQuery(Query, frozen=True):
+    """Which records of a run: those beyond the seq `after`, of these kinds if any are named."""
+
+    after: Seq = 0
+    kind: list[Name] | None = None
+    limit: PageLimit = 200
+
+
+class OutputQuery(Query, frozen=True):
+    """Which part of a run's output: beyond the seq `after`."""
+
+    after: Seq = 0
+    limit: PageLimit = 200
+
+
+class ResultQuery(Query, frozen=True):
+    """How many seconds to wait for the run to end."""
+
+    wait: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
+
+
+class SessionsQuery(Query, frozen=True):
+    """Which sessions to list."""
+
+    status: SessionStatus | None = None
+    tenant: Name | None = None
+    limit: PageLimit = 50
+    cursor: Cursor | None = None
+
+
+class StatesQuery(Query, frozen=True):
+    """Which values of a scope to list."""
+
+    limit: PageLimit = 50
+    cursor: Cursor | None = None
+
+
+class EventsQuery(Query, frozen=True):
+    """Where the stream begins: beyond this seq (0: at the beginning), or `now`."""
+
+    after: Seq | Literal["now"] = 0
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An RFC 9457 problem document. The last three are there when it tells how a run ended."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str
+    run_id: str | None = None
+    run_status: str | None = None
+    error: ErrorView | None = None
+
+
+class StartedRunView(RunView, frozen=True):
+    """A run as the answer to its start; `created` is false when it existed already."""
+
+    created: bool = False
+
+
+class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One item of a batch's answer: the run with 200 or 201, or the problem with its status."""
+
+    status: int
+    run: StartedRunView | None = None
+    problem: Problem | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """The answer to an array of starts, in its order."""
+
+    items: list[BatchItem]
+
+
+class AcceptedView(msgspec.Struct, frozen=True):
+    """What was asked is on disk as record `seq`."""
+
+    seq: int
+    id: str
+
+
+class OutputItem(msgspec.Struct, frozen=True):
+    """One value of a run's output."""
+
+    seq: int
+    at: str
+    value: Raw
+
+
+class PageFields(msgspec.Struct, frozen=True, kw_only=True):
+    """What every page has beside its items; see `wal.views.Page`."""
+
+    next: str | None
+    total: int | None
+    seq: int
+
+
+class RunPage(PageFields, frozen=True):
+    """A page of runs, newest first."""
+
+    items: list[RunView]
+
+
+class HistoryPage(PageFields, frozen=True):
+    """A page of a run's records, oldest first; `next` is the `after` of the next page."""
+
+    items: list[HistoryRecord]
+
+
+class OutputPage(PageFields, frozen=True):
+    """A page of a run's output, oldest first; `next` is the `after` of the next page."""
+
+    items: list[OutputItem]
+
+
+class SessionPage(PageFields, frozen=True):
+    """A page of sessions."""
+
+    items: list[SessionView]
+
+
+class StatePage(PageFields, frozen=True):
+    """A page of the state surface."""
+
+    items: list[StateView]
+
+
+class ActorPage(PageFields, frozen=True):
+    """The supervision tree, parents before children."""
+
+    items: list[ActorView]
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """What a health probe says: `pass`, `warn` or `fail`."""
+
+    status: str
+
+
+class HealthDetail(msgspec.Struct, frozen=True):
+    """Health per component, for people with rights."""
+
+    status: str
+    reasons: list[str]
+    checks: dict[str, list[dict[str, Any]]]
