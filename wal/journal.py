@@ -36,6 +36,7 @@ from wal.options import JournalOptions
 from wal.projections import Projector
 from wal.protocol import Head
 from wal.records import Entry
+from wal.sqlite_wal import check_wal
 
 if TYPE_CHECKING:
     from wal.queries import Reader
@@ -107,11 +108,14 @@ class Journal:
                 _create(path, vfs)
             connection = open_writer(path, vfs=vfs, synchronous=options.synchronous)
             try:
-                refuse_newer(path, user_version(connection))
-                if migrate(connection):
-                    connection.wal_checkpoint("main", _MODES["passive"])  # so that the header names the new version
+                refuse_newer(path, user_version(connection))  # the WAL may hold a newer one than the header
+                frames, _ = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+                check_wal(_wal_of(path), frames)
+                migrate(connection)
                 journal = cls(connection, path, options, lock)
                 journal._check_after_unclean_stop()
+                # A new generation of the WAL, see `wal.sqlite_wal`; and the header then names the schema in use.
+                journal.checkpoint("truncate")
             except BaseException:
                 close_untouched(connection)
                 raise
@@ -215,7 +219,7 @@ class Journal:
         frame_bytes = self._page_bytes + _FRAME_HEADER_BYTES
         mode = upkeep.checkpoint_mode(
             pending_bytes=(self._wal_frames - self._moved_frames) * frame_bytes,
-            file_bytes=_size(self._path.with_name(self._path.name + "-wal")),
+            file_bytes=_size(_wal_of(self._path)),
             idle=idle,
             checkpoint_bytes=self._options.checkpoint_bytes,
             max_bytes=self._options.wal_max_bytes,
@@ -319,6 +323,10 @@ def _publish(part: Path, path: Path) -> None:
 def _remove(part: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _size(path: Path) -> int:
