@@ -30,7 +30,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the fake answers. `parts` is a body of unknown length; `cut` ends the connection before the body is whole."""
+    """What the fake answers. `parts` is a body of unknown length; `cut` ends the connection before its end."""
 
     status: int = 200
     body: Any = None
@@ -62,7 +62,7 @@ class FakeDaemon:
     """Answers by (method, path): a `Reply`, a list of them in turn, or a function. Notes each request."""
 
     CLOSE = CLOSE
-    Reply = Reply
+    Reply: Any = Reply
     problem = staticmethod(problem)
 
     def __init__(self, socket: Path) -> None:
@@ -75,7 +75,7 @@ class FakeDaemon:
     def on(self, method: str, path: str, *replies: Any) -> None:
         self.routes[method, path] = replies[0] if len(replies) == 1 else deque(replies)
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Any:
         self.requests.append(request)
         found = self.routes.get((request.method, request.path))
         if isinstance(found, deque):

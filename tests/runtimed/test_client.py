@@ -1,4 +1,4 @@
-"""The client: the same verbs on trio and asyncio, problems as exceptions, repeats that are safe, a feed that goes on."""
+"""The client: the same verbs on trio and asyncio, problems as exceptions, safe repeats, a feed that goes on."""
 
 from __future__ import annotations
 
@@ -210,7 +210,8 @@ async def test_start_many_gives_each_its_fate_in_order(fake: Any) -> None:
 
 async def test_every_verb_goes_to_its_route(fake: Any) -> None:
     """Method, path, query and body of each verb are those of the contract."""
-    seq, page = {"seq": 7, "id": "r1"}, {"items": [], "next": None, "total": 0, "seq": 7}
+    seq = {"seq": 7, "id": "r1"}
+    page: dict[str, Any] = {"items": [], "next": None, "total": 0, "seq": 7}
     session = {"id": "s1", "status": "open"}
     state = {"scope": "global", "key": "a/b", "value": 1, "version": 1}
     for verb in ("signal", "cancel", "pause", "resume", "retry", "resolve"):
@@ -352,7 +353,7 @@ async def test_an_id_that_would_name_another_route_is_not_sent(fake: Any, run_id
     async with Client(socket=fake.socket) as client:
         with pytest.raises(errors.InvalidInput):
             await client.get(run_id)
-        with pytest.raises(errors.RuntimedError):
+        with pytest.raises(RuntimedError):
             await client.get("a/../b?c#d\r\ne")
 
     assert [request.path for request in fake.requests] == ["/v1/runs/a%2F..%2Fb%3Fc%23d%0D%0Ae"]
@@ -382,7 +383,8 @@ def test_on_asyncio_neither_trio_nor_sqlite_is_loaded(fake: Any) -> None:
         f"    async with Client(socket={str(fake.socket)!r}) as client:\n"
         "        await client.runs()\n"
         "anyio.run(main)\n"
-        "print([m for m in ('trio', 'apsw', 'sqlite3', 'starlette', 'hypercorn', 'textual', 'click') if m in sys.modules])\n"
+        "unwanted = ('trio', 'apsw', 'sqlite3', 'starlette', 'hypercorn', 'textual', 'click')\n"
+        "print([name for name in unwanted if name in sys.modules])\n"
     )
 
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
