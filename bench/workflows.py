@@ -1,0 +1,50 @@
+"""The workflows that the benchmarks run: trivial steps, so that what is measured is the runtime."""
+
+from __future__ import annotations
+
+import time
+
+from runtimed import App, Context
+
+app = App("bench")
+STEPS = 10
+entered: list[float] = []  # when the thread step began, in the order of the runs
+
+
+@app.step
+async def add(number: int) -> int:
+    """The least that a step can do."""
+    return number + 1
+
+
+@app.step
+def enter(number: int) -> int:
+    """The same in a thread; notes when it began."""
+    entered.append(time.perf_counter())
+    return number + 1
+
+
+@app.workflow
+async def ten(ctx: Context, number: int) -> int:
+    """Ten steps, one after the other."""
+    for _ in range(STEPS):
+        number = await ctx.step(add, number)
+    return number
+
+
+@app.workflow
+async def one(ctx: Context, number: int) -> int:
+    """One step."""
+    return await ctx.step(add, number)
+
+
+@app.workflow
+async def thread(ctx: Context, number: int) -> int:
+    """One step in a thread."""
+    return await ctx.step(enter, number)
+
+
+@app.workflow
+async def wait(ctx: Context, number: int) -> int:
+    """Waits for a signal that never comes: an open run."""
+    return await ctx.signal("go", type=int)
