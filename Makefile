@@ -62,17 +62,17 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; try: make PYTHON=python3.12")'
 	@echo "setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BENCH_READY): requirements/bench.txt
 	@echo "setting up .venv-bench (once) ..."
 	@$(PYTHON) -m venv --clear .venv-bench
-	@.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements/bench.txt
+	@.venv-bench/bin/python -m pip install -qq --require-hashes -r requirements/bench.txt
 	@touch $@
 
 $(PIN_READY):
 	@$(PYTHON) -m venv --clear .venv-pin
-	@.venv-pin/bin/python -m pip install --quiet 'pip-tools>=7.5,<8'
+	@.venv-pin/bin/python -m pip install -qq 'pip-tools>=7.5,<8'
 	@touch $@
