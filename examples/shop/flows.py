@@ -1,6 +1,6 @@
 """The shop: charge a card, reserve the goods, have large orders approved, ship; whatever fails is undone.
 
-Serve it from this folder with `runtimed serve --app flows:app`. The payment provider, the warehouse and the carrier
+Serve it from this folder with `runtimed serve --config runtimed.toml`. The payment provider, the warehouse and the carrier
 are one small process here (`payments.py`); its address comes in `SHOP_URL`.
 """
 

@@ -172,7 +172,11 @@ async def serve(ledger_path: Path, port: int, *, until_eof: bool) -> None:
     with ledger_path.open("a", encoding="utf-8") as ledger:
         outside = Outside(ledger)
         server = await asyncio.start_server(
-            lambda reader, writer: converse(outside, reader, writer), "127.0.0.1", port, limit=HEAD_MAX_BYTES
+            lambda reader, writer: converse(outside, reader, writer),
+            "127.0.0.1",
+            port,
+            limit=HEAD_MAX_BYTES,
+            backlog=1_024,
         )
         print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
         if until_eof:

@@ -22,7 +22,7 @@ def main() -> int:
     with subprocess.Popen(outside_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as outside:
         assert outside.stdout is not None
         address = outside.stdout.readline().strip()
-        serve = [sys.executable, "-P", "-m", "runtimed", "serve", "--app", "flows:app", "--data-dir", str(DATA)]
+        serve = [sys.executable, "-P", "-m", "runtimed", "serve", "--config", "runtimed.toml", "--data-dir", str(DATA)]
         print(f"payment provider, warehouse and carrier are at {address}; the socket is {DATA / 'runtimed.sock'}")
         print("from another terminal: .venv/bin/runtimed runs list --data-dir .shop-data", flush=True)
         with subprocess.Popen(serve, cwd=HERE, env={**os.environ, "SHOP_URL": address}) as daemon:
