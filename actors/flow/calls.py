@@ -95,7 +95,7 @@ class Call:
 class AttemptCall(Call):
     """A call that runs attempts of a step: `StepCall`, or `UndoCall` for a compensation."""
 
-    __slots__ = ("arg_count", "args", "attempt", "first_at", "interruptions", "scope", "step")
+    __slots__ = ("arg_count", "args", "attempt", "due_at", "first_at", "interruptions", "scope", "step")
     scheduled: type[r.StepScheduled] = r.StepScheduled
 
     def __init__(self, step: Step, args: Raw, arg_count: int) -> None:
@@ -105,6 +105,7 @@ class AttemptCall(Call):
         self.step, self.args, self.arg_count = step, args, arg_count
         self.attempt = 1
         self.interruptions = 0
+        self.due_at: int | None = None  # of the next attempt, in backoff
         self.first_at = 0  # when attempt 1 was allowed to start, for Retry.max_duration
         self.scope: Scope | None = None
 
@@ -199,7 +200,9 @@ class EmitCall(Call):
         return r.OutputEmitted(self.key, self.value)
 
     def matches(self, record: r.Fact) -> bool:
-        return type(record) is r.OutputEmitted and record.key == self.key
+        return (
+            type(record) is r.OutputEmitted and record.key == self.key and bytes(record.value) == bytes(self.value)
+        )
 
 
 class StateCall(Call):
@@ -250,6 +253,14 @@ class StatePut(StateCall):
         super().__init__(scope_name, item)
         self.value, self.expect_version = value, expect_version
 
+    def matches(self, record: r.Fact) -> bool:
+        if not super().matches(record):
+            return False
+        if isinstance(record, r.StateRefused):
+            return record.expected == self.expect_version
+        assert isinstance(record, r.StateWritten)
+        return record.deleted == (self.value is None) and bytes(record.value) == bytes(self.value or NULL)
+
 
 class GroupCall:
     """`ctx.gather(...)` or `ctx.race(...)`: branches that run as fibers of their own."""
@@ -290,7 +301,7 @@ class Settle:
 def close_item(item: object) -> None:
     """Close what was handed to a group, if it can be closed; a call needs nothing."""
     if isinstance(item, GroupCall) or hasattr(item, "cr_frame"):
-        item.close()  # type: ignore[union-attr, attr-defined]
+        item.close()  # type: ignore[attr-defined]
 
 
 async def awaited(call: Any) -> Any:

@@ -213,7 +213,7 @@ class Workflow:
         self.app, self.fn, self.version = app, fn, version
         self.name = _check_name(name or fn.__name__, "workflow")
         self.signals = dict(signals)
-        self.fails_on = (Failure, *fails_on)
+        self.fails_on: tuple[type[BaseException], ...] = (Failure, *fails_on)
         self.takes_input = len(parameters) == 2
         self._input_name = parameters[1].name if self.takes_input else ""
         self._signature = Signature(fn)

@@ -228,6 +228,10 @@ class Flow(Scheduler):
             recorded = ", ".join(f"{c.kind} {c.name} (call {c.key})" for c in waiting.calls)
             now = ", ".join(f"{c.kind} {c.name} (call {c.key})" for c in self.open_calls())
             self._halt(Hold("nondeterminism", f"recorded: waiting for {recorded}; the code now waits for: {now or 'nothing'}"))  # fmt: skip
+        self.unwind_if_cancelled()
+
+    def unwind_if_cancelled(self) -> None:
+        """Cancelling a run whose code cannot go on: undo what the records say was done."""
         if self.halted is not None and self.cancel_requested and not self.ended:
             self._unwind_without_code()
 
@@ -258,7 +262,7 @@ class Flow(Scheduler):
     def _step_failed(self, record: Any) -> None:
         call = self._attempt(record)
         if record.retry_at is not None:
-            call.state = State.BACKOFF
+            call.state, call.due_at = State.BACKOFF, record.retry_at
         elif call.open and (record.defect or isinstance(call, UndoCall)):
             code = "code_error" if record.defect else "compensation_failed"
             message = f"{call.name}: {record.error.type}: {record.error.message}"
@@ -579,18 +583,23 @@ def same_fact(ask: r.Fact, record: r.Fact) -> bool:
         return False
     if isinstance(ask, (r.RunCompensating, r.RunFailed)) and isinstance(record, (r.RunCompensating, r.RunFailed)):
         return (ask.error and ask.error.type) == (record.error and record.error.type)
+    if isinstance(ask, r.RunCancelled):
+        return True  # the reason is the asker's, not the code's
     if isinstance(ask, (r.AttributesSet, r.SignalSetAside)):
         return ask.key == getattr(record, "key", None)
     return encode(ask) == encode(record)
 
 
 def describe(thing: Call | r.Fact | None) -> str:
-    """A record or a call for a person, shortened."""
+    """A record or a call for a person, with what it carries, shortened."""
     if isinstance(thing, r.Fact):
         name, key = getattr(thing, "name", ""), getattr(thing, "key", "")
         shown = " ".join(filter(None, [thing.kind, repr(name) if name else "", f"(call {key})" if key else ""]))
-        args = bytes(thing.args)[:200].decode(errors="replace") if isinstance(thing, r.StepScheduled) else ""
+        carries: tuple[type, ...] = (r.StepScheduled, r.CompensationAdded, r.OutputEmitted, r.StateWritten)
     else:
         shown = repr(thing)
-        args = bytes(thing.args)[:200].decode(errors="replace") if isinstance(thing, AttemptCall) else ""
-    return f"{shown} {args}".strip()
+        carries = (AttemptCall, EmitCall, StatePut)
+    if not isinstance(thing, carries):
+        return shown
+    carried = getattr(thing, "args", None) or getattr(thing, "value", None) or b""
+    return f"{shown} {bytes(carried)[:200].decode(errors='replace')}".strip()
