@@ -1,7 +1,7 @@
 """The shop: charge a card, reserve the goods, have large orders approved, ship; whatever fails is undone.
 
-Serve it from this folder with `runtimed serve --config runtimed.toml`. The payment provider, the warehouse and the carrier
-are one small process here (`payments.py`); its address comes in `SHOP_URL`.
+Serve it from this folder with `runtimed serve --config runtimed.toml`. The payment provider, the warehouse and the
+carrier are one small process here (`payments.py`); its address comes in `SHOP_URL`.
 """
 
 from __future__ import annotations
