@@ -76,6 +76,15 @@ def checksum_vfs() -> str | None:
         return "cksmvfs"
 
 
+def guard_checksums(path: Path) -> None:
+    """Raise `SqliteUnsafe` if the file keeps checksums that this process could not: pages written without them would
+    be taken for damaged later. Reading needs no such care."""
+    with path.open("rb") as file:
+        reserved = file.read(_HEADER_BYTES)[20]
+    if reserved >= CHECKSUM_BYTES and checksum_vfs() is None:
+        raise SqliteUnsafe(f"{path} keeps checksums, and this installation of apsw comes without cksumvfs")
+
+
 # --- the file -----------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from wal.connections import (
     checksum_vfs,
     close_untouched,
     expect,
+    guard_checksums,
     guard_sqlite,
     harden,
     inspect_file,
@@ -68,6 +69,7 @@ class Journal:
         self._options = options
         self._lock = lock
         self._dead = False
+        self._closed = False
         self._projector = Projector(connection)
         self._page_bytes = int(connection.pragma("page_size"))
         self._wal_frames = 0  # in the WAL as of the last commit
@@ -102,10 +104,11 @@ class Journal:
 
     @classmethod
     def _open_file(cls, path: Path, options: JournalOptions, lock: WriterLock) -> Journal:
-        vfs = options.vfs or (checksum_vfs() if options.checksums else None) or "unix"
+        vfs = _vfs_of(options)
         with read_errors(path):
             if not inspect_file(path):
                 _create(path, vfs)
+            guard_checksums(path)
             connection = open_writer(path, vfs=vfs, synchronous=options.synchronous)
             try:
                 refuse_newer(path, user_version(connection))  # the WAL may hold a newer one than the header
@@ -244,7 +247,8 @@ class Journal:
         part = target.with_name(target.name + ".part")
         try:
             _make_private(part)
-            with contextlib.closing(apsw.Connection(str(part), vfs="unix")) as copy:
+            # Through the same VFS, or the pages that the copy changes would lack their checksums.
+            with contextlib.closing(apsw.Connection(str(part), vfs=_vfs_of(self._options))) as copy:
                 with copy.backup("main", self._db, "main") as backup:
                     backup.step(-1)
             _publish(part, target)
@@ -271,12 +275,15 @@ class Journal:
         self._dead = True
 
     def _shut(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self._db.set_wal_hook(None)
         if self._dead:
             close_untouched(self._db)
         else:
             self._db.close()
-        self._dead = True
+        self._dead = True  # nothing more is taken
         if self._lock is not None:
             self._lock.release()
 
@@ -298,7 +305,8 @@ def _create(path: Path, vfs: str) -> None:
         raise JournalError(f"{path} cannot be made: {error.strerror}") from error
     connection = apsw.Connection(str(part), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     try:
-        connection.reserve_bytes(reserve=CHECKSUM_BYTES)
+        if checksum_vfs() is not None:
+            connection.reserve_bytes(reserve=CHECKSUM_BYTES)
         expect(connection, "synchronous", 2)
         harden(connection)
         migrate(connection)
@@ -323,6 +331,10 @@ def _publish(part: Path, path: Path) -> None:
 def _remove(part: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def _vfs_of(options: JournalOptions) -> str:
+    return options.vfs or checksum_vfs() or "unix"
 
 
 def _wal_of(path: Path) -> Path:

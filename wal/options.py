@@ -9,9 +9,9 @@ class JournalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to open and keep a journal. Sizes in bytes, times in seconds.
 
     `create`: make the file if there is none. `synchronous`: SQLite's level; anything but `full` loses acknowledged
-    records in a power cut and exists for the tests that prove so. `vfs`: the name of a SQLite VFS, for tests.
-    `checksums`: verify a checksum on every page that is read (not with a `vfs`). `ballast_bytes`: size of the file
-    `ballast` that is given up when the disk is full; 0 for none. `checkpoint_bytes`: size of SQLite's WAL that is moved
+    records in a power cut and exists for the tests that prove so. `vfs`: the name of a SQLite VFS, for tests; it must
+    stand on top of the one that keeps the checksums. `ballast_bytes`: size of the file `ballast` that is given up when
+    the disk is full; 0 for none. `checkpoint_bytes`: size of SQLite's WAL that is moved
     into the file even under load. `wal_max_bytes`: size beyond which the WAL file is cut back to nothing as soon as
     no reader stands in the way. `lock_wait_seconds`: how long to wait for the writer before. `check_max_bytes`:
     after an unclean stop the whole file is checked if it is no larger than this, else only the end of the log.
@@ -20,7 +20,6 @@ class JournalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     create: bool = True
     synchronous: str = "full"
     vfs: str | None = None
-    checksums: bool = True
     ballast_bytes: int = 0
     checkpoint_bytes: int = 16 * 1024 * 1024
     wal_max_bytes: int = 64 * 1024 * 1024
