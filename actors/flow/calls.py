@@ -200,9 +200,7 @@ class EmitCall(Call):
         return r.OutputEmitted(self.key, self.value)
 
     def matches(self, record: r.Fact) -> bool:
-        return (
-            type(record) is r.OutputEmitted and record.key == self.key and bytes(record.value) == bytes(self.value)
-        )
+        return type(record) is r.OutputEmitted and record.key == self.key and bytes(record.value) == bytes(self.value)
 
 
 class StateCall(Call):

@@ -83,12 +83,12 @@ class StateScope:
     def __init__(self, ctx: Context, scope: str) -> None:
         self._ctx, self._scope = ctx, scope
 
-    def get(self, key: str, type: Any = Any, default: Any = None) -> Call:  # noqa: A002 - the contract's name
+    def get(self, key: str, type: Any = Any, default: Any = None) -> Call:
         """Await the value, decoded to `type`, or `default`."""
         self._check(key)
         return StateGet(self._scope, key, decoder_for(type), default, versioned=False)
 
-    def get_versioned(self, key: str, type: Any = Any, default: Any = None) -> Call:  # noqa: A002
+    def get_versioned(self, key: str, type: Any = Any, default: Any = None) -> Call:
         """Await `(value, version)`; the version of what does not exist is 0."""
         self._check(key)
         return StateGet(self._scope, key, decoder_for(type), default, versioned=True)
@@ -178,7 +178,7 @@ class Context:
             raise ValueError("ctx.sleep_until needs an aware datetime; give it a tzinfo")
         return TimerCall(None, (instant - EPOCH) // timedelta(microseconds=1))
 
-    def signal(self, name: str, type: Any = None, timeout: float | None = None) -> Call:  # noqa: A002 - the contract's name
+    def signal(self, name: str, type: Any = None, timeout: float | None = None) -> Call:
         """Await the next buffered or future signal of that name. Raises SignalTimeout (a TimeoutError)."""
         flow = self._live()
         if not NAME.match(name):

@@ -209,7 +209,9 @@ class Workflow:
             raise DefinitionError(f"workflow {fn.__name__} is not an async function")
         parameters = list(inspect.signature(fn).parameters.values())
         if not 1 <= len(parameters) <= 2:
-            raise DefinitionError(f"workflow {fn.__name__} takes (ctx) or (ctx, input), not {len(parameters)} parameters")
+            raise DefinitionError(
+                f"workflow {fn.__name__} takes (ctx) or (ctx, input), not {len(parameters)} parameters"
+            )
         self.app, self.fn, self.version = app, fn, version
         self.name = _check_name(name or fn.__name__, "workflow")
         self.signals = dict(signals)
@@ -290,7 +292,7 @@ class App:
     ) -> Any: ...  # fmt: skip
     def workflow(
         self, fn: Callable[..., Any] | None = None, *, name: str | None = None, version: str | None = None,
-        signals: Mapping[str, Any] = {}, fails_on: tuple[type[BaseException], ...] = (),  # noqa: B006 - only read
+        signals: Mapping[str, Any] = {}, fails_on: tuple[type[BaseException], ...] = (),
     ) -> Any:  # fmt: skip
         """Declare a workflow. `signals` types its signals by name; `fails_on` lists exceptions that, besides
         `Failure`, fail the run instead of blocking it. Works bare and with arguments."""

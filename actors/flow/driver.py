@@ -255,7 +255,9 @@ class Flow(Scheduler):
             try:
                 value = call.step.signature.result.decode(record.result)
             except msgspec.ValidationError as error:
-                self._halt(Hold("undecodable", f"the recorded result of {call.name} does not decode: {error}", call.key))
+                self._halt(
+                    Hold("undecodable", f"the recorded result of {call.name} does not decode: {error}", call.key)
+                )
                 return
             self._answer(call, value)
 

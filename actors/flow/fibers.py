@@ -38,7 +38,9 @@ class Fiber:
 
     __slots__ = ("branch", "cancelled", "coro", "done", "group", "next_index", "path", "prefix", "refusals", "scope", "started", "wait")  # fmt: skip
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], path: str, scope: Scope, group: Group | None, branch: int) -> None:
+    def __init__(
+        self, coro: Coroutine[Any, Any, Any], path: str, scope: Scope, group: Group | None, branch: int
+    ) -> None:
         self.coro, self.path, self.scope, self.group, self.branch = coro, path, scope, group, branch
         self.prefix = f"{path}." if path else ""
         self.next_index = 0
@@ -155,7 +157,9 @@ class Scheduler:
         else:
             self._refuse(
                 fiber,
-                ForeignAwait(f"a workflow may await only ctx, and here it awaited something else ({type(asked).__name__})"),
+                ForeignAwait(
+                    f"a workflow may await only ctx, and here it awaited something else ({type(asked).__name__})"
+                ),
             )
 
     def _refuse(self, fiber: Fiber, error: BaseException) -> None:

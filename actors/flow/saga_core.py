@@ -68,9 +68,9 @@ class UndoLedger:
                 self.done(record.key.removesuffix(UNDO_MARK))
             elif (expected := self._expected.pop(record.key, None)) is not None:
                 self.completed(record.key, *expected, record.result, None)
-        elif (
-            type(record) is r.StepFailed and record.retry_at is None and not record.defect
-        ) or type(record) is r.StepUnknown:
+        elif (type(record) is r.StepFailed and record.retry_at is None and not record.defect) or type(
+            record
+        ) is r.StepUnknown:
             if (expected := self._expected.get(record.key)) is not None:
                 self.unknown(record.key, *expected, None)
 
