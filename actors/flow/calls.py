@@ -95,7 +95,7 @@ class Call:
 class AttemptCall(Call):
     """A call that runs attempts of a step: `StepCall`, or `UndoCall` for a compensation."""
 
-    __slots__ = ("arg_count", "args", "attempt", "due_at", "first_at", "interruptions", "scope", "step")
+    __slots__ = ("arg_count", "args", "attempt", "due_at", "first_at", "first_attempt", "interruptions", "scope", "step")
     scheduled: type[r.StepScheduled] = r.StepScheduled
 
     def __init__(self, step: Step, args: Raw, arg_count: int) -> None:
@@ -103,7 +103,7 @@ class AttemptCall(Call):
         self.state = State.NEW
         self.key = ""
         self.step, self.args, self.arg_count = step, args, arg_count
-        self.attempt = 1
+        self.attempt = self.first_attempt = 1  # the retry policy counts from the first, which a person's retry moves
         self.interruptions = 0
         self.due_at: int | None = None  # of the next attempt, in backoff
         self.first_at = 0  # when attempt 1 was allowed to start, for Retry.max_duration

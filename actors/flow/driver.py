@@ -249,8 +249,9 @@ class Flow(Scheduler):
         self._finish(call)
         if isinstance(call, UndoCall):
             self._undo.done(call.undone_key)
-        else:
-            self._undo.completed(call.key, call.step, call.args, record.result, call.scope)
+            self._answer(call, None)
+            return
+        self._undo.completed(call.key, call.step, call.args, record.result, call.scope)
         if call.open:
             try:
                 value = call.step.signature.result.decode(record.result)
@@ -263,19 +264,25 @@ class Flow(Scheduler):
 
     def _step_failed(self, record: Any) -> None:
         call = self._attempt(record)
-        if record.retry_at is not None:
-            call.state, call.due_at = State.BACKOFF, record.retry_at
-        elif call.open and (record.defect or isinstance(call, UndoCall)):
+        if not call.open:  # also if a retry was decided while the call was closing
+            self._finish(call)
+            self._undo.unknown(call.key, call.step, call.args, call.scope)
+        elif record.cancelled:
+            # Cancelled for a race or a failure that mended code does not come to any more: no failure of the step.
+            self._step_interrupted(record) if call.step.delivery == "at_least_once" else self._step_unknown(record)
+        elif record.retry_at is not None:
+            call.state = State.BACKOFF
+        elif record.defect or isinstance(call, UndoCall):
             code = "code_error" if record.defect else "compensation_failed"
             message = f"{call.name}: {record.error.type}: {record.error.message}"
             self._hold(call, Hold(code, message, call.key, record.error.traceback))
         else:
             self._finish(call)
             self._undo.unknown(call.key, call.step, call.args, call.scope)
-            if call.open:
-                error = record.error
-                failed = StepFailed(error.message, step=call.name, cause_type=error.type, attempt=record.attempt)
-                self._answer(call, failed, raising=True)
+            error = record.error
+            message = error.message or "no message"
+            failed = StepFailed(message, step=call.name, cause_type=error.type, attempt=record.attempt)
+            self._answer(call, failed, raising=True)
 
     def _step_interrupted(self, record: Any) -> None:
         call = self._attempt(record)
@@ -304,6 +311,7 @@ class Flow(Scheduler):
             call = self.calls.get(key)
             if isinstance(call, AttemptCall) and hold.code != "outcome_unknown":
                 call.interruptions = 0
+                call.first_attempt, call.first_at = call.attempt + 1, self.now_us
                 self._again(call)
 
     def _again(self, call: AttemptCall) -> None:
@@ -544,6 +552,11 @@ class Flow(Scheduler):
         call = self.calls[key]
         assert isinstance(call, AttemptCall)
         self._hold(call, hold)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is code to close."""
+        return bool(self._fibers)
 
     def is_held(self, key: str) -> bool:
         return key in self._holds
