@@ -271,7 +271,7 @@ class Flow(Scheduler):
             # Cancelled for a race or a failure that mended code does not come to any more: no failure of the step.
             self._step_interrupted(record) if call.step.delivery == "at_least_once" else self._step_unknown(record)
         elif record.retry_at is not None:
-            call.state = State.BACKOFF
+            call.state, call.due_at = State.BACKOFF, record.retry_at
         elif record.defect or isinstance(call, UndoCall):
             code = "code_error" if record.defect else "compensation_failed"
             message = f"{call.name}: {record.error.type}: {record.error.message}"
