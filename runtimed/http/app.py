@@ -51,7 +51,8 @@ Handler = Callable[[RuntimeSurface, Request], Awaitable[Answer]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One row of the table. `answers` maps the statuses of success to their types; None is not JSON of ours."""
+    """One row of the table. `answers` maps the statuses of success to their types; None is not JSON of ours, a tuple
+    says one of several. `request` is the body's type, likewise."""
 
     method: str
     path: str
@@ -75,8 +76,8 @@ def _probe(path: str, handler: Handler) -> Route:
 ROUTES: Final = (
     Route(
         "POST", "/v1/runs", runs.start, OPERATOR,
-        {201: wire.StartedRunView, 200: wire.StartedRunView | wire.Batch},
-        wire.StartRunRequest | list[wire.StartRunRequest],
+        {201: wire.StartedRunView, 200: (wire.StartedRunView, wire.Batch)},
+        (wire.StartRunRequest, list[wire.StartRunRequest]),
     ),
     Route("GET", "/v1/runs", runs.list_runs, VIEWER, {200: wire.RunPage}, query=wire.RunsQuery),
     Route("GET", _RUN, runs.show, VIEWER, {200: RunDetail}),

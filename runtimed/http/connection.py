@@ -168,8 +168,9 @@ class Connection(TCPServer):
         if self._hung_up:
             return
         self._hung_up = True
+        async with self.send_lock:  # after what is being sent
+            try:
+                await self.stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # gone already
         self._reading.deadline = trio.current_time() + self.limits.linger_s
-        try:
-            await self.stream.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-            pass  # gone already, or a send is stuck: closing ends both

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
@@ -56,15 +56,22 @@ class _Schemas:
     """The schemas of all types that the routes name, made once."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._types: list[Any] = [wire.Problem]
+        named = [wire.Problem]
         for route in routes:
-            self._types += [kind for kind in (route.request, *route.answers.values()) if kind is not None]
-        self._types = list(dict.fromkeys(_without_raw(kind) for kind in self._types))
-        self._schemas, self.components = msgspec.json.schema_components(self._types, ref_template=REF)
+            for kind in (route.request, *route.answers.values()):
+                named += _alternatives(kind)
+        kinds = list(dict.fromkeys(named))
+        schemas, self.components = msgspec.json.schema_components(map(_without_raw, kinds), ref_template=REF)
+        self._schemas = dict(zip(kinds, schemas, strict=True))
 
     def of(self, kind: Any) -> Any:
-        """The schema of a type: a reference for a Struct."""
-        return self._schemas[self._types.index(_without_raw(kind))]
+        """The schema of a type, or of any of several: references for Structs."""
+        schemas = [self._schemas[each] for each in _alternatives(kind)]
+        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return () if kind is None else kind if isinstance(kind, tuple) else (kind,)
 
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
@@ -130,15 +137,9 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
 @cache
 def _without_raw(kind: Any) -> Any:
     """A Struct whose `Raw` fields have no `Raw` default: msgspec cannot write one into a schema."""
+    if get_origin(kind) is list:
+        return list[_without_raw(get_args(kind)[0])]  # type: ignore[misc] # a type made at run time
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        arguments = getattr(kind, "__args__", ())
-        if list in (kind, getattr(kind, "__origin__", None)):
-            return list[_without_raw(arguments[0])]  # type: ignore[misc] # a type made at run time
-        if arguments:
-            union: Any = _without_raw(arguments[0])
-            for part in arguments[1:]:
-                union |= _without_raw(part)
-            return union
         return kind
     fields = msgspec.structs.fields(kind)
     if not any(isinstance(field.default, Raw) for field in fields):

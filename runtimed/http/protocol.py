@@ -13,7 +13,7 @@ from wsgiref.handlers import format_date_time
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, EndBody, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
@@ -21,6 +21,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 
 from runtimed.http.faults import PROBLEM_TYPE, protocol_problem
 
+_LAST_STATES: Final = frozenset((h11.MUST_CLOSE, h11.CLOSED, h11.ERROR))
 DISCONNECT: Final = {"type": "http.disconnect"}
 
 
@@ -127,10 +128,36 @@ class Http11(H11Protocol):
         return self.stream is None and bool(self.connection.trailing_data[0])
 
     async def handle(self, event: Event) -> None:
+        """Take what was read, or that the connection ended. After the last request, what comes is nobody's."""
+        if isinstance(event, RawData) and self.connection.their_state in _LAST_STATES:
+            return
         try:
             await super().handle(event)
         except _Refused as refused:
             await self.refuse(refused.status, refused.detail)
+
+    async def _handle_events(self) -> None:
+        while self.connection.their_state not in _LAST_STATES:
+            if self.connection.they_are_waiting_for_100_continue:
+                await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+            try:
+                event = self.connection.next_event()
+            except h11.RemoteProtocolError as error:
+                await self.refuse(error.error_status_hint, str(error))
+                return
+            if isinstance(event, h11.Request):
+                await self.send(Updated(idle=False))
+                await self._check_protocol(event)
+                await self._create_stream(event)
+            elif event is h11.PAUSED:  # the next request waits for this one's answer
+                await self.can_read.clear()
+                await self.can_read.wait()
+            elif event is h11.NEED_DATA or self.stream is None or isinstance(event, h11.ConnectionClosed):
+                return
+            elif isinstance(event, h11.Data):
+                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                await self.stream.handle(EndBody(stream_id=STREAM_ID))
 
     async def refuse(self, status: int, detail: str = "") -> None:
         """Answer with a problem if an answer may still be given, and close."""

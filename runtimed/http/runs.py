@@ -94,7 +94,8 @@ def _decode_items(body: bytes, items_max: int) -> list[StartRunRequest | Problem
     try:
         items = _MANY.decode(body)
     except msgspec.ValidationError:
-        items = [_decode_item(item, at) for at, item in enumerate(decode(_RAWS, body))]
+        raws: list[Raw] = decode(_RAWS, body)
+        items = [_decode_item(item, at) for at, item in enumerate(raws)]
     except (msgspec.DecodeError, RecursionError) as error:
         raise invalid(error) from None
     if len(items) > items_max:

@@ -23,6 +23,7 @@ from runtimed.http.errors import BindFailed
 from runtimed.http.faults import overflow_answer
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.protocol import EdgeConfig
+from runtimed.settings import SOCKET_PATH_MAX_BYTES
 
 log = logging.getLogger("runtimed.http")
 
@@ -133,6 +134,8 @@ def open_unix_listener(path: Path, *, mode: int = 0o660) -> trio.SocketListener:
     The socket is made under another name, given its mode and moved in place: it is never there with other rights,
     and never there without somebody listening. Who holds the data folder's lock may replace what is there.
     """
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX_BYTES:  # under the other name it would work, and nobody could connect
+        raise BindFailed(f"cannot listen on {path}: too long; a unix socket takes {SOCKET_PATH_MAX_BYTES} bytes")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     temporary = path.with_name(f".{os.getpid()}")
     try:

@@ -1,0 +1,277 @@
+"""A runtime that only remembers, the edge round it on real sockets, and a client that says exactly what it is told."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import h11
+import msgspec
+import pytest
+import trio
+
+from actors.errors import RunNotFound
+from actors.messages import Message, StartedRun, StartedRuns, StartRuns
+from runtimed.http.app import ROUTES, Edge, Route
+from runtimed.http.limits import EdgeLimits
+from runtimed.http.server import HttpServer, open_tcp_listeners, open_unix_listener
+from runtimed.http.surface import Health, RuntimeStatistics
+from wal.journal import Journal
+from wal.records import Entry, Record
+from wal.views import ActorView, RunDetail, RunView
+
+Replies = dict[type[Message], Callable[[Any], Any]]
+
+
+class FakeFeed:
+    """The durable mark, moved by `FakeRuntime.record`."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self._moved = trio.Event()
+
+    def move(self, seq: int) -> None:
+        self.seq = seq
+        self._moved.set()
+        self._moved = trio.Event()
+
+    async def wait_beyond(self, seq: int, /) -> int:
+        while self.seq <= seq:
+            await self._moved.wait()
+        return self.seq
+
+
+class FakeRuntime:
+    """Keeps what it was asked; answers starts by itself and the rest from `replies`; reads a real journal in memory."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.replies: Replies = {StartRuns: self._started}
+        self.feed = FakeFeed()
+        self.journal = Journal.open(None)
+        self.healthy = Health()
+        self.figures = RuntimeStatistics(version="1.2.3")
+        self.actors = [
+            ActorView("runtime", "up", 0, "one_for_all", 0, 0),
+            ActorView("runtime/saga", "up", 2, None, 3, 10),
+        ]
+        self.restarted: list[str] = []
+        self._last: dict[int, int] = {}
+
+    async def ask(self, command: Message, /) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(command)
+        reply = self.replies[type(command)](command)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def _started(self, command: StartRuns) -> StartedRuns:
+        return StartedRuns(
+            items=[
+                StartedRun(run=RunView(item.id or f"made-{at}", item.workflow, "running", seq=at + 1), created=True)
+                for at, item in enumerate(command.items)
+            ]
+        )
+
+    async def read(self, query: Callable[[Any], Any], /) -> Any:
+        await trio.lowlevel.checkpoint()
+        return query(self.journal.reader())
+
+    async def settled(self, run_id: str, timeout: float, /) -> RunDetail:
+        over = ("completed", "failed", "cancelled", "blocked")
+        with trio.move_on_after(timeout):
+            while True:
+                detail: RunDetail | None = self.journal.reader().run_view(run_id)
+                if detail is None:
+                    raise RunNotFound(f"there is no run {run_id!r}")
+                if detail.status in over:
+                    return detail
+                await self.feed.wait_beyond(self.feed.seq)
+        found = self.journal.reader().run_view(run_id)
+        assert found is not None
+        return found
+
+    async def restart_actor(self, path: str, /) -> ActorView | None:
+        self.restarted.append(path)
+        return next((actor for actor in self.actors if actor.path == path), None)
+
+    def tree(self) -> list[ActorView]:
+        return self.actors
+
+    def health(self) -> Health:
+        return self.healthy
+
+    def statistics(self) -> RuntimeStatistics:
+        return self.figures
+
+    def record(self, *records: Record, run_key: int = 0, at: int = 1_700_000_000_000_000) -> int:
+        """Commit facts of one run; returns the seq of the last."""
+        seq = self.feed.seq
+        entries = []
+        for fact in records:
+            seq += 1
+            entries.append(Entry(seq, run_key, self._last.get(run_key, 0) if run_key else 0, at, fact))
+            self._last[run_key] = seq
+        self.journal.commit(entries)
+        self.feed.move(seq)
+        return seq
+
+
+class Answer(msgspec.Struct):
+    """A response as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+class Client:
+    """One connection that sends what it is told, byte by byte if need be."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._h11 = h11.Connection(h11.CLIENT)
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        raw: bytes | None = None,
+    ) -> Answer:
+        """A whole request and its response, on this connection."""
+        data = raw if raw is not None else b"" if body is None else msgspec.json.encode(body)
+        lines = [f"{method} {target} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in headers)]
+        if data or method in ("POST", "PUT"):
+            lines.append(f"Content-Length: {len(data)}")
+        if data and not any(name.lower() == "content-type" for name, _ in headers):
+            lines.append("Content-Type: application/json")
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+        return await self.answer(method)
+
+    async def answer(self, method: str = "GET") -> Answer:
+        """The next response. Raises EOFError if the connection ends before."""
+        if self._h11.our_state is h11.DONE:
+            self._h11.start_next_cycle()
+        if self._h11.our_state is h11.IDLE:  # tell the parser what was asked, which decides where a response ends
+            self._h11.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+            self._h11.send(h11.EndOfMessage())
+        status, headers, body = 0, {}, b""
+        while True:
+            event = self._h11.next_event()
+            if event is h11.NEED_DATA:
+                self._h11.receive_data(await self._receive())
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+                headers = {name.decode(): value.decode() for name, value in event.headers}
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                return Answer(status, headers, body)
+            elif isinstance(event, h11.ConnectionClosed):
+                raise EOFError
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(65_536))
+        except trio.BrokenResourceError:
+            return b""
+
+    async def until(self, wanted: bytes, seen: bytes = b"") -> bytes:
+        """All that comes until `wanted` is in it. Raises EOFError if it never is."""
+        while wanted not in seen:
+            data = await self._receive()
+            if not data:
+                raise EOFError(seen)
+            seen += data
+        return seen
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        seen = b""
+        while data := await self._receive():
+            seen += data
+        return seen
+
+
+class Serving:
+    """A server at work: its runtime, its addresses, and clients for them."""
+
+    def __init__(self, rt: FakeRuntime, edge: Edge, server: HttpServer, path: Path, port: int) -> None:
+        self.rt, self.edge, self.server, self.path, self.port = rt, edge, server, path, port
+        self._clients: list[Client] = []
+
+    async def client(self, *, tcp: bool = False) -> Client:
+        if tcp:
+            stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        else:
+            sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                await sock.connect(str(self.path))
+            except BaseException:
+                sock.close()
+                raise
+            stream = trio.SocketStream(sock)
+        self._clients.append(Client(stream))
+        return self._clients[-1]
+
+    async def ask(self, method: str, target: str, body: Any = None, *, tcp: bool = False, **more: Any) -> Answer:
+        """One request on a connection of its own."""
+        client = await self.client(tcp=tcp)
+        try:
+            return await client.ask(method, target, body, **more)
+        finally:
+            await client.stream.aclose()
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await trio.aclose_forcefully(client.stream)
+
+
+@pytest.fixture
+def rt() -> Iterator[FakeRuntime]:
+    runtime = FakeRuntime()
+    yield runtime
+    runtime.journal.close()
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Serving]]
+
+
+@pytest.fixture
+def serve(rt: FakeRuntime, short_dir: Path) -> Serve:
+    """`async with serve(limit=value, ...) as http`: the edge on a unix socket and on loopback."""
+
+    @asynccontextmanager
+    async def serving(
+        *, routes: Iterable[Route] = ROUTES, options: dict[str, Any] | None = None, **limits: Any
+    ) -> AsyncIterator[Serving]:
+        edge_limits = EdgeLimits(**limits)
+        edge = Edge(rt, limits=edge_limits, routes=routes, **(options or {}))
+        server = HttpServer(edge.app, edge_limits)
+        path = short_dir / "s.sock"
+        listeners = [open_unix_listener(path), *await open_tcp_listeners("127.0.0.1", 0)]
+        port = listeners[1].socket.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, listeners)
+            http = Serving(rt, edge, server, path, port)
+            try:
+                yield http
+            finally:
+                with trio.CancelScope(shield=True):
+                    await http.close()
+                nursery.cancel_scope.cancel()
+
+    return serving
