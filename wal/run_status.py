@@ -132,7 +132,7 @@ MOVERS: frozenset[type[Fact]] = frozenset({RunPaused, RunResumed}.union(*TRANSIT
 
 
 class RunState(NamedTuple):
-    """What the fold keeps of a run. `waiting_until` is an instant in microseconds."""
+    """What the fold keeps of a run. `waiting_until` is an instant in microseconds; `error` comes without traceback."""
 
     phase: str
     paused: bool = False
@@ -196,6 +196,8 @@ def _error_after(state: RunState, record: Fact) -> ErrorData | None:
     match record:
         case RunBlocked():
             return ErrorData(record.code, record.message, record.key or None)
-        case RunFailed() | RunCompensating():
-            return record.error
+        case RunFailed(error=ErrorData() as error) | RunCompensating(error=ErrorData() as error):
+            return ErrorData(error.type, error.message, error.step)
+        case RunCompensating() | RunCompleted():
+            return None
     return None if state.phase in _BLOCKS else state.error

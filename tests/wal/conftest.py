@@ -79,9 +79,9 @@ class RandomProgram:
             return self.log.add(0, self._outside())
         run_key = self.rng.choice(self.open)
         record = self._inside()
-        if isinstance(record, records.RunCompleted | records.RunFailed | records.RunCancelled):
-            if self.rng.random() < 0.7:  # sometimes records follow the end
-                self.open.remove(run_key)
+        ends = isinstance(record, records.RunCompleted | records.RunFailed | records.RunCancelled)
+        if ends and self.rng.random() < 0.7:  # sometimes records follow the end
+            self.open.remove(run_key)
         return self.log.add(run_key, record)
 
     def _start(self) -> Entry:
@@ -121,10 +121,10 @@ class RandomProgram:
                 lambda: records.TimerCancelled(key),
                 lambda: records.SignalReceived("go", value, rng.choice([None, f"s{self.log.seq}"])),
                 lambda: records.RunWaiting(rng.choice(["timer", "signal", "retry"]), rng.choice([None, due])),
-                lambda: records.RunPaused(),
-                lambda: records.RunResumed(),
+                records.RunPaused,
+                records.RunResumed,
                 lambda: records.RunBlocked("code_error", "TypeError", key),
-                lambda: records.RunRetried(),
+                records.RunRetried,
                 lambda: records.RunCancelRequested("enough"),
                 lambda: records.RunCompensating(rng.choice([None, error])),
                 lambda: records.AttributesSet(key, {"city": rng.choice(["Rome", "Oslo"]), "deep": [1]}),
@@ -157,7 +157,7 @@ class RandomProgram:
         return records.StateWritten("", scope, name, version, Raw(b"null") if deleted else Raw(b"[1]"), deleted)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_program() -> Callable[[int], RandomProgram]:
     return RandomProgram
 
