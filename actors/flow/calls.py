@@ -6,7 +6,7 @@ A leaf call has a key (its fiber path), and asks for something that the outside 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -261,22 +261,33 @@ class StatePut(StateCall):
 
 
 class GroupCall:
-    """`ctx.gather(...)` or `ctx.race(...)`: branches that run as fibers of their own."""
+    """`ctx.gather(...)` or `ctx.race(...)`: branches that run as fibers of their own.
+
+    With `undo_losers` each branch has a scope of its own, and that coroutine function is awaited when all have ended,
+    with the group and with the exception that decided it, if one did."""
 
     __slots__ = ("items", "key", "loser_scopes", "names", "undo_losers")
 
     def __init__(
         self, items: Sequence[Call | GroupCall | Coroutine[Any, Any, Any]], names: tuple[str, ...] | None,
-        undo_losers: bool = False,
+        undo_losers: Callable[[GroupCall, Exception | None], Coroutine[Any, Any, None]] | None = None,
     ) -> None:  # fmt: skip
         self.items, self.names, self.undo_losers = items, names, undo_losers
         self.loser_scopes: list[Scope] = []
         self.key = ""
 
-    def __await__(self) -> Generator[GroupCall, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         if self.key:
             raise DefinitionError(f"the group call {self.key} was awaited before; make a new one")
-        return (yield self)
+        if self.undo_losers is None:
+            return (yield self)
+        try:
+            outcome = yield self
+        except Exception as error:
+            yield from self.undo_losers(self, error).__await__()
+            raise
+        yield from self.undo_losers(self, None).__await__()
+        return outcome
 
     def close(self) -> None:
         """Close the coroutines that were handed in and will not be started."""

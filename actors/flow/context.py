@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,15 @@ class Context:
                 raise Parked("the run is being put away; effects belong in steps, not in finally blocks")
         return flow
 
+    def _live_with(self, calls: tuple[Any, ...]) -> Flow:
+        """The same for a group: what was handed in is closed if nobody will run it."""
+        try:
+            return self._live()
+        except Parked:
+            for call in calls:
+                close_item(call)
+            raise
+
     # --- calls
 
     def step(self, step: Any, *args: Any, **kwargs: Any) -> Call:
@@ -196,17 +206,17 @@ class Context:
 
     def gather(self, *calls: Call | GroupCall | Coroutine[Any, Any, Any]) -> GroupCall:
         """Await all results, in order. The first failure cancels the rest and is raised when all have ended."""
-        self._live()
+        self._live_with(calls)
         return GroupCall(_branches(calls), None)
 
-    def race(self, *, undo_losers: bool = False, **calls: Call | GroupCall | Coroutine[Any, Any, Any]) -> Any:
+    def race(self, *, undo_losers: bool = False, **calls: Call | GroupCall | Coroutine[Any, Any, Any]) -> GroupCall:
         """Await `(name, result)` of the first to end. The others are cancelled; what they completed all the same is
         undone only if their scope fails, or with `undo_losers`."""
-        flow = self._live()
+        flow = self._live_with(tuple(calls.values()))
         if not calls:
             raise ValueError("ctx.race needs at least one call")
-        group = GroupCall(_branches(tuple(calls.values())), tuple(calls), undo_losers)
-        return _race_and_undo(flow, group) if undo_losers else group
+        undo = partial(_undo_losers, flow) if undo_losers else None
+        return GroupCall(_branches(tuple(calls.values())), tuple(calls), undo)
 
     def saga(self) -> SagaBlock:
         """A block that compensates just itself if a failure leaves it."""
@@ -297,11 +307,9 @@ def _branches(calls: tuple[Any, ...]) -> tuple[Any, ...]:
     return calls
 
 
-async def _race_and_undo(flow: Flow, call: GroupCall) -> Any:
-    parent = flow.current
-    try:
-        return await call
-    finally:
-        if not flow.closing and not parent.cancelled:
-            for scope in call.loser_scopes:
-                await flow.compensate(scope)
+async def _undo_losers(flow: Flow, group: GroupCall, error: Exception | None) -> None:
+    """What the losers completed, once all of them have ended. A defect undoes nothing, and neither does a parent that
+    was cancelled meanwhile: what is round it decides."""
+    if flow.current.cancelled is None and (error is None or flow.is_failure(error)):
+        for scope in group.loser_scopes:
+            await flow.compensate(scope)
