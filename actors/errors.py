@@ -176,10 +176,18 @@ class Overloaded(RuntimedError):
 
 
 class SupervisionFailed(RuntimedError):
-    """Restarts exceeded their limit, so the runtime gives up; the process must end."""
+    """A supervisor gave up: restarts exceeded their limit, or cannot help; the process must end.
+
+    `path` is the actor, `restarts` how often it and its neighbours were restarted before; `fatal` says that no
+    restart further up can help either. The cause is chained.
+    """
 
     code = "supervision_failed"
     exit_code = 1
+
+    def __init__(self, message: str = "", *, path: str = "", restarts: int = 0, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.path, self.restarts, self.fatal = path, restarts, fatal
 
 
 # --- how a run ended, for whoever waits for its result --------------------------------------------------------------

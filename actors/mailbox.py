@@ -265,6 +265,10 @@ class Mailbox:
         self._told = 0
         self._wake_taker()
 
+    def reopen(self) -> None:
+        """Take letters again, because the actor begins another life. Does nothing if the mailbox is not closed."""
+        self._closed = None
+
     def statistics(self) -> MailboxStatistics:
         """The figures of this moment."""
         size = len(self._waiting)
