@@ -66,7 +66,7 @@ class EventStream:
         while not self._closed:
             while self._ready:
                 event = _read(self._ready.popleft())
-                if event is not None and event.seq > self.seq:
+                if event.seq > self.seq:
                     self.seq = event.seq
                     return event
             try:
@@ -122,10 +122,8 @@ class EventStream:
             await stream.aclose()
 
 
-def _read(event: Event) -> EventView | None:
-    """An event as a record; None for a kind of event that is not one."""
-    if event.type not in ("message", "record"):
-        return None
+def _read(event: Event) -> EventView:
+    """An event as a record (its type is the record's kind)."""
     try:
         return _decode(event.data)
     except msgspec.DecodeError as error:

@@ -227,7 +227,8 @@ def load(
         if value is not None:
             put(merged, key.split("."), Said(_flag_name(key), value))
     bare: Settings = build(Settings, merged, _RULES, skip=frozenset({"paths"}))
-    return msgspec.structs.replace(bare, paths=_paths(bare, merged, file, environ))
+    paths = _paths(bare, merged, file, environ)
+    return msgspec.structs.replace(bare, paths=paths, daemon=_with_apps(bare.daemon, merged, file))
 
 
 def find_config(environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -268,6 +269,15 @@ def _paths(settings: Settings, merged: Layer, file: Path | None, environ: Mappin
             hint="Use a shorter --data-dir, or set RUNTIME_DIRECTORY to a short folder.",
         )
     return Paths(data_dir=data_dir, socket=socket, config=None if file is None else file.absolute())
+
+
+def _with_apps(daemon: Daemon, merged: Layer, file: Path | None) -> Daemon:
+    """A relative `flows.py` in a file is meant from that file; a module, or a flag, from the current folder."""
+    if file is None or not daemon.apps or merged["daemon"]["apps"].where != str(file):
+        return daemon
+    is_file = re.compile(r"[^/].*\.py(:.*)?")
+    apps = [str(file.parent.absolute() / app) if is_file.fullmatch(app) else app for app in daemon.apps]
+    return msgspec.structs.replace(daemon, apps=tuple(apps))
 
 
 def _data_dir(settings: Settings, merged: Layer, file: Path | None, environ: Mapping[str, str]) -> Path:

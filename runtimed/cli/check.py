@@ -1,0 +1,83 @@
+"""`runtimed check`: settings and apps are loaded as the daemon would, and what is registered is shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from runtimed.cli.options import shell_of
+from runtimed.cli.settings_options import load_settings, settings_options
+from runtimed.cli.shell import Shell
+from runtimed.cli.text import cell, table
+
+if TYPE_CHECKING:
+    from actors.flow.definitions import App
+    from runtimed.settings import Settings
+
+
+@click.command()
+@settings_options
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed.")
+@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
+def check(output: str, as_json: bool, **given: Any) -> None:
+    """Check settings and apps as `serve` would, and show what is registered. Ends with 78 if something is wrong."""
+    settings = load_settings(os.environ, Path.cwd(), given)
+    from actors.flow.definitions import Registry
+    from runtimed.loading import load_apps
+
+    apps = load_apps(settings.daemon.apps, Path.cwd())
+    Registry(*apps)  # names are unique across apps
+    shell = shell_of(click.get_current_context())
+    if as_json or output == "json" or shell.output == "json":
+        shell.print_json(msgspec.json.encode(_as_json(settings, apps)))
+    else:
+        _show(shell, settings, apps)
+
+
+def _as_json(settings: Settings, apps: list[App]) -> dict[str, Any]:
+    return {
+        "config": None if settings.paths.config is None else str(settings.paths.config),
+        "data_dir": str(settings.paths.data_dir),
+        "socket": str(settings.paths.socket),
+        "apps": [
+            {
+                "name": app.name,
+                "workflows": [{"name": each.name, "version": each.version} for each in app.workflows.values()],
+                "steps": [
+                    {
+                        "name": step.name,
+                        "delivery": step.delivery,
+                        "compensation": None if step.undo is None else step.undo.name,
+                    }
+                    for step in app.steps.values()
+                ],
+            }
+            for app in apps
+        ],
+    }
+
+
+def _show(shell: Shell, settings: Settings, apps: list[App]) -> None:
+    shell.note(f"settings: {settings.paths.config or 'defaults'}, data: {settings.paths.data_dir}")
+    rows: list[tuple[Any, ...]] = []
+    for app in apps:
+        rows += [(app.name, "workflow", each.name, _signals(each)) for each in app.workflows.values()]
+        rows += [(app.name, "step", step.name, _about(step)) for step in app.steps.values()]
+    if rows:
+        table(shell, ["APP", "KIND", "NAME", "ABOUT"], rows)
+    else:
+        shell.note("no apps are configured: name one with --app or in [daemon] apps")
+
+
+def _signals(workflow: Any) -> str | None:
+    return f"signals: {', '.join(map(cell, workflow.signals))}" if workflow.signals else None
+
+
+def _about(step: Any) -> str | None:
+    parts = [] if step.delivery == "at_least_once" else [step.delivery]
+    parts += [] if step.undo is None else [f"undone by {step.undo.name}"]
+    return ", ".join(parts) or None

@@ -1,0 +1,58 @@
+"""`runtimed events`: committed records as they come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import click
+import msgspec
+
+from runtimed.cli.options import with_shell
+from runtimed.cli.shell import Shell
+from runtimed.cli.text import cell
+
+if TYPE_CHECKING:
+    from runtimed.client import Client
+    from wal.views import EventView
+
+RECENT = 100
+"""How many of the last records are shown when nobody says where to begin."""
+QUIET_SECONDS = 1.0
+"""Without --follow: nothing for so long means that all there was has come."""
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with those to come.")
+@click.option("--after", type=click.IntRange(0), help="Begin after this record; without it with the last 100.")
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="KIND", help="Only these, such as step_failed; may be repeated."
+)
+@click.option("--run", "run_id", metavar="ID", help="Only this run's.")
+@with_shell
+def events(shell: Shell, follow: bool, after: int | None, kinds: tuple[str, ...], run_id: str | None) -> None:
+    """Show committed records; with -f those to come as well, across restarts of the daemon."""
+
+    async def work(client: Client) -> None:
+        head: int = msgspec.json.decode(await client.link.get("/v1/runs", [("limit", 1)]))["seq"]
+        async with client.events(max(0, head - RECENT) if after is None else after) as feed:
+            while follow or feed.seq < head:
+                found: EventView | None = None
+                with anyio.move_on_after(None if follow else QUIET_SECONDS):
+                    found = await anext(feed)
+                if found is None:
+                    return
+                if (not kinds or found.kind in kinds) and run_id in (None, found.run_id):
+                    _print(shell, found)
+
+    shell.ask(work)
+
+
+def _print(shell: Shell, event: EventView) -> None:
+    if shell.output in ("json", "jsonl"):
+        shell.print_json(msgspec.json.encode(event))
+    elif shell.output == "id":
+        shell.print(str(event.seq))
+    else:
+        about = [cell(part) for part in (event.run_id, event.call, event.name) if part is not None]
+        shell.print(f"{event.seq:>9}  {event.at}  {event.kind:<24}  {'  '.join(about)}".rstrip())

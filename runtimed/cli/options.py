@@ -1,0 +1,84 @@
+"""The options that every command which talks to a daemon takes, before the noun or after the verb."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from runtimed.cli.shell import Options, Shell
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_META = "runtimed.cli.options"
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Note a given value; those after the verb are parsed later and so win over those before the noun."""
+    source = context.get_parameter_source(str(parameter.name))
+    given: dict[str, Any] = context.meta.setdefault(_META, {})
+    if value is not None and (source is not click.core.ParameterSource.DEFAULT):
+        given[str(parameter.name)] = value
+
+
+def _option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    return click.option(*names, callback=_keep, expose_value=False, **attributes)
+
+
+_GLOBAL = [
+    _option("-o", "--output", type=click.Choice(["text", "json", "jsonl", "id"]), help="How data is printed."),
+    _option("--json", "as_json", is_flag=True, default=None, help="The same as -o json."),
+    _option("--socket", metavar="FILE", envvar="RUNTIMED_SOCKET", help="The daemon's unix socket."),
+    _option("--url", metavar="URL", envvar="RUNTIMED_URL", help="The daemon's address, with --token-file."),
+    _option("--token-file", metavar="FILE", envvar="RUNTIMED_TOKEN_FILE", help="A file with the token for --url."),
+    _option("--data-dir", metavar="DIR", help="The data folder: its socket, or its file when the daemon is down."),
+    _option("--timeout", type=click.FloatRange(0.0, 86_400.0 * 366), metavar="SECONDS", help="The longest to wait."),
+    _option("--no-color", is_flag=True, default=None, help="No colours; NO_COLOR does the same."),
+    _option("-q", "--quiet", is_flag=True, default=None, help="Nothing on stderr but errors."),
+    _option("-v", "--verbose", is_flag=True, default=None, help="More on stderr."),
+]
+
+
+def global_options(command: F) -> F:
+    """Add the options to a command or group; `shell_of` has what was given."""
+    for option in reversed(_GLOBAL):
+        command = option(command)
+    return command
+
+
+def shell_of(context: click.Context) -> Shell:
+    """What the given options amount to."""
+    given = dict(context.meta.get(_META, {}))
+    if given.pop("as_json", False):
+        given["output"] = "json"
+    return Shell(Options(**given))
+
+
+def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command's function whose first argument is the `Shell` of its options."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(shell_of(click.get_current_context()), *args, **kwargs)
+
+    return global_options(call)
+
+
+reason_option = click.option("--reason", metavar="TEXT", help="Why; it is recorded.")
+key_option = click.option(
+    "--idempotency-key", metavar="KEY", help="Repeating a command with the same key has no second effect."
+)
+watch_option = click.option("-w", "--watch", is_flag=True, help="Show it again every two seconds.")
+
+
+def page_options(function: F) -> F:
+    """`--limit`, `--cursor` and `--all` of a list."""
+    for option in (
+        click.option("--all", "everything", is_flag=True, help="All pages."),
+        click.option("--cursor", metavar="CURSOR", help="Where the page before ended."),
+        click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many."),
+    ):
+        function = option(function)
+    return function

@@ -1,0 +1,43 @@
+"""The options of the commands that read the daemon's settings, and how they become flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from runtimed.settings import Settings, find_config, load
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FLAGS = {
+    "app": "daemon.apps",
+    "data_dir": "daemon.data_dir",
+    "bind": "http.bind",
+    "drain_delay": "daemon.drain_delay",
+    "drain_timeout": "daemon.drain_timeout",
+    "log_level": "log.level",
+    "log_format": "log.format",
+}
+"""The option that sets each key."""
+
+
+def settings_options(function: F) -> F:
+    """`--config`, `--app` and `--data-dir`."""
+    for option in (
+        click.option("--data-dir", metavar="DIR", help="The data folder."),
+        click.option("--app", multiple=True, metavar="MODULE:APP", help="An app, or flows.py; may be repeated."),
+        click.option("--config", metavar="FILE", help="The settings; without it ./runtimed.toml if there is one."),
+    ):
+        function = option(function)
+    return function
+
+
+def load_settings(environ: Mapping[str, str], cwd: Path, given: Mapping[str, Any]) -> Settings:
+    """The settings of the options given (None and an empty `--app` are not given). Raises `ConfigError`."""
+    flags = {FLAGS[name]: list(value) if name == "app" else value for name, value in given.items() if name in FLAGS}
+    if not flags.get("daemon.apps"):
+        flags.pop("daemon.apps", None)
+    return load(given.get("config") or find_config(environ, cwd), environ, flags)

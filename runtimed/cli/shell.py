@@ -1,0 +1,189 @@
+"""What a command works with: its options, the daemon or the file to ask, and where its words go."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from actors.errors import InvalidInput
+from runtimed.escape import escape
+from wal.errors import RuntimedError
+
+if TYPE_CHECKING:
+    from runtimed.cli.source import Source
+    from runtimed.client import Client
+    from runtimed.settings import Settings
+
+T = TypeVar("T")
+
+SYSTEM_SOCKET = Path("/run/runtimed/runtimed.sock")
+"""Where the service's socket is under systemd, whose RUNTIME_DIRECTORY an operator's shell does not know."""
+TOKEN_BYTES_MAX = 4096
+WATCH_SECONDS = 2.0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The global options, None for those not given."""
+
+    output: str = "text"
+    socket: str | None = None
+    url: str | None = None
+    token_file: str | None = None
+    data_dir: str | None = None
+    timeout: float | None = None
+    no_color: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+class Shell:
+    """One command's world. Data goes to stdout, everything else to stderr."""
+
+    def __init__(self, options: Options, environ: Mapping[str, str] | None = None) -> None:
+        self.options = options
+        self.environ = os.environ if environ is None else environ
+        if options.url and (options.socket or options.data_dir):
+            raise InvalidInput("--url names a daemon elsewhere: give it without --socket and --data-dir")
+
+    # --- words ----------------------------------------------------------------------------------------------------
+
+    @property
+    def output(self) -> str:
+        """`text`, `json`, `jsonl` or `id`."""
+        return self.options.output
+
+    @cached_property
+    def color(self) -> bool:
+        """Whether stdout takes colours: a terminal, and nobody said no (https://no-color.org)."""
+        plain = self.options.no_color or self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb"
+        return not plain and sys.stdout.isatty()
+
+    def style(self, text: str, **how: Any) -> str:
+        """Text with a colour or weight, if colours are on."""
+        return click.style(text, **how) if self.color else text
+
+    def print(self, text: str) -> None:
+        """Data, on stdout. What is from outside must be escaped already."""
+        click.echo(text, color=self.color)
+
+    def print_json(self, body: bytes) -> None:
+        """JSON as it came, on one line."""
+        click.echo(body.decode("utf-8", "replace"))
+
+    def note(self, text: str) -> None:
+        """A remark, on stderr; none with --quiet."""
+        if not self.options.quiet:
+            click.echo(escape(text, keep="\n"), err=True)
+
+    def detail(self, text: str) -> None:
+        """A remark for --verbose."""
+        if self.options.verbose:
+            self.note(text)
+
+    # --- whom to ask ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings as the daemon of this folder or data folder has them. Raises `ConfigError`."""
+        from runtimed.settings import find_config, load
+
+        flags = {"daemon.data_dir": self.options.data_dir}
+        return load(find_config(self.environ, Path.cwd()), self.environ, flags)
+
+    def socket(self) -> str:
+        """The socket to talk to: the one named, the data folder's, or the service's."""
+        if self.options.socket is not None:
+            return self.options.socket
+        own = self.settings.paths.socket
+        if self.options.data_dir is None and not own.exists() and SYSTEM_SOCKET.exists():
+            return str(SYSTEM_SOCKET)
+        return str(own)
+
+    def client(self) -> Client:
+        """A client of the daemon that the options name."""
+        from runtimed.client import REQUEST_TIMEOUT, Client
+
+        timeout = REQUEST_TIMEOUT if self.options.timeout is None else self.options.timeout
+        if self.options.url is not None:
+            return Client(url=self.options.url, token=self._token(), timeout=timeout)
+        return Client(socket=self.socket(), token=self._token(), timeout=timeout)
+
+    def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Run this with a client, on asyncio: the loop that Python has anyway is the quickest to load."""
+        import anyio
+
+        async def main() -> T:
+            async with self.client() as client:
+                return await work(client)
+
+        return anyio.run(main)
+
+    def read(self, work: Callable[[Source], Awaitable[T]]) -> T:
+        """Run this with something to read from: the daemon or, with --data-dir while it is down, the file."""
+        import anyio
+
+        from runtimed.cli.source import Online
+        from runtimed.client_errors import DaemonUnreachable
+
+        async def main() -> T:
+            try:
+                async with self.client() as client:
+                    return await work(Online(client.link))
+            except DaemonUnreachable as error:
+                return await self._read_file(work, error)
+
+        return anyio.run(main)
+
+    async def _read_file(self, work: Callable[[Source], Awaitable[T]], error: RuntimedError) -> T:
+        journal = None if self.options.url or self.options.socket else self.settings.paths.journal
+        if journal is None or not journal.exists():
+            raise error
+        if self.options.data_dir is None:
+            error.hint = f"{error.hint} The file can be read with --data-dir {journal.parent}"
+            raise error
+        from runtimed.cli.source import offline
+
+        with offline(journal) as source:
+            self.note(f"the daemon is down; read from {journal} as of record {source.seq}")
+            return await work(source)
+
+    def watch(self, show: Callable[[], None], *, again: bool) -> None:
+        """Show once or, with --watch, every two seconds until interrupted; a daemon that is away is waited for."""
+        if not again:
+            show()
+            return
+        while True:
+            if sys.stdout.isatty():
+                click.clear()
+            try:
+                show()
+            except RuntimedError as error:
+                if error.code not in ("daemon_unreachable", "timed_out", "draining", "overloaded"):
+                    raise
+                self.note(f"{error}; trying again")
+            sys.stdout.flush()
+            time.sleep(WATCH_SECONDS)
+
+    def _token(self) -> str | None:
+        name = self.options.token_file
+        if name is None:
+            return None
+        try:
+            with open(name, "rb") as file:
+                if os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH):
+                    self.note(f"others can read {name}: chmod 600 it")
+                text = file.read(TOKEN_BYTES_MAX + 1)
+        except OSError as error:
+            raise InvalidInput(f"--token-file {name}: {error.strerror}") from None
+        if len(text) > TOKEN_BYTES_MAX or not text.strip():
+            raise InvalidInput(f"--token-file {name}: there is no token in it")
+        return text.strip().decode("ascii", "replace")

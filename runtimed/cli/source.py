@@ -1,0 +1,130 @@
+"""Where reading commands read: the daemon over HTTP, or its file. Both answer with the same JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from actors.errors import NotFound, RunNotFound, SessionNotFound
+from runtimed.client_link import Link, given, part
+from runtimed.wire import OutputItem
+from wal.views import Page, StateView, rfc3339
+
+if TYPE_CHECKING:
+    from wal.queries import Reader
+
+PAGE_MAX = 500
+_encode = msgspec.json.encode
+
+
+class Source(Protocol):
+    """What can be read. Pages are JSON `{"items", "next", "total", "seq"}`, single things JSON objects."""
+
+    async def runs(self, **filters: Any) -> bytes: ...
+    async def run(self, run_id: str) -> bytes: ...
+    async def history(self, run_id: str, *, after: int, limit: int) -> bytes: ...
+    async def outputs(self, run_id: str, *, after: int, limit: int) -> bytes: ...
+    async def sessions(self, **filters: Any) -> bytes: ...
+    async def session(self, session_id: str) -> bytes: ...
+    async def state(self, scope: str, key: str) -> bytes: ...
+    async def states(self, scope: str, **filters: Any) -> bytes: ...
+
+
+class Online:
+    """The daemon. `runs` takes the filters of the contract; `attributes` is a mapping."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def runs(self, **filters: Any) -> bytes:
+        statuses = [("status", one) for one in filters.pop("status", None) or ()]
+        attributes = [(f"attr.{name}", value) for name, value in (filters.pop("attributes", None) or {}).items()]
+        return await self._link.get("/v1/runs", [*statuses, *attributes, *given(**filters)])
+
+    async def run(self, run_id: str) -> bytes:
+        return await self._link.get(f"/v1/runs/{part(run_id)}")
+
+    async def history(self, run_id: str, *, after: int, limit: int) -> bytes:
+        return await self._link.get(f"/v1/runs/{part(run_id)}/history", given(after=after, limit=limit))
+
+    async def outputs(self, run_id: str, *, after: int, limit: int) -> bytes:
+        return await self._link.get(f"/v1/runs/{part(run_id)}/output", given(after=after, limit=limit))
+
+    async def sessions(self, **filters: Any) -> bytes:
+        return await self._link.get("/v1/sessions", given(**filters))
+
+    async def session(self, session_id: str) -> bytes:
+        return await self._link.get(f"/v1/sessions/{part(session_id)}")
+
+    async def state(self, scope: str, key: str) -> bytes:
+        return await self._link.get(f"/v1/state/{part(scope)}/{part(key)}")
+
+    async def states(self, scope: str, **filters: Any) -> bytes:
+        return await self._link.get(f"/v1/state/{part(scope)}", given(**filters))
+
+
+class Offline:
+    """The file, read-only, in short transactions."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.seq = reader.head_seq()
+
+    async def runs(self, **filters: Any) -> bytes:
+        return _encode(self._reader.runs(**filters))
+
+    async def run(self, run_id: str) -> bytes:
+        view = self._reader.run_view(run_id)
+        if view is None:
+            raise RunNotFound(f"there is no run {run_id!r}")
+        return _encode(view)
+
+    async def history(self, run_id: str, *, after: int, limit: int) -> bytes:
+        return _encode(self._page(run_id, after=after, limit=limit, kinds=None))
+
+    async def outputs(self, run_id: str, *, after: int, limit: int) -> bytes:
+        page = self._page(run_id, after=after, limit=limit, kinds=["output_emitted"])
+        items = [OutputItem(r.seq, r.at, msgspec.json.decode(r.data, type=_Emitted).value) for r in page.items]
+        return _encode(Page(items, page.next, page.total, page.seq))
+
+    async def sessions(self, **filters: Any) -> bytes:
+        return _encode(self._reader.sessions(**filters))
+
+    async def session(self, session_id: str) -> bytes:
+        view = self._reader.session(session_id)
+        if view is None:
+            raise SessionNotFound(f"there is no session {session_id!r}")
+        return _encode(view)
+
+    async def state(self, scope: str, key: str) -> bytes:
+        row = self._reader.state(scope, key)
+        if row is None or row.deleted:
+            raise NotFound(f"there is no {key!r} in {scope}")
+        at = rfc3339(row.updated_at)
+        return _encode(StateView(scope, key, row.value, row.version, row.tenant, row.classification, at))
+
+    async def states(self, scope: str, **filters: Any) -> bytes:
+        return _encode(self._reader.states(scope, **filters))
+
+    def _page(self, run_id: str, *, after: int, limit: int, kinds: list[str] | None) -> Page:
+        page = self._reader.history_page(run_id, after=after, limit=limit, kinds=kinds)
+        if page is None:
+            raise RunNotFound(f"there is no run {run_id!r}")
+        return page
+
+
+class _Emitted(msgspec.Struct):
+    value: msgspec.Raw
+
+
+@contextmanager
+def offline(journal: Path) -> Iterator[Offline]:
+    """The journal's file as a source. Raises `JournalRefused` if it is none."""
+    from wal.queries import Reader  # loads SQLite, which commands that talk to a daemon do without
+
+    with Reader.open(journal) as reader:
+        yield Offline(reader)

@@ -1,0 +1,3 @@
+"""The version of this runtimed; a test holds it against the packaging's."""
+
+VERSION = "0.1.0"
