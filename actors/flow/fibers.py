@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
+from types import CoroutineType
 from typing import Any
 
 from actors.errors import ForeignAwait
 from actors.flow.calls import Call, Cancelled, GroupCall, Settle, awaited, close_item
 
 REFUSALS_MAX = 1_000  # calls that a cancelled or closing fiber may make and catch before it is cut off
+
+# Coroutines that ignored being closed. Dropping one would make Python close it again, and complain on stderr; the bound
+# is for a program that makes ever more of them, which may well hear of it.
+CUT_OFF: deque[CoroutineType[Any, Any, Any]] = deque(maxlen=1_000)
 
 
 class Scope:
@@ -166,6 +171,7 @@ class Scheduler:
         """Raise at the wait itself; code that goes on catching and calling is cut off."""
         fiber.refusals += 1
         if fiber.refusals > REFUSALS_MAX:
+            _discard(fiber)
             self._ended(fiber, None, RuntimeError("the code goes on calling ctx after it was refused; it was cut off"))
         else:
             self.resume(fiber, error, raising=True)
@@ -235,21 +241,36 @@ class Scheduler:
         clean = True
         for fiber in reversed(list(self._fibers)):
             self.current = fiber
-            try:
-                _discard(fiber)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                # What a user's `finally` raises while the run is put away concerns nobody: nothing is recorded, and
-                # the same code runs again when the run is woken. "Ignored GeneratorExit" is the cut-off.
-                clean = False
+            clean = _discard(fiber) and clean
             fiber.done = True
         self._fibers.clear()
         return clean
 
 
-def _discard(fiber: Fiber) -> None:
-    """Close a fiber's coroutine; one that was never started owns what was handed in for it."""
-    fiber.coro.close()
+def _discard(fiber: Fiber) -> bool:
+    """Close a fiber's coroutine, and what was handed in for one that was never started. False if it had to be cut off:
+    code that catches everything and goes on calling cannot be ended, only kept from running again."""
+    chain = _awaiting(fiber.coro)
+    try:
+        fiber.coro.close()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        # What a user's `finally` raises while its fiber is put away concerns nobody: nothing is recorded, and the same
+        # code runs again when the run is woken. "Ignored GeneratorExit" is the cut-off.
+        clean = False
+    else:
+        clean = True
     if not fiber.started and fiber.group is not None:
         close_item(fiber.group.call.items[fiber.branch])
+    CUT_OFF.extend(coro for coro in chain if coro.cr_frame is not None)
+    return clean
+
+
+def _awaiting(coro: Any) -> list[CoroutineType[Any, Any, Any]]:
+    """A coroutine and those that it awaits, outermost first."""
+    chain = []
+    while isinstance(coro, CoroutineType):
+        chain.append(coro)
+        coro = coro.cr_await
+    return chain
