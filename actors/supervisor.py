@@ -174,14 +174,14 @@ class Supervisor:
             self._handle(Stop())
 
     async def _govern(self) -> None:
-        self._changed = trio.Event()
         self._handle(Begin())
         while self._state.phase != "ended":
-            with trio.move_on_at(next_due(self._state, trio.current_time())) as until_due:
-                await self._changed.wait()
             self._changed = trio.Event()
-            if until_due.cancelled_caught:
-                self._handle(Tick(self._chance()))
+            now = trio.current_time()
+            # At each turn, and at the instant that `next_due` is asked for: so nothing falls due between the two.
+            self._handle(Tick(self._chance()), now=now)
+            with trio.move_on_at(next_due(self._state, now)):
+                await self._changed.wait()
 
     async def _live(self, index: int) -> None:
         """One life of a child, from its start to its end, whichever it is."""
@@ -210,10 +210,10 @@ class Supervisor:
 
     # --- decisions --------------------------------------------------------------------------------------------------
 
-    def _handle(self, event: Event, error: Exception | None = None) -> None:
+    def _handle(self, event: Event, error: Exception | None = None, now: float | None = None) -> None:
         """Let the core decide, and do as it says. Synchronous, so events are decided one at a time, as they come."""
         before = self._state
-        self._state, actions = decide(before, event, trio.current_time())
+        self._state, actions = decide(before, event, trio.current_time() if now is None else now)
         if self._state.failure is not None and before.failure is None:
             self._failure = self._give_up(self._state.failure, error)
         for index, (old, new) in enumerate(zip(before.children, self._state.children, strict=True)):
@@ -222,7 +222,8 @@ class Supervisor:
                 _close(spec, Draining(f"{self._children[index].path} has ended"))
         for action in actions:
             self._perform(action)
-        self._changed.set()
+        if self._state is not before:
+            self._changed.set()
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -316,6 +317,14 @@ class Supervisor:
             child.path = f"{self.path}/{child.spec.name}"
             if child.spec.supervisor is not None:
                 child.spec.supervisor._name_paths()
+
+
+def root_cause(failed: SupervisionFailed) -> BaseException:
+    """What the first crash in a chain of escalations was; the failure itself if no exception was at its bottom."""
+    cause: BaseException = failed
+    while isinstance(cause, SupervisionFailed) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause
 
 
 def _view(child: _Child, state: ChildState) -> ActorView:

@@ -561,6 +561,10 @@ class Flow(Scheduler):
     def is_held(self, key: str) -> bool:
         return key in self._holds
 
+    def held_keys(self) -> list[str]:
+        """The calls that wait for a person."""
+        return list(self._holds)
+
     def in_flight(self) -> list[AttemptCall]:
         """The calls whose attempt may be running."""
         return [c for c in self.calls.values() if isinstance(c, AttemptCall) and c.state is State.ACTIVE]

@@ -1,0 +1,267 @@
+"""The saga coordinator: the actor that drives all runs. One mailbox, one engine, no waiting in between.
+
+It takes what waits in its mailbox in batches: commands, ended attempts, due timers, loaded histories. Runs that are to
+begin or to be recovered come in turn, in slices, so that a thousand of them do not keep a signal waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from actors.active_run import ActiveRun
+from actors.errors import RunNotFound
+from actors.mailbox import Letter, Mailbox
+from actors.saga_commands import SagaCommands
+from actors.saga_engine import SagaEngine
+from actors.step_runner import Attempt
+from actors.timers import TimersDue
+from wal import records as r
+from wal.queries import Reader
+from wal.records import Entry
+from wal.rows import RunRow
+
+log = logging.getLogger("runtimed.runs")
+
+READY_SLICE = 64
+LOAD_BATCH = 64
+PARK_CHECK_S = 5.0
+RECOVERED = ("running", "compensating")
+
+
+class HistoriesLoaded(msgspec.Struct, frozen=True):
+    """The histories of these runs were read."""
+
+    runs: list[tuple[ActiveRun, list[Entry]]]
+
+
+class GoOn(msgspec.Struct, frozen=True):
+    """There are runs to begin, or to park."""
+
+
+class CoordinatorStatistics(msgspec.Struct, frozen=True):
+    """Runs in memory, idle in memory, waiting to begin; started and parked since the start of the daemon."""
+
+    active: int
+    idle: int
+    ready: int
+    started_total: int
+    parked_total: int
+
+
+class ReadyRuns:
+    """Runs that are to begin or to be recovered when there is room: by key, so that a hundred thousand cost little."""
+
+    def __init__(self) -> None:
+        self._keys: deque[int] = deque()
+
+    def put(self, run: ActiveRun) -> None:
+        self._keys.append(run.run_key)
+
+    def put_key(self, run_key: int) -> None:
+        self._keys.append(run_key)
+
+    def put_back(self, run_key: int) -> None:
+        self._keys.appendleft(run_key)
+
+    def take(self) -> int:
+        return self._keys.popleft()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class SagaCoordinator:
+    """The actor. `make` builds the engine and its commands afresh for each life of it."""
+
+    def __init__(
+        self, mailbox: Mailbox, reader: Reader, read: Callable[[Callable[[Reader], Any]], Awaitable[Any]],
+        make: Callable[[ReadyRuns], tuple[SagaEngine, SagaCommands]],
+    ) -> None:  # fmt: skip
+        self.mailbox, self._reader, self._read, self._make = mailbox, reader, read, make
+        self._ready = ReadyRuns()
+        self._engine: SagaEngine
+        self._commands: SagaCommands
+        self._to_load: list[ActiveRun] = []
+        self._load_wake = trio.Event()
+        self._going_on = False
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Drive runs until cancelled. What a life before this one recorded is waited for, then read again."""
+        self._ready = ReadyRuns()
+        self._to_load, self._load_wake, self._going_on = [], trio.Event(), False
+        self._engine, self._commands = self._make(self._ready)
+        engine = self._engine
+        engine.load_later = self._load_later
+        engine.runner.ended = self.mailbox.report
+        await engine.writer.wait_durable(engine.writer.seq)
+        self._recover()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._load_histories)
+            nursery.start_soon(self._look_for_idle)
+            task_status.started()
+            try:
+                while True:
+                    self._handle_all(await self.mailbox.take())
+                    self._advance_ready()
+            finally:
+                engine.dead = True  # what it arranged to happen once durable does not happen any more
+
+    def _handle_all(self, letters: list[Letter]) -> None:
+        waiting = iter(letters)
+        try:
+            for letter in waiting:
+                self._handle(letter)
+        except BaseException:
+            self.mailbox.put_back(letter for letter in waiting if not letter.fact)  # facts are of this life
+            raise
+
+    def _handle(self, letter: Letter) -> None:
+        message = letter.message
+        kind = type(message)
+        if kind is Attempt:
+            self._engine.attempt_ended(message)
+        elif kind is TimersDue:
+            self._timers_due(message)
+        elif kind is HistoriesLoaded:
+            for run, entries in message.runs:
+                self._engine.loaded(run, entries)
+        elif kind is GoOn:
+            self._going_on = False
+        else:
+            self._commands.handle(letter)
+            return
+        self._engine.writer.cut()
+
+    # --- runs in turn
+
+    def _recover(self) -> None:
+        """Queue what was going on when the process ended; what waits is woken by what it waits for."""
+        for status in RECOVERED:
+            after = 0
+            while rows := self._reader.open_runs(statuses=[status], after_run_key=after):
+                after = rows[-1].run_key
+                for row in rows:
+                    self._ready.put_key(row.run_key)
+        after = 0
+        while rows := self._reader.open_runs(statuses=["blocked"], after_run_key=after):
+            after = rows[-1].run_key
+            for row in rows:
+                self._unblock_if_known(row)
+        if len(self._ready):
+            log.info("%d runs go on after the restart", len(self._ready))
+            self._go_on()
+
+    def _unblock_if_known(self, row: RunRow) -> None:
+        if row.error is None or row.error.type != "unknown_workflow" or row.workflow not in self._engine.registry.workflows:
+            return
+        run = self._engine.active.add(ActiveRun.from_row(row))
+        run.blocked = False
+        self._engine.reload_with(run, r.RunRetried("runtimed", f"workflow {row.workflow!r} is registered again"))
+
+    def _advance_ready(self) -> None:
+        engine, ready = self._engine, self._ready
+        room = engine.limits.runs_active_max
+        for _ in range(min(READY_SLICE, len(ready))):
+            run_key = ready.take()
+            run = engine.active.by_key.get(run_key)
+            if run is None:
+                if len(engine.active) >= room:
+                    engine.park(trio.current_time(), at_least=READY_SLICE)
+                    if len(engine.active) >= room:
+                        ready.put_back(run_key)
+                        return  # an attempt that ends, or the look for idle runs, brings us here again
+                self._bring_in(run_key)
+            elif run.flow is None and not (run.loading or run.ended):
+                if run.paused or run.blocked:
+                    engine.sleep(run)
+                elif len(engine.active) > room and run.last_seq <= engine.writer.durable_seq:
+                    engine.active.remove(run)  # it comes back from the journal when there is room
+                    ready.put_back(run_key)
+                    engine.park(trio.current_time(), at_least=READY_SLICE)
+                    return
+                else:
+                    engine.begin(run)
+                    engine.writer.cut()
+        if len(ready):
+            self._go_on()
+
+    def _bring_in(self, run_key: int) -> None:
+        row = self._reader.run_by_key(run_key)
+        if row is not None and row.ended_at is None and not row.paused and row.phase != "blocked":
+            self._engine.load(self._engine.active.add(ActiveRun.from_row(row)))
+
+    def _go_on(self) -> None:
+        if not self._going_on:
+            self._going_on = True
+            self.mailbox.report(GoOn())
+
+    async def _look_for_idle(self) -> None:
+        while True:
+            await trio.sleep(min(PARK_CHECK_S, max(self._engine.limits.park_after_s, 0.05)))
+            self._engine.park(trio.current_time())
+            if len(self._ready):
+                self._go_on()
+
+    # --- timers and histories
+
+    def _timers_due(self, message: TimersDue) -> None:
+        engine = self._engine
+        for due_at, run_key, call_key in message.due:
+            run = engine.active.by_key.get(run_key)
+            if run is None or (run.flow is None and run.info is None and not run.loading):
+                self._wake(run, due_at, run_key, call_key)
+            else:
+                engine.timer_due(run, call_key, due_at)
+
+    def _wake(self, run: ActiveRun | None, due_at: int, run_key: int, call_key: str) -> None:
+        """A timer of a run that is not in memory: it stands if the journal says so."""
+        stands = any(row.key == call_key and row.due_at == due_at for row in self._reader.timers_of(run_key))
+        row = self._reader.run_by_key(run_key)
+        if not stands or row is None or row.ended_at is not None or row.paused or row.phase == "blocked":
+            return
+        if run is None:
+            run = self._engine.active.add(ActiveRun.from_row(row))
+        self._engine.deliver(run, r.TimerFired(call_key))
+
+    def _load_later(self, run: ActiveRun) -> None:
+        self._to_load.append(run)
+        self._load_wake.set()
+
+    async def _load_histories(self) -> None:
+        """Read histories in a thread, some at a time, once they are durable."""
+        writer = self._engine.writer
+        while True:
+            await self._load_wake.wait()
+            runs, self._to_load = self._to_load[:LOAD_BATCH], self._to_load[LOAD_BATCH:]
+            if not self._to_load:
+                self._load_wake = trio.Event()
+            await writer.wait_durable(max(run.load_upto for run in runs))
+            wanted = [(run.run_key, run.load_upto) for run in runs]
+            histories = await self._read(partial(_histories, wanted))
+            for run, entries in zip(runs, histories, strict=True):
+                if not entries:
+                    raise RunNotFound(f"run {run.id!r} has no records")  # a bug of ours: the actor restarts
+            self.mailbox.report(HistoriesLoaded(list(zip(runs, histories, strict=True))))
+
+    @property
+    def engine(self) -> SagaEngine:
+        """The engine of this life."""
+        return self._engine
+
+    def statistics(self) -> CoordinatorStatistics:
+        """The figures of this moment."""
+        engine = self._engine
+        return CoordinatorStatistics(
+            len(engine.active), len(engine.active.idle), len(self._ready), engine.started_total, engine.parked_total
+        )
+
+
+def _histories(wanted: list[tuple[int, int]], reader: Reader) -> list[list[Entry]]:
+    return [reader.history(run_key, last_seq=last_seq) for run_key, last_seq in wanted]

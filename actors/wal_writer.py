@@ -1,0 +1,331 @@
+"""The WAL writer: the actor that owns the writer process, and the one place where records get their seq.
+
+Others append records by a plain call and say what is to happen once they are durable; this actor sends all that waits as
+one batch, awaits the receipt, and only then lets those things happen, in the order of their seqs. One batch is in
+flight at a time: while it is, the next one grows. So there is group commit without a delay.
+
+If the process dies, stops answering or reports a failed commit, the outcome of the batch is unknown: this actor ends
+with `WriterGone` or `CommitFailed`, nothing is acknowledged any more, and whoever runs us must end. That is why it is
+never restarted.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from actors.clock import Clock
+from actors.errors import Draining
+from actors.feed import Feed
+from actors.statistics import COUNTS, Histogram, HistogramValues
+from wal import errors as wal_errors
+from wal import protocol
+from wal.errors import CommitFailed, JournalError, RuntimedError, WriterGone
+from wal.journal import Journal
+from wal.options import JournalOptions
+from wal.protocol import Head
+from wal.records import Entry, Fact
+
+RECEIVE_BYTES = 65_536
+HELLO_TIMEOUT_S = 60.0
+PRODUCTION_RECORDS_MAX = 20_000
+"""Beyond so many records waiting for the disk, nothing new is taken in (`WalWriter.crowded`)."""
+
+
+class WriterStatistics(msgspec.Struct, frozen=True):
+    """What was committed and how long it took (seconds, from sending a batch to its receipt)."""
+
+    seq: int
+    commits: int
+    waiting_records: int
+    commit_seconds: HistogramValues
+    commit_records: HistogramValues
+    wal_bytes: int
+    db_bytes: int
+    busy_since: float | None
+
+
+class Link(Protocol):
+    """The way to a journal: a process behind a socket, or the journal itself in this process."""
+
+    head: Head
+    wal_bytes: int
+    db_bytes: int
+
+    async def commit(self, entries: list[Entry]) -> None:
+        """Return once the entries are on disk. Raises CommitFailed or WriterGone."""
+
+    async def close(self) -> None:
+        """Give the journal up in good order."""
+
+
+class InlineLink:
+    """The journal in this process: for tests on virtual time and small embeddings."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.head = journal.head
+        self.wal_bytes = self.db_bytes = 0
+
+    async def commit(self, entries: list[Entry]) -> None:
+        self.journal.commit(entries)
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        self.journal.close()
+
+
+class ProcessLink:
+    """The writer process at the other end of a socket pair."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stream: trio.SocketStream, commit_timeout_s: float) -> None:
+        self._process, self._stream, self._commit_timeout_s = process, stream, commit_timeout_s
+        self._decoder = protocol.FrameDecoder()
+        self._replies: deque[protocol.Reply] = deque()
+        self.head: Head
+        self.wal_bytes = self.db_bytes = 0
+
+    @classmethod
+    async def start(cls, path: Path, options: JournalOptions, commit_timeout_s: float) -> ProcessLink:
+        """Start the process and wait until its journal is open. Raises what opening the journal raised there."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-m", "wal", str(theirs.fileno()), str(path), msgspec.json.encode(options).decode()]  # fmt: skip
+            # Its own session keeps a terminal's signals away; a plain Popen because its end is awaited by the socket.
+            process = subprocess.Popen(
+                command, pass_fds=(theirs.fileno(),), start_new_session=True, stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+            )  # fmt: skip
+        link = cls(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), commit_timeout_s)
+        try:
+            with trio.fail_after(HELLO_TIMEOUT_S):
+                hello = await link._receive()
+        except trio.TooSlowError:
+            process.kill()
+            raise WriterGone("the writer process did not open the journal in time") from None
+        assert isinstance(hello, protocol.Hello)
+        link.head = hello.head
+        return link
+
+    @property
+    def pid(self) -> int:
+        """The process id of the writer."""
+        return self._process.pid
+
+    async def commit(self, entries: list[Entry]) -> None:
+        try:
+            with trio.fail_after(self._commit_timeout_s):
+                await self._stream.send_all(protocol.encode_frame(protocol.Commit(entries)))
+                receipt = await self._receive()
+        except trio.TooSlowError:
+            raise WriterGone(f"the writer process gave no receipt within {self._commit_timeout_s} s") from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise WriterGone("the writer process is gone") from error
+        if not isinstance(receipt, protocol.Receipt) or receipt.seq != entries[-1].seq:
+            raise CommitFailed(f"expected the receipt for seq {entries[-1].seq}, got {receipt!r}")
+        self.wal_bytes, self.db_bytes = receipt.wal_bytes, receipt.db_bytes
+
+    async def close(self) -> None:
+        try:
+            with trio.move_on_after(self._commit_timeout_s):
+                await self._stream.send_all(protocol.encode_frame(protocol.Close()))
+                await self._receive()
+        except (WriterGone, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it ended on its own: everything that was acknowledged is on disk, and there is no more to give up
+        finally:
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Close our end; the process ends at that. One that does not within the time limit is killed."""
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(self._stream)
+            await trio.to_thread.run_sync(self._reap, abandon_on_cancel=False)
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(self._commit_timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    async def _receive(self) -> protocol.Reply:
+        while not self._replies:
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            if not data:
+                raise WriterGone("the writer process ended without a receipt")
+            self._replies.extend(protocol.decode_reply(body) for body in self._decoder.feed(data))
+        reply = self._replies.popleft()
+        if isinstance(reply, protocol.Failure):
+            raise _error_named(reply)
+        return reply
+
+
+def _error_named(failure: protocol.Failure) -> RuntimedError:
+    for kind in vars(wal_errors).values():
+        if isinstance(kind, type) and issubclass(kind, JournalError) and kind.code == failure.code:
+            return kind(failure.message)
+    return WriterGone(failure.message)
+
+
+def _import_path() -> list[str]:
+    """Where the writer finds `wal`: beside this package, in a checkout as when installed."""
+    here = str(Path(__file__).resolve().parent.parent)
+    before = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != here]
+    return [here, *before]
+
+
+class WalWriter:
+    """Numbers records, batches them, and says when they are durable. See the module for its end."""
+
+    def __init__(
+        self, link: Link, clock: Clock, feed: Feed, *, batch_records_max: int, batch_bytes_max: int,
+        farewell: Fact | None = None,
+    ) -> None:  # fmt: skip
+        self._link, self._clock, self._feed, self._farewell = link, clock, feed, farewell
+        self._records_max, self._bytes_max = batch_records_max, batch_bytes_max
+        self.seq = self.durable_seq = link.head.seq
+        self._run_key = link.head.run_key
+        self._pending: list[Entry] = []
+        self._weights: list[int] = []  # beside `_pending`: payload bytes
+        self._bytes = 0
+        self._cuts: list[int] = []  # lengths of `_pending` at which it may be cut
+        self._then: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
+        self._wake: trio.Event | None = None
+        self._stopping = False
+        self._commits = 0
+        self._seconds, self._sizes = Histogram(), Histogram(COUNTS)
+        self.busy_since: float | None = None  # trio's clock: a batch is under way since then
+
+    # --- for the other actors: plain calls
+
+    def next_run_key(self) -> int:
+        """A run key that was never used."""
+        self._run_key += 1
+        return self._run_key
+
+    def append(self, record: Fact, run_key: int = 0, prev_seq: int = 0, at: int | None = None, weight: int = 0) -> int:
+        """Put a record into the next batch; gives its seq. What is appended up to the next `cut` stays in one commit.
+        `weight` is the size of its payload in bytes."""
+        if self._stopping:
+            raise Draining("the journal is closed")
+        self.seq += 1
+        self._pending.append(Entry(self.seq, run_key, prev_seq, self._clock.now_us() if at is None else at, record))  # type: ignore[arg-type]
+        self._weights.append(weight)
+        self._bytes += weight
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
+        return self.seq
+
+    def cut(self) -> None:
+        """A batch may end here."""
+        self._cuts.append(len(self._pending))
+
+    def when_durable(self, seq: int, then: Callable[..., None], *args: Any) -> None:
+        """Call `then(*args)`, in the order of seqs, once `seq` is durable. It must not raise or block."""
+        if not self._then and seq <= self.durable_seq:
+            then(*args)
+        else:
+            self._then.append((seq, then, args))
+
+    async def wait_durable(self, seq: int) -> None:
+        """Wait until `seq` is on disk."""
+        if seq > self.durable_seq:
+            event = trio.Event()
+            self.when_durable(seq, event.set)
+            await event.wait()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for the disk that nothing new should be taken in."""
+        return len(self._pending) > PRODUCTION_RECORDS_MAX
+
+    # --- the actor
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit batches until cancelled; what is pending then is committed first. Raises WriterGone or CommitFailed,
+        after which nothing is durable any more."""
+        task_status.started()
+        try:
+            while True:
+                while not self._pending:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                await self._commit_batch()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await self._flush()
+            raise
+
+    async def _flush(self) -> None:
+        """The last thing: commit what is pending, and that this was a clean end."""
+        if self._farewell is not None:
+            self.append(self._farewell)
+        while self._pending:
+            await self._commit_batch()
+        self._stopping = True
+
+    async def _commit_batch(self) -> None:
+        batch = self._take()
+        self.busy_since = trio.current_time()
+        started = time.perf_counter()
+        with trio.CancelScope(shield=True):  # a batch that was sent is awaited: its outcome is wanted
+            await self._link.commit(batch)
+        self._seconds.observe(time.perf_counter() - started)
+        self._sizes.observe(len(batch))
+        self._commits += 1
+        self.busy_since = None
+        self._release(batch[-1].seq)
+
+    def _take(self) -> list[Entry]:
+        pending, cuts = self._pending, self._cuts
+        size = self._fitting()
+        if size < len(pending):
+            where = bisect_right(cuts, size) - 1
+            size = next((cut for cut in (cuts[max(where, 0) :]) if cut), len(pending))
+        self._pending, self._weights = pending[size:], self._weights[size:]
+        self._bytes = sum(self._weights)
+        self._cuts = [cut - size for cut in cuts if cut > size]
+        return pending[:size] if self._pending else pending
+
+    def _fitting(self) -> int:
+        """How many of the pending records fit into one batch, were it cut anywhere."""
+        size = min(len(self._pending), self._records_max)
+        if self._bytes <= self._bytes_max:
+            return size
+        total = 0
+        for index, weight in enumerate(self._weights[:size]):
+            total += weight
+            if total > self._bytes_max:
+                return max(index, 1)
+        return size
+
+    def _release(self, seq: int) -> None:
+        self.durable_seq = seq
+        then = self._then
+        while then and then[0][0] <= seq:
+            _, call, args = then.popleft()
+            call(*args)
+        self._feed.publish(seq)
+
+    def statistics(self) -> WriterStatistics:
+        """The figures of this moment."""
+        return WriterStatistics(
+            seq=self.durable_seq, commits=self._commits, waiting_records=len(self._pending),
+            commit_seconds=self._seconds.values(), commit_records=self._sizes.values(),
+            wal_bytes=self._link.wal_bytes, db_bytes=self._link.db_bytes, busy_since=self.busy_since,
+        )  # fmt: skip

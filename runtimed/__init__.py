@@ -1,0 +1,98 @@
+"""Durable execution for one host. This is the only name that users import.
+
+Everything is re-exported from where it is defined, when it is first asked for: `import runtimed.client` must not load
+trio and the journal, and nothing is started by an import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actors.current_step import CurrentStep as CurrentStep
+    from actors.current_step import StepUnwanted as StepUnwanted
+    from actors.current_step import current_step as current_step
+    from actors.errors import ChildFailed as ChildFailed
+    from actors.errors import Conflict as Conflict
+    from actors.errors import DefinitionError as DefinitionError
+    from actors.errors import Draining as Draining
+    from actors.errors import DuplicateName as DuplicateName
+    from actors.errors import Failure as Failure
+    from actors.errors import ForeignAwait as ForeignAwait
+    from actors.errors import IdConflict as IdConflict
+    from actors.errors import InvalidId as InvalidId
+    from actors.errors import InvalidInput as InvalidInput
+    from actors.errors import KeyReused as KeyReused
+    from actors.errors import MailboxFull as MailboxFull
+    from actors.errors import Nondeterminism as Nondeterminism
+    from actors.errors import NotAllowed as NotAllowed
+    from actors.errors import NotBlocked as NotBlocked
+    from actors.errors import NotFound as NotFound
+    from actors.errors import Overloaded as Overloaded
+    from actors.errors import PayloadTooLarge as PayloadTooLarge
+    from actors.errors import Rejected as Rejected
+    from actors.errors import RunBlocked as RunBlocked
+    from actors.errors import RunCancelled as RunCancelled
+    from actors.errors import RunEnded as RunEnded
+    from actors.errors import RunFailed as RunFailed
+    from actors.errors import RunNotFound as RunNotFound
+    from actors.errors import SessionEnded as SessionEnded
+    from actors.errors import SessionNotFound as SessionNotFound
+    from actors.errors import SignalTimeout as SignalTimeout
+    from actors.errors import StepFailed as StepFailed
+    from actors.errors import SupervisionFailed as SupervisionFailed
+    from actors.errors import UnknownWorkflow as UnknownWorkflow
+    from actors.errors import VersionConflict as VersionConflict
+    from actors.flow.calls import Cancelled as Cancelled
+    from actors.flow.context import Context as Context
+    from actors.flow.definitions import App as App
+    from actors.flow.definitions import Retry as Retry
+    from runtimed.client import Client as Client
+    from runtimed.client_errors import DaemonUnreachable as DaemonUnreachable
+    from runtimed.runtime import Handle as Handle
+    from runtimed.runtime import Runtime as Runtime
+    from runtimed.runtime import open_runtime as open_runtime
+    from wal.errors import CommitFailed as CommitFailed
+    from wal.errors import JournalCorrupt as JournalCorrupt
+    from wal.errors import JournalError as JournalError
+    from wal.errors import JournalLocked as JournalLocked
+    from wal.errors import JournalRefused as JournalRefused
+    from wal.errors import RuntimedError as RuntimedError
+    from wal.errors import WriterGone as WriterGone
+
+_ERRORS = (
+    "ChildFailed Conflict DefinitionError Draining DuplicateName Failure ForeignAwait IdConflict InvalidId InvalidInput "
+    "KeyReused MailboxFull Nondeterminism NotAllowed NotBlocked NotFound Overloaded PayloadTooLarge Rejected RunBlocked "
+    "RunCancelled RunEnded RunFailed RunNotFound SessionEnded SessionNotFound SignalTimeout StepFailed SupervisionFailed "
+    "UnknownWorkflow VersionConflict"
+).split()
+_JOURNAL_ERRORS = "CommitFailed JournalCorrupt JournalError JournalLocked JournalRefused RuntimedError WriterGone".split()
+
+_WHERE = {
+    **dict.fromkeys(("App", "Retry"), "actors.flow.definitions"),
+    "Context": "actors.flow.context",
+    "Cancelled": "actors.flow.calls",
+    **dict.fromkeys(("CurrentStep", "StepUnwanted", "current_step"), "actors.current_step"),
+    **dict.fromkeys(_ERRORS, "actors.errors"),
+    **dict.fromkeys(_JOURNAL_ERRORS, "wal.errors"),
+    **dict.fromkeys(("Handle", "Runtime", "open_runtime"), "runtimed.runtime"),
+    "Client": "runtimed.client",
+    "DaemonUnreachable": "runtimed.client_errors",
+}
+
+__all__ = [*_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module 'runtimed' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(where), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

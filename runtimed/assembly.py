@@ -1,0 +1,121 @@
+"""Which actors there are, what each is given, and in which order they start: written here, once."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors import messages as m
+from actors.advance_marker import AdvanceMarker
+from actors.answers import Answers
+from actors.clock import Clock
+from actors.feed import Feed
+from actors.flow.definitions import Registry
+from actors.gil_gate import GilGate
+from actors.mailbox import Mailbox
+from actors.saga_commands import SagaCommands
+from actors.saga_coordinator import ReadyRuns, SagaCoordinator
+from actors.saga_engine import EngineLimits, SagaEngine
+from actors.session_manager import SessionManager
+from actors.state_table import StateTable
+from actors.statistics import StepStatistics
+from actors.step_runner import StepRunner
+from actors.supervisor import Supervisor
+from actors.supervisor_spec import ChildSpec, SupervisorSpec
+from actors.timers import Timers
+from actors.wal_writer import Link, WalWriter
+from runtimed.readers import Readers
+from runtimed.settings import Settings
+from runtimed.settling import Settling
+from wal import records as r
+from wal.queries import Reader
+
+SESSION_COMMANDS = (m.OpenSession, m.TouchSession, m.CloseSession)
+
+
+class Actors:
+    """The actors of one runtime and what they share. `root` is their supervisor."""
+
+    def __init__(
+        self, *, registry: Registry, settings: Settings, link: Link, readers: Readers, clock: Clock, gate: GilGate,
+        marker_path: Path | None, dice: random.Random, recheck_s: float,
+    ) -> None:  # fmt: skip
+        limits = settings.limits
+        self._registry, self._clock, self._dice = registry, clock, dice
+        self._reader: Reader = readers.on_loop
+        self._limits = EngineLimits(
+            runs_active_max=limits.runs_active_max, payload_max_bytes=limits.payload_max_bytes,
+            crashed_attempts_max=limits.crashed_attempts_max, history_records_max=limits.history_records_max,
+            park_after_s=limits.park_after,
+        )  # fmt: skip
+        self._marker = AdvanceMarker(marker_path)
+        self.feed = Feed(link.head.seq)
+        self.settling = Settling()
+        self.steps = StepStatistics()
+        self.writer = WalWriter(
+            link, clock, self.feed, batch_records_max=limits.batch_records_max, batch_bytes_max=limits.batch_bytes_max,
+            farewell=r.DaemonStopped(),
+        )  # fmt: skip
+        self.answers = Answers(self._reader, self.writer.append, self.writer.when_durable)
+        self.runner = StepRunner(
+            steps_max=limits.steps_concurrent_max, threads_max=limits.threads_max, cancel_grace_s=limits.step_cancel_grace,
+            payload_max_bytes=limits.payload_max_bytes, gate=gate, statistics=self.steps,
+        )  # fmt: skip
+        runs_mailbox = Mailbox("coordinator", limits.mailbox_size)
+        self.timers = Timers(self._reader, clock, self.writer, runs_mailbox.report, recheck_s)
+        self.coordinator = SagaCoordinator(runs_mailbox, self._reader, readers.read, self._make_engine)
+        self.sessions = SessionManager(
+            Mailbox("sessions", limits.mailbox_size), self._reader, self.writer, clock, self.answers, runs_mailbox.tell, recheck_s
+        )
+        self.root = self._supervise()
+
+    def _make_engine(self, ready: ReadyRuns) -> tuple[SagaEngine, SagaCommands]:
+        engine = SagaEngine(
+            registry=self._registry, writer=self.writer, runner=self.runner, timers=self.timers,
+            state=StateTable(self._reader, self.writer.when_durable), clock=self._clock, limits=self._limits,
+            marker=self._marker, settled=self.settling.settled, dice=self._dice,
+        )  # fmt: skip
+        return engine, SagaCommands(engine, self._reader, self.answers, ready)
+
+    def _supervise(self) -> Supervisor:
+        """The tree. A crash of the coordinator restarts what works for it too, because their attempts and timers are
+        of its life; the writer is never restarted, because the outcome of its last batch is unknown."""
+        engine = Supervisor(
+            "engine",
+            SupervisorSpec(
+                strategy="one_for_all",
+                children=(
+                    ChildSpec(name="steps", run=self.runner.run, statistics=_figures(self.runner.statistics)),
+                    ChildSpec(name="timers", run=self.timers.run, statistics=lambda: {"armed": len(self.timers)}),
+                    ChildSpec(
+                        name="coordinator", run=self.coordinator.run, mailbox=self.coordinator.mailbox,
+                        statistics=_figures(self.coordinator.statistics),
+                    ),
+                ),
+            ),
+        )  # fmt: skip
+        return Supervisor(
+            "root",
+            SupervisorSpec(
+                strategy="rest_for_one",
+                children=(
+                    ChildSpec(
+                        name="journal", run=self.writer.run, fatal=(Exception,), shutdown_timeout_s=60.0,
+                        statistics=_figures(self.writer.statistics),
+                    ),
+                    engine.as_child(),
+                    ChildSpec(name="sessions", run=self.sessions.run, mailbox=self.sessions.mailbox),
+                ),
+            ),
+        )  # fmt: skip
+
+    def mailbox_of(self, command: m.Message) -> Mailbox:
+        """Where a command goes."""
+        return self.sessions.mailbox if isinstance(command, SESSION_COMMANDS) else self.coordinator.mailbox
+
+
+def _figures(statistics: Any) -> Any:
+    return lambda: msgspec.to_builtins(statistics())

@@ -1,0 +1,394 @@
+"""The runtime: everything but the network. `open_runtime` starts it in the order of the floors and stops it in reverse.
+
+    lock -> writer process -> readers -> actors (journal, engine, sessions) -> yours -> drain -> actors -> writer -> lock
+
+The daemon is a shell round this; embedded, it is what a program opens for itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from actors import errors as e
+from actors import messages as m
+from actors.clock import Clock, SystemClock
+from actors.flow.definitions import App, Registry, Workflow
+from actors.gil_gate import GilGate
+from actors.statistics import HistogramValues
+from actors.supervisor import Supervisor
+from actors.wal_writer import InlineLink, Link, ProcessLink
+from runtimed.assembly import Actors
+from runtimed.http.surface import Health, Histogram, RuntimeStatistics
+from runtimed.readers import Readers
+from runtimed.settings import Settings
+from runtimed.siblings import check_siblings
+from runtimed.version import VERSION
+from wal import records as r
+from wal.journal import Journal
+from wal.lock import DataFolderLock
+from wal.options import JournalOptions
+from wal.queries import Reader
+from wal.views import ActorView, RunDetail
+
+T = TypeVar("T")
+WATCH_S = 1.0
+COMMIT_TIMEOUT_S = 30.0
+WRITER_LATE_S = 10.0
+EMBEDDED = m.Origin(by="embedded")
+SETTLED = ("completed", "failed", "cancelled", "blocked")
+
+
+class Handle:
+    """A run that was started or found: its id, and ways to ask after it."""
+
+    def __init__(self, runtime: Runtime, run_id: str, created: bool = False) -> None:
+        self._runtime, self.id, self.created = runtime, run_id, created
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result, as the workflow's type. Raises RunFailed, RunCancelled, RunBlocked, or TimeoutError."""
+        return await self._runtime.result(self.id, timeout)
+
+    async def status(self) -> str:
+        """The run's status now."""
+        return (await self._runtime.run(self.id)).status
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+
+class Runtime:
+    """What `open_runtime` gives. All verbs that change something return when that is on disk."""
+
+    def __init__(self, actors: Actors, readers: Readers, registry: Registry, settings: Settings, clock: Clock) -> None:
+        self.actors, self.registry, self.settings, self.clock = actors, registry, settings, clock
+        self._readers = readers
+        self.feed = actors.feed
+        self.started = self.draining = False
+        self._disk_free: int | None = None
+        self._loop_lag_s = 0.0
+
+    # --- the seams that HTTP uses
+
+    async def ask(self, command: m.Message) -> Any:
+        """Send a command to the actor that owns it. Raises what it refuses with; MailboxFull, Draining."""
+        if self.draining:
+            raise e.Draining("the runtime is stopping")
+        if isinstance(command, m.StartRuns) and not self._disk_has_room:
+            raise e.Overloaded("the disk is nearly full", hint="Free some space; what runs goes on, nothing new is taken in.")
+        return await self.actors.mailbox_of(command).ask(command)
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        """Run a query on a read-only connection, in a thread."""
+        return await self._readers.read(query)
+
+    async def settled(self, run_id: str, timeout: float | None) -> RunDetail:
+        """The run once it has ended or is blocked, or as it stands after `timeout` seconds. Raises RunNotFound."""
+        with self.actors.settling.watch(run_id) as event:
+            found = await self.run(run_id)
+            if found.status not in SETTLED:
+                with trio.move_on_after(float("inf") if timeout is None else timeout):
+                    await event.wait()
+                found = await self.run(run_id)
+        return found
+
+    async def restart_actor(self, path: str) -> ActorView | None:
+        """Restart an actor by its path; None if there is none."""
+        try:
+            self.root.restart(path)
+        except e.NotFound:
+            return None
+        return next((actor for actor in self.tree() if actor.path == path), None)
+
+    @property
+    def root(self) -> Supervisor:
+        """The supervisor of all actors."""
+        return self.actors.root
+
+    def tree(self) -> list[ActorView]:
+        """The supervision tree, parents before children."""
+        return self.root.tree()
+
+    def health(self) -> Health:
+        """How the runtime is, from memory alone."""
+        writer, reasons = self.actors.writer, []
+        busy = writer.busy_since
+        live = busy is None or trio.current_time() - busy < WRITER_LATE_S
+        if not live:
+            reasons.append(f"the journal has not confirmed a commit for {WRITER_LATE_S:.0f} s")
+        if self.draining:
+            reasons.append("the daemon is stopping")
+        if not self._disk_has_room:
+            reasons.append("the disk is nearly full")
+        if writer.crowded:
+            reasons.append("too many records wait for the disk")
+        down = [actor.path for actor in self.tree() if actor.status in ("restarting", "failed")]
+        reasons.extend(f"{path} is not up" for path in down)
+        ready = self.started and live and not self.draining and self._disk_has_room and not writer.crowded
+        return Health(live=live, ready=ready, started=self.started, reasons=reasons)
+
+    def statistics(self) -> RuntimeStatistics:
+        """The runtime's figures."""
+        writer, steps = self.actors.writer.statistics(), self.actors.steps
+        return RuntimeStatistics(
+            version=VERSION, journal_seq=writer.seq, runs=self._readers.on_loop.counts(),
+            runs_started_total=self.actors.coordinator.engine.started_total,
+            step_seconds={key: _histogram(values) for key, values in steps.seconds().items()},
+            step_attempts_total=dict(steps.outcomes), commit_seconds=_histogram(writer.commit_seconds),
+            commit_records=_histogram(writer.commit_records), sqlite_wal_bytes=writer.wal_bytes,
+            disk_free_bytes=self._disk_free, loop_lag_seconds=self._loop_lag_s,
+        )  # fmt: skip
+
+    # --- the verbs of the contract
+
+    async def start(
+        self, workflow: Workflow | str, input: Any = None, *, id: str | None = None, session_id: str | None = None,  # noqa: A002
+        priority: int = 0, start_at: int | None = None, attributes: dict[str, Any] | None = None, tenant: str | None = None,
+        classification: str = "platform",
+    ) -> Handle:  # fmt: skip
+        """Start a run (or find it, where `id` exists with the same input). On disk when it returns.
+
+        Raises UnknownWorkflow, InvalidInput, IdConflict, PayloadTooLarge, SessionEnded."""
+        item = m.StartRun(
+            workflow=workflow if isinstance(workflow, str) else workflow.name, input=_json(input), id=id,
+            session_id=session_id, priority=priority, start_at=start_at, attributes=attributes or {}, tenant=tenant,
+            classification=classification,
+        )  # fmt: skip
+        started: m.StartedRuns = await self.ask(m.StartRuns(items=[item], origin=EMBEDDED))
+        one = started.items[0]
+        if one.problem is not None:
+            raise as_error(one.problem)
+        assert one.run is not None
+        return Handle(self, one.run.id, one.created)
+
+    async def signal(self, run_id: str, name: str, value: Any = None, *, signal_id: str | None = None) -> int:
+        """Send a signal; gives the seq of its record. Raises RunNotFound, RunEnded, InvalidInput."""
+        command = m.SignalRun(run_id=run_id, name=name, value=_json(value), signal_id=signal_id, origin=EMBEDDED)
+        return await self._accepted(command)
+
+    async def cancel(self, run_id: str, reason: str | None = None) -> int:
+        """Cancel a run: its completed steps are undone. Raises RunNotFound, RunEnded."""
+        return await self._accepted(m.CancelRun(run_id=run_id, reason=reason, origin=EMBEDDED))
+
+    async def pause(self, run_id: str, reason: str | None = None) -> int:
+        """Hold a run where it stands; what arrives is recorded and applied later."""
+        return await self._accepted(m.PauseRun(run_id=run_id, reason=reason, origin=EMBEDDED))
+
+    async def resume(self, run_id: str, reason: str | None = None) -> int:
+        """Let a paused run go on."""
+        return await self._accepted(m.ResumeRun(run_id=run_id, reason=reason, origin=EMBEDDED))
+
+    async def retry(self, run_id: str, reason: str | None = None) -> int:
+        """Let a blocked run try again from where it stands. Raises NotBlocked."""
+        return await self._accepted(m.RetryRun(run_id=run_id, reason=reason, origin=EMBEDDED))
+
+    async def resolve(self, run_id: str, call: str, *, happened: bool, result: Any = None, reason: str | None = None) -> int:
+        """Say whether a call of unknown outcome happened, and with which result."""
+        command = m.ResolveCall(run_id=run_id, call=call, happened=happened, result=_json(result), reason=reason, origin=EMBEDDED)
+        return await self._accepted(command)
+
+    async def _accepted(self, command: m.Message) -> int:
+        accepted: m.Accepted = await self.ask(command)
+        return accepted.seq
+
+    async def run(self, run_id: str) -> RunDetail:
+        """A run, whole. Raises RunNotFound."""
+        found = await self.read(lambda reader: reader.run_view(run_id))
+        if found is None:
+            raise e.RunNotFound(f"there is no run {run_id!r}")
+        return found
+
+    async def status(self, run_id: str) -> str:
+        """A run's status."""
+        return (await self.run(run_id)).status
+
+    async def runs(self, **filters: Any) -> Any:
+        """A page of runs, newest first; the filters are those of `wal.queries.Reader.runs`."""
+        return await self.read(lambda reader: reader.runs(**filters))
+
+    async def history(self, run_id: str, after: int = 0, limit: int = 500) -> Any:
+        """A page of a run's records."""
+        return await self.read(lambda reader: reader.history_page(run_id, after=after, limit=limit))
+
+    async def result(self, run_id: str, timeout: float | None = None) -> Any:
+        """Wait for a run's result; see `Handle.result`."""
+        found = await self.settled(run_id, timeout)
+        if found.status == "completed":
+            workflow = self.registry.workflows.get(found.workflow)
+            return workflow.result.decode(found.result) if workflow is not None else json.loads(bytes(found.result))
+        raise outcome_error(found)
+
+    def handle(self, run_id: str) -> Handle:
+        """A handle on a run that exists."""
+        return Handle(self, run_id)
+
+    # --- upkeep
+
+    @property
+    def _disk_has_room(self) -> bool:
+        return self._disk_free is None or self._disk_free >= self.settings.journal.disk_free_min_bytes
+
+    async def watch(self, folder: Path | None) -> None:
+        """Measure, once a second, what health and metrics tell from memory: free disk and the lag of the loop."""
+        while True:
+            if folder is not None:
+                self._disk_free = shutil.disk_usage(folder).free
+            due = trio.current_time() + WATCH_S
+            await trio.sleep_until(due)
+            self._loop_lag_s = max(0.0, trio.current_time() - due)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, and let steps in flight finish for so long; the rest is parked as after a crash."""
+        self.draining = True
+        self.actors.settling.close()
+        self.feed.close()
+        with trio.move_on_after(timeout_s):
+            while self.actors.runner.busy:
+                await trio.sleep(0.01)
+
+
+def outcome_error(found: RunDetail) -> Exception:
+    """How a run that has no result stands, as the exception that `result` raises."""
+    error = found.error
+    kinds = {"failed": e.RunFailed, "cancelled": e.RunCancelled, "blocked": e.RunBlocked}
+    kind = kinds.get(found.status)
+    if kind is None:
+        return TimeoutError(f"run {found.id} is {found.status}")
+    said = f": {error.type}: {error.message}" if error is not None else ""
+    return kind(
+        f"run {found.id} is {found.status}{said}", run_id=found.id, type=error.type if error is not None else "",
+        step=error.step if error is not None else None,
+    )  # fmt: skip
+
+
+def as_error(problem: m.ProblemData) -> Exception:
+    """A refusal as the exception that it was."""
+    for kind in vars(e).values():
+        if isinstance(kind, type) and issubclass(kind, e.RuntimedError) and kind.code == problem.code and kind.status == problem.status:
+            return kind(problem.detail, hint=problem.hint or None)
+    return e.RuntimedError(problem.detail, hint=problem.hint or None)
+
+
+def _json(value: Any) -> Raw:
+    try:
+        return Raw(msgspec.json.encode(value))
+    except (TypeError, ValueError) as error:
+        raise e.InvalidInput(f"the value cannot be carried as JSON: {error}") from None
+
+
+def _histogram(values: HistogramValues) -> Histogram:
+    return Histogram(values.bounds, values.buckets, values.total)
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_runtime(
+    app: App | Iterable[App], data_dir: str | os.PathLike[str] | None = None, *, settings: Settings | None = None,
+    writer: str = "process", clock: Clock | None = None, seed: int | None = None,
+) -> AsyncIterator[Runtime]:  # fmt: skip
+    """Open a runtime on a data folder; leaving the block drains and stops it.
+
+    `writer` is `process` (its own process, the default), `inline` (in this one: slower, for small embeddings), or
+    `memory` (nothing on disk, for tests; then no `data_dir`). `clock` and `seed` are for tests on virtual time. Raises
+    JournalLocked if another runtime has the folder, JournalRefused, DefinitionError; and from the block, whatever ended
+    the runtime (CommitFailed, WriterGone, SupervisionFailed).
+    """
+    check_siblings()
+    settings = settings or Settings()
+    registry = Registry(*([app] if isinstance(app, App) else app))
+    folder = _folder(data_dir, writer)
+    lock = DataFolderLock(folder) if folder is not None else None
+    try:
+        link, source = await _open_link(folder, writer, settings)
+        try:
+            gate = GilGate()
+            trio.lowlevel.add_instrument(gate)
+            readers = Readers(source, settings.journal.readers_max, gate)
+            try:
+                virtual = clock is not None
+                actors = Actors(
+                    registry=registry, settings=settings, link=link, readers=readers, clock=clock or SystemClock(), gate=gate,
+                    marker_path=folder / "advancing" if folder is not None else None, dice=random.Random(seed),
+                    recheck_s=float("inf") if virtual else 1.0,
+                )  # fmt: skip
+                async with _running(Runtime(actors, readers, registry, settings, clock or SystemClock()), folder, link) as rt:
+                    yield rt
+            finally:
+                readers.close()
+                trio.lowlevel.remove_instrument(gate)
+        finally:
+            with trio.CancelScope(shield=True):
+                await link.close()
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _folder(data_dir: str | os.PathLike[str] | None, writer: str) -> Path | None:
+    if writer == "memory":
+        return None
+    if data_dir is None:
+        raise e.DefinitionError("open_runtime needs a data folder, unless writer='memory'")
+    folder = Path(data_dir).absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+async def _open_link(folder: Path | None, writer: str, settings: Settings) -> tuple[Link, Path | Journal]:
+    if folder is None:
+        journal = Journal.open(None)
+        return InlineLink(journal), journal
+    path = folder / "journal.db"
+    options = JournalOptions(ballast_bytes=settings.journal.ballast_bytes, wal_max_bytes=settings.journal.wal_max_bytes)
+    if writer == "inline":
+        return InlineLink(Journal.open(path, options)), path
+    return await ProcessLink.start(path, options, COMMIT_TIMEOUT_S), path
+
+
+@asynccontextmanager
+async def _running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIterator[Runtime]:
+    """Start the actors, give the runtime out, drain, stop. What ended the actors leaves here as itself."""
+    try:
+        async with trio.open_nursery() as nursery:
+            runtime.actors.writer.append(r.DaemonStarted(VERSION, os.getpid(), link.head.clean))
+            await nursery.start(runtime.root.run)
+            nursery.start_soon(runtime.watch, folder)
+            runtime.started = True
+            try:
+                yield runtime
+            finally:
+                with trio.CancelScope(shield=True):
+                    await runtime.drain(runtime.settings.daemon.drain_timeout if not nursery.cancel_scope.cancel_called else 0)
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise single(group) from None
+
+
+def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error in a group, at any depth: a supervisor's failure gives way to the crash that no restart cures."""
+    leaves = list(_leaves(group))
+    for leaf in leaves:
+        if isinstance(leaf, e.SupervisionFailed) and isinstance(leaf.__cause__, e.RuntimedError):
+            return leaf.__cause__
+    real: Sequence[BaseException] = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    return real[0] if len(real) == 1 else group
+
+
+def _leaves(error: BaseException) -> Iterable[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
