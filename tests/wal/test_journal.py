@@ -226,12 +226,15 @@ def test_a_newer_schema_that_only_the_wal_holds_is_refused(journal_path: Path) -
     """P13: a newer runtimed that was killed before its checkpoint left its schema version in SQLite's WAL alone."""
     script = f"""
 import apsw, os, signal
-connection = apsw.Connection({str(journal_path)!r})
+from wal.connections import checksum_vfs
+connection = apsw.Connection({str(journal_path)!r}, vfs=checksum_vfs())
 connection.pragma("user_version", {SCHEMA_VERSION + 1})
 os.kill(os.getpid(), signal.SIGKILL)
 """
     Journal.open(journal_path).close()
-    subprocess.run([sys.executable, "-c", script], check=False)
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    subprocess.run([sys.executable, "-P", "-c", script], check=False, env={**os.environ, "PYTHONPATH": root})
+    assert journal_path.with_name("journal.db-wal").stat().st_size > 0
     before = {name: data for name, (_, data) in snapshot(journal_path.parent).items() if not name.endswith("-shm")}
 
     with pytest.raises(JournalRefused, match=f"schema {SCHEMA_VERSION + 1}"):

@@ -60,10 +60,11 @@ def test_a_step_that_fails_leaves_the_version_before() -> None:
 KILLED = """
 import json, os, signal, sys
 import apsw
+from wal.connections import checksum_vfs
 from wal.migrations import STEPS, migrate
 
 left = int(sys.argv[2])
-connection = apsw.Connection(sys.argv[1])
+connection = apsw.Connection(sys.argv[1], vfs=checksum_vfs())
 def trace(cursor, sql, bindings):
     global left
     left -= 1
