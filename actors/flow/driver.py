@@ -86,6 +86,17 @@ class History(msgspec.Struct, frozen=True):
                 _note_key(furthest, key)
         return cls(frozenset(patches), furthest)
 
+    def has_passed(self, fiber: str, index: int) -> bool:
+        """Whether there is a record of a call at or after this one: of the fiber itself, or behind its group, which
+        says that the fiber had ended."""
+        if self.furthest.get(fiber, -1) >= index:
+            return True
+        while fiber:
+            fiber, _, group = fiber.rpartition("/")[0].rpartition(".")
+            if self.furthest.get(fiber, -1) > int(group):
+                return True
+        return False
+
 
 def _note_key(furthest: dict[str, int], key: str) -> None:
     path = key.removesuffix(UNDO_MARK)
@@ -578,7 +589,7 @@ class Flow(Scheduler):
         if patch_id in self._patches:
             return True
         fiber = self.current
-        if self.replaying and self._history.furthest.get(fiber.path, -1) >= fiber.next_index:
+        if self.replaying and self._history.has_passed(fiber.path, fiber.next_index):
             return False
         self._patches.add(patch_id)
         self.notes.append(r.PatchMarked(patch_id))
