@@ -135,7 +135,7 @@ class Flow(Scheduler):
         self.records = 0
         self.replaying = history is not None
         self.closing = False
-        self.cancel_requested = self.compensating = self.ended = False
+        self.cancel_requested = self.compensating = self.ended = self._unwinding = False
         self.random_count = self.uuid_count = 0
         self._history = history or History()
         self._patches = set(self._history.patches)
@@ -452,7 +452,10 @@ class Flow(Scheduler):
         return isinstance(error, self.workflow.fails_on)
 
     def main_ended(self, value: Any, error: BaseException | None) -> None:
-        if error is not None and self.halted is None:
+        if error is not None and self.cancel_requested and not self._unwinding:
+            # Whatever the code does about its cancellation, a bug or being cut off included, it was to be undone.
+            self._main = self.spawn(self._unwind(None), "", self._root)
+        elif error is not None and self.halted is None:
             data = error_data(error, with_traceback=True)
             self._halt(Hold("code_error", f"{data.type}: {data.message}", "", data.traceback))
 
@@ -515,6 +518,7 @@ class Flow(Scheduler):
         await self._unwind(None if self.cancel_requested else error)
 
     async def _unwind(self, error: r.ErrorData | None) -> None:
+        self._unwinding = True
         if self._undo or not self.settled(self._root):
             self.compensating = True
             self.asks.append(r.RunCompensating(error))
