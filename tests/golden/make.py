@@ -1,0 +1,149 @@
+"""Make a golden journal: `python tests/golden/make.py NAME` writes NAME.db.gz and NAME.json beside this file.
+
+A golden journal is a real file as this version writes it, with a record of every kind, and what was to be read in it
+then. Each later version must read the same. One that belongs to a release is never made again; a new kind of record or
+a new schema gets a new one, under a new name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from wal import records as r
+from wal.journal import Journal
+from wal.queries import Reader
+from wal.records import Entry, ErrorData, OpenCallData, Record
+
+HERE = Path(__file__).resolve().parent
+BEGAN = 1_700_000_000_000_000
+SECOND = 1_000_000
+ARGS = Raw(b'[[{"id":"order-1","cents":4200}],{}]')
+
+
+def story() -> list[tuple[int, Record]]:
+    """Every kind of record, in lives that a runtime could have led: (run key, record)."""
+    later = BEGAN + 3600 * SECOND
+    error = ErrorData("CardDeclined", "no funds", "charge", "Traceback (most recent call last): ...")
+    return [
+        (0, r.DaemonStarted("0.1.0", 4711)),
+        (0, r.SessionOpened("session-1", "acme", "ann", "client", 60.0, later, "cancel", {"via": "web"}, "t1", "me")),
+        (0, r.SessionOpened("session-2", on_close="leave")),
+        (0, r.SessionOpened("session-3", ttl=1.0, expires_at=later)),
+        # 1: completed, by way of a retry, a signal, timers, state and output
+        (1, r.RunStarted("order-1", "checkout", Raw(b'{"cents":4200}'), "v1", "session-1", "acme", "client", None, 5,
+                         None, None, "t1", "00-t1-s1-01", {"city": "Rome", "n": 3}, "uid:0")),
+        (0, r.RequestAnswered("uid:0", "key-1", "digest-1", 201, Raw(b'{"id":"order-1"}'))),
+        (1, r.StepScheduled("0", "charge", ARGS)),
+        (1, r.StepFailed("0", "charge", error, 1, BEGAN + 9 * SECOND)),
+        (1, r.RunWaiting("retry", BEGAN + 9 * SECOND, [OpenCallData("0", "step", "charge")])),
+        (1, r.TimerFired("0")),
+        (1, r.StepInterrupted("0", "charge", 2)),
+        (1, r.StepCompleted("0", "charge", Raw(b'"ch_\\u00e9 1"'), 3)),
+        (1, r.PatchMarked("new-tax")),
+        (1, r.AttributesSet("1", {"city": "Oslo"})),
+        (1, r.StateRead("1", "global", "rate", False)),
+        (1, r.StateWritten("2", "global", "rate", 1, Raw(b"1.5"), tenant="acme", classification="client")),
+        (1, r.StateRefused("3", "global", "rate", 7, 1)),
+        (1, r.TimerSet("4", later)),
+        (1, r.SignalReceived("go", Raw(b'{"wrong":1}'), "signal-1", "uid:0", "t2")),
+        (1, r.SignalSetAside("4", "go", "expected str")),
+        (1, r.SignalReceived("go", Raw(b'"now"'))),
+        (1, r.TimerCancelled("4")),
+        (1, r.OutputEmitted("5", Raw(b"[1,2]"))),
+        (1, r.RunCompleted(Raw(b'{"ok":true}'))),
+        # 2: failed, with its step undone
+        (2, r.RunStarted("order-2", "checkout", Raw(b"null"), parent_id="order-1")),
+        (2, r.StepScheduled("0", "charge", ARGS)),
+        (2, r.StepCompleted("0", "charge", Raw(b'"ch_2"'))),
+        (2, r.CompensationAdded("1", "notify", Raw(b"[[],{}]"))),
+        (2, r.StepScheduled("2", "ship", ARGS)),
+        (2, r.StepFailed("2", "ship", error, defect=False)),
+        (2, r.RunCompensating(error)),
+        (2, r.CompensationScheduled("0!", "refund", ARGS)),
+        (2, r.CompensationFailed("0!", "refund", error, 1, BEGAN + SECOND)),
+        (2, r.TimerFired("0!")),
+        (2, r.CompensationCompleted("0!", "refund", Raw(b"null"), 2)),
+        (2, r.RunFailed(error)),
+        # 3: cancelled; 4: blocked, with an unknown outcome; 5: resolved, paused, waiting for a signal
+        (3, r.RunStarted("order-3", "checkout", Raw(b"1"), queue="slow")),
+        (3, r.RunCancelRequested("changed my mind", "uid:0", "t3")),
+        (3, r.RunCancelled("changed my mind")),
+        (4, r.RunStarted("order-4", "checkout", Raw(b"1"), session_id="session-2")),
+        (4, r.StepScheduled("0", "charge", ARGS)),
+        (4, r.StepUnknown("0", "charge", 1, "the process ended")),
+        (4, r.RunBlocked("outcome_unknown", "charge may have happened", "0", "Traceback ...")),
+        (5, r.RunStarted("order-5", "ship", Raw(b"1"))),
+        (5, r.RunBlocked("code_error", "TypeError: no", "0")),
+        (5, r.RunRetried("uid:0", "mended", "t4")),
+        (5, r.StepResolved("0", True, Raw(b'"ch_5"'), "uid:0", "asked the bank", "t4")),
+        (5, r.TimerSet("1", later)),
+        (5, r.RunWaiting("signal", later, [OpenCallData("1", "signal", "go")])),
+        (5, r.RunPaused("uid:0", "wait for ann")),
+        (5, r.RunResumed("uid:0", "ann is back")),
+        (5, r.RunPaused("uid:0", "ann left")),
+        # 6: starts later; the rest of the daemon's life
+        (6, r.RunStarted("order-6", "ship", Raw(b"1"), start_at=later)),
+        (0, r.StateWritten("", "global", "gone", 1, Raw(b"1"))),
+        (0, r.StateWritten("", "global", "gone", 2, deleted=True, by="uid:0")),
+        (0, r.SessionTouched("session-1", later + SECOND, "uid:0")),
+        (0, r.SessionClosed("session-2", "done", "uid:0")),
+        (0, r.SessionExpired("session-3")),
+        (0, r.DaemonStopped("SIGTERM")),
+    ]  # fmt: skip
+
+
+def entries() -> list[Entry]:
+    """The story, numbered."""
+    last: dict[int, int] = {}
+    numbered = []
+    for seq, (run_key, record) in enumerate(story(), 1):
+        numbered.append(Entry(seq, run_key, last.get(run_key, 0), BEGAN + seq * SECOND, record))
+        if run_key:
+            last[run_key] = seq
+    return numbered
+
+
+def expectation(reader: Reader) -> dict[str, Any]:
+    """What the journal says through its readers, as plain data."""
+    run_ids = [run.id for run in reader.runs(limit=500).items]
+    shown = {
+        "head_seq": reader.head_seq(),
+        "runs": [reader.run_view(id_) for id_ in run_ids],
+        "counts": sorted([*key, n] for key, n in reader.counts().items()),
+        "timers": reader.due_timers(),
+        "sessions": reader.sessions(limit=500),
+        "states": [reader.states("global"), reader.state("global", "gone")],
+        "answer": reader.answer("uid:0", "key-1"),
+        "signal": reader.signal_seen(1, "signal-1"),
+        "found_by_attribute": reader.runs(attributes={"city": "Oslo"}),
+        "events": reader.events(0),
+    }
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(shown))
+    return plain
+
+
+def make(name: str, folder: Path = HERE) -> None:
+    """Write the journal and what is to be read in it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "journal.db"
+        with Journal.open(path) as journal:
+            journal._db.execute("update meta set value = ? where key = 'created_at'", (BEGAN,))
+            batch = entries()
+            for start in range(0, len(batch), 7):
+                journal.commit(batch[start : start + 7])
+            digest = journal.head.digest.hex()
+        with Reader.open(path) as reader:
+            expected = {"digest": digest, **expectation(reader)}
+        (folder / f"{name}.db.gz").write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
+    (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(expected), indent=1) + b"\n")
+
+
+if __name__ == "__main__":
+    make(*sys.argv[1:])
