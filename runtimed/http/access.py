@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import grp
 import os
+import pwd
 import socket
 import struct
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import trio
 
-from runtimed.settings import Levels
+from runtimed.settings import ConfigError, Levels
 
 PEER_GROUPS_MAX = 1024
 SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
@@ -64,8 +65,12 @@ def _groups(sock: trio.socket.SocketType) -> tuple[int, ...]:
     return struct.unpack(f"{len(packed) // 4}I", packed)
 
 
+def _number(kind: str, name: str) -> int:
+    return pwd.getpwnam(name).pw_uid if kind == "uid" else grp.getgrnam(name).gr_gid
+
+
 class Access:
-    """The levels of principals. Root and the daemon's own user are always admin."""
+    """The levels of principals. Root and the daemon's own user are always admin. Raises `ConfigError`."""
 
     def __init__(self, levels: Mapping[str, Iterable[str]] | Levels = Levels()) -> None:  # noqa: B008 - frozen
         named = msgspec.structs.asdict(levels) if isinstance(levels, Levels) else levels
@@ -77,11 +82,14 @@ class Access:
 
     def _put(self, principal: str, level: Level) -> None:
         kind, _, who = principal.partition(":")
-        if kind == "uid":
-            self._uids[int(who)] = max(level, self._uids.get(int(who), level))
-        elif kind == "gid":
-            gid = int(who) if who.isdecimal() else grp.getgrnam(who).gr_gid
-            self._gids[gid] = max(level, self._gids.get(gid, level))
+        if kind == "token":  # means nothing on the unix socket
+            return
+        known = self._uids if kind == "uid" else self._gids
+        try:
+            number = int(who) if who.isdecimal() else _number(kind, who)
+        except KeyError:
+            raise ConfigError(f"access.levels: there is no {'user' if kind == 'uid' else 'group'} {who!r}") from None
+        known[number] = max(level, known.get(number, level))
 
     def level(self, peer: Peer) -> Level:
         """What a peer may do. Over TCP nobody is known: public routes only."""

@@ -14,6 +14,8 @@ from runtimed.http.surface import Reader, RuntimeSurface
 from runtimed.wire import EventsQuery
 
 PAGE_EVENTS: Final = 500
+PAUSE_S: Final = 0.01
+"""Between two pages: a busy journal is read in pages, and not record by record for each who listens."""
 RETRY_MS: Final = 1_000
 EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 
@@ -67,6 +69,7 @@ class EventStream:
             if page:
                 self._after = last
                 await _chunk(send, page)
+                await trio.sleep(PAUSE_S)
                 continue
             self._after = max(self._after, durable)  # not every record is an event: do not wait for those again
             with trio.move_on_after(self._request.limits.heartbeat_s) as scope:

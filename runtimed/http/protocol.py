@@ -116,6 +116,7 @@ class Http11(H11Protocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._out: list[bytes] = []
+        self._asked_for_head = False  # then an answer has no body, not even a problem's
 
     @property
     def busy(self) -> bool:
@@ -176,6 +177,7 @@ class Http11(H11Protocol):
             await self._flush()
         elif isinstance(event, StreamClosed):
             await self._flush()
+            self._asked_for_head = False
             await self._maybe_recycle()
 
     def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -210,12 +212,14 @@ class Http11(H11Protocol):
             (b"connection", b"close"),
         ]
         self._encode(h11.Response(status_code=status_code, headers=headers + self.config.response_headers("h11")))
-        self._encode(h11.Data(data=body))
+        if not self._asked_for_head:
+            self._encode(h11.Data(data=body))
         self._encode(h11.EndOfMessage())
         await self._flush()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Refuse what is not plain HTTP/1.x. An `Upgrade` is ignored, as RFC 9110, 7.8 lets a server do."""
+        self._asked_for_head = event.method == b"HEAD"
         if event.http_version not in (b"1.1", b"1.0"):
             raise _Refused(505, "HTTP/1.1 is spoken here")
         if event.method == b"CONNECT":

@@ -23,11 +23,13 @@ from runtimed.http.errors import BindFailed
 from runtimed.http.faults import overflow_answer
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.protocol import EdgeConfig
-from runtimed.settings import SOCKET_PATH_MAX_BYTES
+from runtimed.settings import SOCKET_PATH_MAX_BYTES, Http
 
 log = logging.getLogger("runtimed.http")
 
 BACKLOG = 1024
+TURNING_AWAY_MAX = 64
+"""Connections that are told at once that there are too many."""
 
 
 class Counts(msgspec.Struct):
@@ -62,6 +64,7 @@ class HttpServer:
         self.context = WorkerContext(None)
         self.draining = trio.Event()
         self.counts = Counts()
+        self._turning_away = 0
         self._open: dict[bool, set[Connection]] = {True: set(), False: set()}
 
     async def serve(
@@ -106,14 +109,28 @@ class HttpServer:
             opened.discard(connection)
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
-        """Answer 503 if the socket takes it at once, and close: one more connection must not cost anything."""
+        """Answer 503 and close; of a flood, most are just closed: they must not cost anything."""
         self.counts.refused += 1
         try:
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            os.write(stream.socket.fileno(), overflow_answer())
-        except OSError:
-            pass  # gone, or takes nothing: the close says it all
-        await trio.aclose_forcefully(stream)
+            if self._turning_away < TURNING_AWAY_MAX:
+                self._turning_away += 1
+                try:
+                    await self._say_full(stream)
+                finally:
+                    self._turning_away -= 1
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _say_full(self, stream: trio.SocketStream) -> None:
+        """The answer, then what the client sends is swallowed for a moment: a reset would take the answer with it."""
+        with trio.move_on_after(self.limits.linger_s):
+            try:
+                await stream.send_all(overflow_answer())
+                await stream.send_eof()
+                while await stream.receive_some():
+                    pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # gone already
 
 
 def _config(limits: EdgeLimits) -> EdgeConfig:
@@ -126,6 +143,19 @@ def _config(limits: EdgeLimits) -> EdgeConfig:
 
 
 # --- listeners ------------------------------------------------------------------------------------------------------
+
+
+async def open_listeners(http: Http, path: Path) -> list[trio.SocketListener]:
+    """The listeners that `[http]` asks for: the unix socket first, then TCP if there is a bind. Raises `BindFailed`."""
+    listeners = [open_unix_listener(path, mode=http.socket_mode_bits)]
+    if http.address is not None:
+        try:
+            listeners += await open_tcp_listeners(*http.address)
+        except BaseException:
+            await trio.aclose_forcefully(listeners[0])
+            remove_socket(path)
+            raise
+    return listeners
 
 
 def open_unix_listener(path: Path, *, mode: int = 0o660) -> trio.SocketListener:
@@ -153,6 +183,11 @@ def open_unix_listener(path: Path, *, mode: int = 0o660) -> trio.SocketListener:
         sock.close()
         raise
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+def remove_socket(path: Path) -> None:
+    """Take the socket away after the last connection, so that a stopped daemon looks stopped."""
+    path.unlink(missing_ok=True)
 
 
 def _refuse_non_socket(path: Path) -> None:

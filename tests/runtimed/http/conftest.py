@@ -235,6 +235,10 @@ class Serving:
         finally:
             await client.stream.aclose()
 
+    def forget(self, client: Client) -> None:
+        """A client that is closed need not be closed at the end."""
+        self._clients.remove(client)
+
     async def close(self) -> None:
         for client in self._clients:
             await trio.aclose_forcefully(client.stream)

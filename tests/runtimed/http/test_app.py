@@ -11,7 +11,7 @@ import pytest
 from actors.messages import Accepted, CancelRun
 from runtimed.http.access import Access, Level, Peer
 from runtimed.http.app import ROUTES
-from runtimed.settings import Levels
+from runtimed.settings import ConfigError, Levels
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -88,6 +88,16 @@ def test_levels_are_those_of_the_settings() -> None:
     assert access.level(Peer(local=True, uid=4_000_001, gid=4_000_000)) == Level.OPERATOR
     assert access.level(Peer(local=True, uid=4_000_009, gid=1, groups=(4_000_000, 4_000_002))) == Level.APPROVER
     assert access.level(Peer(local=False, uid=0)) == Level.PUBLIC
+
+
+def test_levels_may_name_users_and_groups() -> None:
+    """A name stands for its number; an unknown one is a mistake of the configuration; tokens mean nothing here."""
+    access = Access(Levels(viewer=("gid:root", "token:ci"), operator=("uid:root",)))
+    assert access.level(Peer(local=True, uid=4_000_009, gid=0)) is Level.VIEWER
+    assert access.level(Peer(local=True, uid=0)) is Level.ADMIN
+    for principal in ("uid:no-such-user", "gid:no-such-group"):
+        with pytest.raises(ConfigError, match=r"access\.levels.*no-such"):
+            Access(Levels(viewer=(principal,)))
 
 
 @pytest.mark.trio

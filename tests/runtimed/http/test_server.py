@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import socket
 import stat
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,8 @@ from runtimed.http.access import Level
 from runtimed.http.app import ROUTES, Route
 from runtimed.http.errors import BindFailed
 from runtimed.http.replies import Reply
-from runtimed.http.server import open_tcp_listeners, open_unix_listener
+from runtimed.http.server import TURNING_AWAY_MAX, open_listeners, open_tcp_listeners, open_unix_listener
+from runtimed.settings import Http
 
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -96,6 +98,23 @@ async def test_bind_failures_name_the_address(short_dir: Path) -> None:
     with pytest.raises(BindFailed, match=f"127.0.0.1:{port}"):
         await open_tcp_listeners("127.0.0.1", port)
     await taken[0].aclose()
+
+
+@pytest.mark.trio
+async def test_settings_say_where_to_listen(short_dir: Path) -> None:
+    """The socket's mode and the TCP address are those of the settings; without a bind there is no TCP."""
+    path = short_dir / "s.sock"
+    (local,) = await open_listeners(Http(socket_mode="0600"), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await local.aclose()
+    both = await open_listeners(Http(bind="127.0.0.1:0"), path)
+    assert [listener.socket.family for listener in both] == [socket.AF_UNIX, socket.AF_INET]
+    port = both[1].socket.getsockname()[1]
+    with pytest.raises(BindFailed):
+        await open_listeners(Http(bind=f"127.0.0.1:{port}"), short_dir / "other.sock")
+    assert os.listdir(short_dir) == ["s.sock"]
+    for listener in both:
+        await listener.aclose()
 
 
 # --- packets that killed it -------------------------------------------------------------------------------------------
@@ -364,6 +383,20 @@ async def test_one_connection_too_many_is_told_so(serve: Any) -> None:
         await wait_all_tasks_blocked()
         assert (await http.ask("GET", "/health", tcp=True)).status == 200
         assert http.server.statistics().counts.refused == 1
+
+
+@pytest.mark.trio
+async def test_flood_of_connections_costs_little(serve: Any) -> None:
+    """Beyond the cap only a bounded number are told; the others are closed at once, and the server answers on."""
+    async with serve(connections_max=1, linger_s=600.0) as http:
+        held = await http.client(tcp=True)
+        assert (await held.ask("GET", "/health")).status == 200
+        flood = [await http.client(tcp=True) for _ in range(TURNING_AWAY_MAX + 10)]
+        await wait_all_tasks_blocked()
+        for client in flood[-10:]:
+            assert await client.rest() == b""
+        assert (await flood[0].answer()).status == 503
+        assert (await held.ask("GET", "/health")).status == 200
 
 
 @pytest.mark.trio
