@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.errors import ActorRestarted, Draining, NotFound, SupervisionFailed
 from actors.mailbox import Mailbox
-from actors.supervisor import Supervisor
+from actors.supervisor import Supervisor, root_cause
 from actors.supervisor_spec import Backoff, ChildSpec, SupervisorSpec
 
 FLAT = Backoff(initial_s=1.0, factor=1.0, max_s=1.0, jitter=0.0)
@@ -288,6 +288,79 @@ async def test_return_of_a_child(autojump_clock: MockClock, nursery: trio.Nurser
     await blocked()
     row = root.tree()[1]
     assert (row.status, row.last_error) == (status, None)
+
+
+async def test_error_beside_a_cancellation_is_a_crash_in_its_own_right(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A child that is halted, and in whose nursery a task then fails, is restarted all the same; the error is shown."""
+
+    async def fails_at_the_end() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Boom("late")
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(fails_at_the_end)
+            inner.start_soon(trio.sleep_forever)
+            await trio.lowlevel.checkpoint()
+            task_status.started()
+
+    root = supervisor(ChildSpec(name="a", run=run))
+    await nursery.start(root.run)
+    root.restart("root/a")
+    await blocked()
+    row = root.tree()[1]
+    assert (row.status, row.restarts, row.last_error) == ("up", 1, "Boom: late")
+
+
+async def test_deadline_that_passes_during_another_event_is_kept(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A start timeout is not forgotten because it passes just while the supervisor deals with a neighbour's crash."""
+    stage, crash, late_s = Stage(), trio.Event(), [0.0]
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        if crash.is_set():
+            try:
+                await trio.sleep_forever()
+            finally:
+                stage.log.append("a halted")
+        task_status.started()
+        await crash.wait()
+        raise Boom
+
+    def chance_that_takes_time() -> float:
+        autojump_clock.jump(late_s[0])
+        late_s[0] = 0.0
+        return 0.5
+
+    children = (ChildSpec(name="a", run=run, start_timeout_s=6), stage.child("b"))
+    root = Supervisor("root", SupervisorSpec(children=children, backoff=FLAT), chance=chance_that_takes_time)
+    await nursery.start(root.run)
+    crash.set()
+    await trio.sleep(6)  # a was begun again at 1, and is due to be ready at 7
+    stage.read()
+    late_s[0] = 2.0
+    stage.end("b", Boom())
+    await blocked()
+    assert (trio.current_time(), stage.read()) == (8, ["b ends", "a halted"])
+
+
+async def test_root_cause_is_the_first_crash(autojump_clock: MockClock) -> None:
+    """Whoever ends the process can tell what it was in the end, through any number of supervisors."""
+
+    async def fails(task_status: trio.TaskStatus[None]) -> None:
+        raise Boom("locked")
+
+    inner = supervisor(ChildSpec(name="x", run=fails), name="inner")
+    with pytest.raises(SupervisionFailed) as caught:
+        await supervisor(inner.as_child()).run()
+    assert str(root_cause(caught.value)) == "locked"
+    bare = SupervisionFailed("too slow")
+    assert root_cause(bare) is bare
 
 
 async def test_own_cancellation_inside_a_child_is_no_crash(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
