@@ -250,6 +250,11 @@ class SagaCoordinator:
                     raise RunNotFound(f"run {run.id!r} has no records")  # a bug of ours: the actor restarts
             self.mailbox.report(HistoriesLoaded(list(zip(runs, histories, strict=True))))
 
+    def is_going_on(self, run_id: str) -> bool:
+        """Whether this run is in memory and has not settled: whoever waits for it will be told."""
+        run = self._engine.active.by_id.get(run_id)
+        return run is not None and not (run.ended or run.blocked)
+
     @property
     def engine(self) -> SagaEngine:
         """The engine of this life."""

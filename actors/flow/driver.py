@@ -135,7 +135,8 @@ class Flow(Scheduler):
         self.records = 0
         self.replaying = history is not None
         self.closing = False
-        self.cancel_requested = self.compensating = self.ended = self._unwinding = False
+        self.cancel_requested = self.compensating = self.ended = False
+        self._unwinding = self._codeless = False
         self.random_count = self.uuid_count = 0
         self._history = history or History()
         self._patches = set(self._history.patches)
@@ -178,18 +179,25 @@ class Flow(Scheduler):
                 self.now_us = at
             if type(record) is not r.RunRetried:
                 self._last_waiting = None
-            try:
-                handler(self, record)
-            except Nondeterminism as error:
-                self._halt(Hold("nondeterminism", str(error), getattr(record, "key", "")))
-                return
-            if self._settlers:
-                self._wake_settlers()
-            self._variables.run(self.drain)
+            if self._take_answer(handler, record):
+                if self._settlers:
+                    self._wake_settlers()
+                self._variables.run(self.drain)
         elif type(record) is r.RunWaiting:
             self._last_waiting = record
         elif type(record) not in self._ignored:
             self._match(record)
+
+    def _take_answer(self, handler: Callable[[Flow, Any], None], record: r.Fact) -> bool:
+        """Whether the code can go on by this answer."""
+        try:
+            handler(self, record)
+        except Nondeterminism as error:
+            if self._codeless:  # of an attempt that outlived the code which made it
+                self._undo.fold(record)
+            else:
+                self._contradiction(str(error), record)
+        return self.halted is None
 
     def recorded(self, ask: Call | r.Fact, fact: r.Fact) -> None:
         """What was taken from `asks` is recorded as `fact`: mark it, and answer those that need nothing else."""
@@ -218,13 +226,13 @@ class Flow(Scheduler):
 
     def _match(self, record: r.Fact) -> None:
         if not self.asks:
-            self._halt(Hold("nondeterminism", f"recorded: {describe(record)}; the code makes no such call", getattr(record, "key", "")))  # fmt: skip
+            self._contradiction(f"recorded: {describe(record)}; the code makes no such call", record)
             return
         ask = self.asks[0]
         if not (ask.matches(record) if isinstance(ask, Call) else same_fact(ask, record)):
-            message = f"recorded: {describe(record)}; the code now makes: {describe(ask)}"
-            self._halt(Hold("nondeterminism", message, getattr(record, "key", "")))
+            self._contradiction(f"recorded: {describe(record)}; the code now makes: {describe(ask)}", record)
             return
+        self._last_waiting = None
         self.asks.popleft()
         self.records -= 1
         self.recorded(ask, record)
@@ -489,9 +497,14 @@ class Flow(Scheduler):
     def _halt(self, hold: Hold) -> None:
         """The code cannot go on from here; from now on records only add to what is to be undone."""
         self.halted = hold
+        self.drops.clear()  # what a defect closed is wanted again when it is mended
         for call in self.calls.values():
-            if isinstance(call, StepCall):
+            if isinstance(call, StepCall) and call.state is not State.NEW:
                 self._undo.expect(call.key, call.step, call.args)
+
+    def _contradiction(self, message: str, record: r.Fact) -> None:
+        self._halt(Hold("nondeterminism", message, getattr(record, "key", "")))
+        self._apply_halted(record)
 
     # --- the run itself
 
@@ -528,6 +541,7 @@ class Flow(Scheduler):
     def _unwind_without_code(self) -> None:
         """Undo what the records say was done, for a cancelled run whose code cannot be replayed."""
         self.halted = None
+        self._codeless = True
         self.close()
         self.closing = False
         self._undo.give_up()
@@ -537,10 +551,11 @@ class Flow(Scheduler):
         self._variables.run(self.drain)
 
     async def _unwind_cancelled(self) -> None:
-        if self._undo and not self.compensating:
-            self.compensating = True
-            self.asks.append(r.RunCompensating())
-        await self.compensate(self._root, everything=True)
+        while self._undo:  # an attempt that is in flight still may add to it
+            if not self.compensating:
+                self.compensating = True
+                self.asks.append(r.RunCompensating())
+            await self.compensate(self._root, everything=True)
         self.asks.append(r.RunCancelled())
 
     async def settle(self, scope: Scope) -> None:

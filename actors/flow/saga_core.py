@@ -71,14 +71,16 @@ class UndoLedger:
         elif (type(record) is r.StepFailed and record.retry_at is None and not record.defect) or type(
             record
         ) is r.StepUnknown:
-            if (expected := self._expected.get(record.key)) is not None:
+            expected = self._expected.get(record.key)
+            if expected is not None:
                 self.unknown(record.key, *expected, None)
+            if type(record) is r.StepFailed:  # an unknown outcome may still be resolved
+                self._expected.pop(record.key, None)
 
     def give_up(self) -> None:
-        """Whatever is expected still will not be known any more."""
+        """Whatever is expected still may have acted."""
         for key, (step, args) in self._expected.items():
             self.unknown(key, step, args, None)
-        self._expected.clear()
 
     def completed(self, key: str, step: Step, args: Raw, result: Raw, scope: Scope | None) -> None:
         """A step is done: what undoes it, if anything does, comes on top."""
@@ -99,6 +101,7 @@ class UndoLedger:
     def done(self, key: str) -> None:
         """The compensation of this key has completed."""
         self._entries.pop(key, None)
+        self._expected.pop(key, None)
 
     def newest_first(self, scope: Scope | None = None) -> Iterator[Undo]:
         """What is left to undo in a scope (None: in the whole run), newest first."""

@@ -1,0 +1,167 @@
+"""The daemon: a runtime with a network, a service manager and signals round it.
+
+Start: settings -> apps -> runtime (lock, writer, actors) -> listeners -> ready. Stop is the reverse and is written in
+`_drain`: readiness fails first, the listeners close after `drain_delay`, steps get `drain_timeout` to finish, and what
+is left is parked as by a crash, which costs nothing but its repetition.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import trio
+
+from actors.flow.definitions import App
+from runtimed.http.access import Access
+from runtimed.http.app import Edge
+from runtimed.http.limits import EdgeLimits
+from runtimed.http.server import HttpServer, open_listeners
+from runtimed.loading import load_apps
+from runtimed.logs import set_up
+from runtimed.notify import Notifier
+from runtimed.runtime import Runtime, open_runtime, single
+from runtimed.settings import ConfigError, Settings
+from runtimed.settings import load as load_settings
+from runtimed.version import VERSION
+from wal.errors import RuntimedError
+
+log = logging.getLogger("runtimed")
+
+# Records, letters and entries are made by the ten thousand and die young without cycles; the default threshold of 700
+# would look for cycles after every few dozen steps.
+GC_THRESHOLDS = (50_000, 20, 50)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+def main(settings: Settings) -> int:
+    """Run the daemon until it is told to stop; the exit code. Errors are told in a line, not a traceback."""
+    set_up(settings.log.level, settings.log.format)
+    apps = load_apps(settings.daemon.apps, Path.cwd())
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        trio.run(_serve, settings, apps)
+    except BaseExceptionGroup as group:
+        error = single(group)
+        if isinstance(error, RuntimedError):
+            raise error from None
+        raise
+    return 0
+
+
+async def _serve(settings: Settings, apps: list[App]) -> None:
+    notifier = Notifier()
+    with trio.open_signal_receiver(*SIGNALS) as signals:
+        async with open_runtime(apps, settings.paths.data_dir, settings=settings) as runtime:
+            listeners = await open_listeners(settings.http, settings.paths.socket)
+            limits = EdgeLimits.from_settings(settings.http, batch_items_max=settings.limits.runs_batch_max)
+            edge = Edge(
+                runtime, access=Access(settings.access.levels), limits=limits, hosts=settings.http.hosts,
+                origins=settings.http.origins,
+            )  # fmt: skip
+            server = HttpServer(edge.app, limits)
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(lambda task_status: server.serve(listeners, task_status=task_status))
+                    if notifier.watchdog_interval is not None:
+                        nursery.start_soon(_feed_watchdog, runtime, notifier, notifier.watchdog_interval)
+                    gc.collect()
+                    gc.freeze()  # what is here now stays: it need not be looked through again
+                    _tell_ready(settings, notifier, [listener.socket.getsockname() for listener in listeners])
+                    await _obey(signals, settings, notifier, runtime, server)
+                    nursery.cancel_scope.cancel()
+            finally:
+                settings.paths.socket.unlink(missing_ok=True)
+    log.info("stopped")
+
+
+def _tell_ready(settings: Settings, notifier: Notifier, addresses: list[object]) -> None:
+    where = [str(settings.paths.socket)]
+    where += [f"{a[0]}:{a[1]}" for a in addresses if isinstance(a, tuple)]
+    notifier.ready(f"ready; {settings.paths.data_dir}")
+    log.info("runtimed %s is ready (pid %d) on %s", VERSION, os.getpid(), ", ".join(where))
+
+
+async def _obey(
+    signals: AsyncIterator[int], settings: Settings, notifier: Notifier, runtime: Runtime, server: HttpServer
+) -> None:
+    """Do what signals say, until one of them has stopped us."""
+    async with trio.open_nursery() as nursery:
+        draining = False
+        async for number in signals:
+            if number == signal.SIGHUP:
+                _reload(settings, notifier)
+            elif number == signal.SIGUSR1:
+                log.info("tasks:\n%s", task_tree())
+            elif not draining:
+                draining = True
+                log.info("draining (%s)", signal.Signals(number).name)
+                nursery.start_soon(_drain, settings, notifier, runtime, server, nursery.cancel_scope)
+            else:
+                log.info("hurrying (%s again)", signal.Signals(number).name)
+                nursery.cancel_scope.cancel()
+
+
+async def _drain(
+    settings: Settings, notifier: Notifier, runtime: Runtime, server: HttpServer, done: trio.CancelScope
+) -> None:
+    notifier.stopping("draining")
+    runtime.draining = True
+    await trio.sleep(settings.daemon.drain_delay)
+    server.drain()
+    await runtime.drain(settings.daemon.drain_timeout)
+    done.cancel()
+
+
+def _reload(settings: Settings, notifier: Notifier) -> None:
+    """Read and check the whole configuration again. What can change while running is applied, all or nothing."""
+    notifier.reloading()
+    try:
+        fresh = load_settings(settings.paths.config, os.environ, {})
+    except ConfigError as error:
+        log.warning("reload refused, nothing was changed: %s", error)
+        notifier.ready(f"reload refused: {error}")
+        return
+    logging.getLogger().setLevel(fresh.log.level.upper())
+    need_restart = [
+        name for name in ("daemon", "http", "journal", "limits", "queues", "connectors", "access")
+        if getattr(fresh, name) != getattr(settings, name)
+    ]  # fmt: skip
+    log.info("reloaded%s", f"; a restart is needed for: {', '.join(need_restart)}" if need_restart else "")
+    notifier.ready("ready")
+
+
+async def _feed_watchdog(runtime: Runtime, notifier: Notifier, interval: float) -> None:
+    """Feed by progress: this task shows that the loop turns, and health that the writer confirms its commits."""
+    while True:
+        if runtime.health().live:
+            notifier.watchdog()
+        await trio.sleep(interval)
+
+
+def task_tree() -> str:
+    """All tasks of the loop, nested as their nurseries are, each with the line it stands at."""
+    lines: list[str] = []
+
+    def walk(task: trio.lowlevel.Task, depth: int) -> None:
+        frames = [f for f, _ in traceback.walk_stack(getattr(task.coro, "cr_frame", None))]
+        where = f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else "running"
+        lines.append(f"{'  ' * depth}{task.name} ({where})")
+        for nursery in task.child_nurseries:
+            for child in sorted(nursery.child_tasks, key=lambda each: each.name):
+                walk(child, depth + 1)
+
+    root = trio.lowlevel.current_root_task()
+    if root is not None:
+        walk(root, 0)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit("run `runtimed serve`")
