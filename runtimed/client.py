@@ -261,7 +261,7 @@ class Client:
         idempotency_key: str | None = None,
     ) -> AcceptedView:
         """Send a run a named value; the run gets it when it asks for that name."""
-        body = {"name": name, "value": value, "signal_id": signal_id or UNSET}
+        body = {"name": name, "value": value, **dict(given(signal_id=signal_id))}
         return await self._ask_run(run_id, "signal", body, idempotency_key)
 
     async def cancel(

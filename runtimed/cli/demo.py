@@ -44,7 +44,8 @@ def demo(shell: Shell) -> int:
     if (root / "examples" / "shop" / "demo.py").is_file():
         shell.detail(f"the shop in {root / 'examples'}")
         environment = {**os.environ, "PYTHONPATH": str(root)}
-        return subprocess.run([sys.executable, "-P", "-m", "examples.shop.demo"], cwd=root, env=environment).returncode
+        shop = [sys.executable, "-P", "-m", "examples.shop.demo"]
+        return subprocess.run(shop, cwd=root, env=environment, check=False).returncode
     return run_small(shell)
 
 
@@ -135,16 +136,20 @@ class _Daemon:
 
     async def start(self) -> None:
         """Start it and wait until it is ready."""
+        process = self._launch()
+        until = time.monotonic() + READY_SECONDS
+        while not await self._ready():
+            if time.monotonic() > until or process.poll() is not None:
+                raise DemoFailed("the daemon did not get ready", hint=self._log_end())
+            await anyio.sleep(0.02)
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-m", "runtimed", "serve"]
         home = str(Path(__file__).resolve().parents[2])
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")])}
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, env=environment, stdout=log, stderr=log)
-        until = time.monotonic() + READY_SECONDS
-        while not await self._ready():
-            if time.monotonic() > until or self._process.poll() is not None:
-                raise DemoFailed("the daemon did not get ready", hint=self._log_end())
-            await anyio.sleep(0.02)
+        return self._process
 
     def kill(self) -> None:
         """`kill -9`: no warning, no goodbye."""

@@ -10,6 +10,8 @@ from typing import Any
 import click
 import msgspec
 
+from runtimed.cli import examinations
+from runtimed.cli.examinations import Finding
 from runtimed.cli.options import shell_of
 from runtimed.cli.settings_options import load_settings, settings_options
 from runtimed.cli.shell import Shell
@@ -17,23 +19,7 @@ from runtimed.escape import escape
 from runtimed.settings import Settings
 from wal.errors import RuntimedError
 
-FSYNC_TRIES = 15
-FSYNC_TOO_FAST_MS, FSYNC_SLOW_MS = 0.02, 20.0
-"""Below the first no disk flushes (a tmpfs, or one that lies); above the second each commit is felt."""
-NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"}
-PACKAGES = ("apsw", "msgspec", "trio", "anyio", "hypercorn", "starlette")
-
 _STYLES: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "warn": {"fg": "yellow"}, "fail": {"fg": "red"}}
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing examined. `level` is ok, warn or fail."""
-
-    level: str
-    subject: str
-    what: str
-    why: str = ""
-    next: str = ""
 
 
 @click.command()
@@ -62,8 +48,6 @@ def _show(shell: Shell, finding: Finding) -> None:
 
 def examine(given: dict[str, Any]) -> Iterator[Finding]:
     """All findings; one that cannot be made is a failing one."""
-    from runtimed.cli import examinations
-
     yield examinations.python()
     yield examinations.packages()
     yield examinations.sqlite()

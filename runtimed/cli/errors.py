@@ -8,7 +8,7 @@ from runtimed.escape import escape
 from wal.errors import RuntimedError
 
 INTERRUPTED = 130
-PIPE_CLOSED = 141
+PIPE_CLOSED = 1  # as click does it where it meets the closed pipe first
 PARTLY_DONE = 8
 
 _NEXT = {

@@ -12,20 +12,29 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtimed.cli.doctor import (
-    FSYNC_SLOW_MS,
-    FSYNC_TOO_FAST_MS,
-    FSYNC_TRIES,
-    NETWORK_FILESYSTEMS,
-    PACKAGES,
-    Finding,
-)
+import msgspec
+
 from runtimed.settings import Settings
 from runtimed.version import VERSION
 from wal.errors import RuntimedError
 
+FSYNC_TRIES = 15
+FSYNC_TOO_FAST_MS, FSYNC_SLOW_MS = 0.02, 20.0
+"""Below the first no disk flushes (a tmpfs, or one that lies); above the second each commit is felt."""
+NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"}
+PACKAGES = ("apsw", "msgspec", "trio", "anyio", "hypercorn", "starlette")
 FILES_SPARE = 128
 """File descriptors the daemon needs besides its connections: the journal, readers, what steps open."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing examined. `level` is ok, warn or fail."""
+
+    level: str
+    subject: str
+    what: str
+    why: str = ""
+    next: str = ""
 
 
 def python() -> Finding:

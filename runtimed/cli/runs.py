@@ -169,7 +169,7 @@ def wait(shell: Shell, run_id: str) -> None:
 
 
 def _print_result(shell: Shell, run_id: str) -> None:
-    body = shell.ask(lambda client: client.wait(run_id, timeout=shell.options.timeout))
+    body = shell.ask(lambda client: client.wait(run_id, timeout=shell.options.timeout), bounded=False)
     if shell.output == "id":
         shell.print(run_id)
     elif shell.output == "text":
@@ -310,16 +310,18 @@ def retry(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 @runs.command()
 @click.argument("run_id", metavar="ID")
 @click.argument("call")
-@click.option("--happened/--did-not-happen", "happened", default=None, help="What you found out.", required=True)
+@click.option("--happened/--did-not-happen", "happened", default=None, help="What you found out.")
 @click.option("--result", metavar="JSON", default="null", help="What it returned, if it happened: JSON, @FILE or -.")
 @reason_option
 @key_option
 @with_shell
-def resolve(shell: Shell, run_id: str, call: str, happened: bool, result: str, **given: Any) -> int:
+def resolve(shell: Shell, run_id: str, call: str, happened: bool | None, result: str, **given: Any) -> int:
     """Say whether the CALL of unknown outcome of a blocked run happened."""
     from runtimed.cli.acting import for_each
     from runtimed.cli.inputs import read_json
 
+    if happened is None:
+        raise click.UsageError("say --happened or --did-not-happen: that is the question")
     raw, reason, key = read_json(result, "--result"), given["reason"], given["idempotency_key"]
     return for_each(
         shell,

@@ -108,21 +108,21 @@ class Shell:
             return str(SYSTEM_SOCKET)
         return str(own)
 
-    def client(self) -> Client:
-        """A client of the daemon that the options name."""
+    def client(self, *, bounded: bool = True) -> Client:
+        """A client of the daemon that the options name; `bounded` if --timeout is for each of its requests."""
         from runtimed.client import REQUEST_TIMEOUT, Client
 
-        timeout = REQUEST_TIMEOUT if self.options.timeout is None else self.options.timeout
+        timeout = REQUEST_TIMEOUT if self.options.timeout is None or not bounded else self.options.timeout
         if self.options.url is not None:
             return Client(url=self.options.url, token=self._token(), timeout=timeout)
         return Client(socket=self.socket(), token=self._token(), timeout=timeout)
 
-    def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
+    def ask(self, work: Callable[[Client], Awaitable[T]], *, bounded: bool = True) -> T:
         """Run this with a client, on asyncio: the loop that Python has anyway is the quickest to load."""
         import anyio
 
         async def main() -> T:
-            async with self.client() as client:
+            async with self.client(bounded=bounded) as client:
                 return await work(client)
 
         return anyio.run(main)

@@ -171,7 +171,8 @@ def test_our_siblings_are_ours() -> None:
 def test_a_shadowed_sibling_is_found_out(tmp_path: Path) -> None:
     """A user's actors.py in front of ours is named before anything of ours is imported."""
     written(tmp_path, "actors.py", "")
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom runtimed.siblings import check_siblings\ncheck_siblings()"
+    first = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
+    program = f"{first}\nfrom runtimed.siblings import check_siblings\ncheck_siblings()"
 
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
 

@@ -1,0 +1,297 @@
+"""The command line as a whole: help, exit codes, where words go, and that a command loads only what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtimed.cli import main
+from runtimed.cli.main import COMMANDS, cli, run
+from runtimed.version import VERSION
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings, sockets or folders of this machine take part."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("RUNTIMED", "STATE_DIR", "RUNTIME_DIR", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "runtimed", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """The packages that a command line loads."""
+    program = (
+        "import sys; from runtimed.cli.main import run\n"
+        f"run({list(arguments)!r})\n"
+        "print('LOADED', *{name.partition('.')[0] for name in sys.modules})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_exists_and_has_the_help_that_the_list_shows(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list of commands is kept apart from them, so that it need not load them; it says what they say."""
+    assert run([name, "--help"]) == 0
+
+    shown = " ".join(capsys.readouterr().out.split())
+    first_word = COMMANDS[name][1].split()[0]
+    assert f" {first_word} " in shown
+
+
+def test_help_lists_the_nouns(capsys: pytest.CaptureFixture[str]) -> None:
+    """`runtimed --help` shows every noun with its help."""
+    assert run(["--help"]) == 0
+
+    out = capsys.readouterr().out
+    assert [name for name, (_, text) in COMMANDS.items() if name not in out or text not in out] == []
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the packaging, in text and as JSON."""
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    assert run(["version"]) == 0
+    assert run(["version", "-o", "json"]) == 0
+    assert run(["--version"]) == 0
+
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == third == f"runtimed {packaged}" == f"runtimed {VERSION}"
+    assert json.loads(second)["version"] == packaged
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnus"], "Did you mean runs?"),
+        (["runs", "lisst"], "No such command 'lisst'"),
+        (["runs", "list", "--nope"], "No such option"),
+        (["runs", "list", "--status", "odd"], "'odd' is not one of"),
+        (["runs", "show"], "Missing argument"),
+        (["runs", "list", "--limit", "0"], "0 is not in the range"),
+        (["--url", "http://x", "--socket", "y", "runs", "list"], "--url names a daemon elsewhere"),
+        (["--url", "nonsense", "runs", "list"], "is not a URL of a daemon"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that cannot be meant ends with 2 and says why, on stderr."""
+    assert run(arguments) == 2
+
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs", "list"],
+        ["runs", "start", "checkout"],
+        ["status"],
+        ["sessions", "list"],
+        ["state", "get", "global", "k"],
+        ["actors", "tree"],
+        ["events"],
+        ["runs", "wait", "x"],
+        ["runs", "cancel", "x", "y"],
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--socket", "/nonexistent/sock"], ["--url", "http://127.0.0.1:1"]])
+def test_no_daemon_ends_with_3(
+    arguments: list[str], options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a daemon each command says so, and what to run, and ends with 3."""
+    monkeypatch.setattr("runtimed.cli.shell.SYSTEM_SOCKET", Path("/nonexistent/too"))
+
+    assert run([*arguments, *options]) == 3
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert "runtimed serve" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (404, "run_not_found", 4),
+        (409, "run_ended", 5),
+        (412, "version_conflict", 5),
+        (403, "not_allowed", 6),
+        (401, "unauthorised", 6),
+        (400, "invalid_input", 2),
+        (503, "draining", 75),
+        (503, "overloaded", 75),
+        (429, "something_new", 75),
+        (500, "internal", 1),
+    ],
+)
+def test_problems_have_the_contracts_exit_codes(
+    fake: Any, capsys: pytest.CaptureFixture[str], status: int, code: str, exit_code: int
+) -> None:
+    """What the daemon refuses with decides the exit code; its words and hint are shown."""
+    fake.on("GET", "/v1/runs/x", fake.problem(status, code, "the \x1b[2J reason", hint="what to do"))
+
+    assert run(["runs", "show", "x", "--socket", str(fake.socket)]) == exit_code
+
+    captured = capsys.readouterr()
+    assert captured.err == "error: the \\x1b[2J reason\n next: what to do\n"
+    assert captured.out == ""
+
+
+def test_a_daemon_that_is_silent_ends_with_7(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """--timeout bounds a request; running out of it ends with 7."""
+    fake.on("GET", "/v1/runs/x", lambda request: fake.release.wait(10) and fake.CLOSE)
+
+    assert run(["runs", "show", "x", "--socket", str(fake.socket), "--timeout", "0.05"]) == 7
+    assert "more with --timeout" in capsys.readouterr().err
+
+
+def test_options_may_stand_before_the_noun_or_after_the_verb(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Global options are taken in both places; the later one wins."""
+    fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))
+
+    assert run(["--socket", str(fake.socket), "-o", "text", "actors", "tree", "--json"]) == 0
+    assert run(["--socket", "/nowhere", "--json", "actors", "tree", "--socket", str(fake.socket)]) == 0
+
+    assert [json.loads(line)["total"] for line in capsys.readouterr().out.splitlines()] == [0, 0]
+
+
+def test_the_environment_names_the_daemon_too(
+    fake: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RUNTIMED_SOCKET stands for --socket."""
+    fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))
+    monkeypatch.setenv("RUNTIMED_SOCKET", str(fake.socket))
+
+    assert run(["actors", "tree", "--json"]) == 0
+
+
+def test_a_token_goes_with_the_url(fake: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The token comes from a file, never from the command line, and one that others can read is remarked on."""
+    fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))
+    token = tmp_path / "token"
+    token.write_text("rtd_a_b\n")
+    token.chmod(0o644)
+
+    assert run(["actors", "tree", "--socket", str(fake.socket), "--token-file", str(token)]) == 0
+    assert fake.requests[0].headers["authorization"] == "Bearer rtd_a_b"
+    assert "chmod 600" in capsys.readouterr().err
+
+    assert run(["actors", "tree", "--socket", str(fake.socket), "--token-file", str(tmp_path / "no")]) == 2
+
+
+def test_bad_settings_end_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistake in ./runtimed.toml stops every command that has to read it, and says where it is."""
+    (tmp_path / "runtimed.toml").write_text("[http]\nmax_conections = 3\n")
+
+    assert run(["runs", "list"]) == 78
+    assert run(["serve"]) == 78
+    assert run(["check"]) == 78
+    assert capsys.readouterr().err.count("http.max_conections: unknown key. Did you mean max_connections?") == 3
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each shell gets a script that asks us."""
+    assert run(["completion", shell]) == 0
+    assert "_RUNTIMED_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("runtimed ru", "runs"), ("runtimed runs li", "list"), ("runtimed runs list --sta", "--status")],
+)
+def test_completion_answers(words: str, expected: str) -> None:
+    """What the script asks is answered: nouns, verbs, options."""
+    number = str(len(words.split()) - 1)
+
+    done = process(env={"_RUNTIMED_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": number})
+
+    assert f"plain,{expected}" in done.stdout.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["runs", "--help"], ["completion", "bash"]])
+def test_the_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
+    """Help, version and completion load no event loop, no HTTP, no SQLite, no screen."""
+    heavy = {
+        "trio",
+        "anyio",
+        "asyncio",
+        "textual",
+        "hypercorn",
+        "starlette",
+        "apsw",
+        "h11",
+        "httpx2",
+        "prometheus_client",
+    }
+
+    assert loaded_by(*arguments) & heavy == set()
+
+
+@pytest.mark.slow
+def test_a_command_to_the_daemon_loads_neither_trio_nor_sqlite() -> None:
+    """What talks to a daemon loads the client and no more."""
+    loaded = loaded_by("runs", "list", "--socket", "/nonexistent")
+
+    assert loaded & {"trio", "textual", "hypercorn", "starlette", "apsw", "httpx2"} == set()
+    assert "anyio" in loaded
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_no_error(fake: Any) -> None:
+    """`runtimed runs list | head -1` ends quietly."""
+    run_ = {"id": "r" * 100, "workflow": "w", "status": "running", "error": None, "waiting_on": None}
+    run_ |= {"created_at": None, "ended_at": None, "waiting_until": None}
+    fake.on("GET", "/v1/runs", fake.Reply(200, {"items": [run_] * 500, "next": None, "total": 500, "seq": 1}))
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    command = [sys.executable, "-P", "-m", "runtimed", "runs", "list", "--socket", str(fake.socket)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.slow
+def test_a_shadowed_package_is_told_before_anything_runs(tmp_path: Path) -> None:
+    """A user's actors.py in front of ours: one line, exit 78."""
+    (tmp_path / "actors.py").write_text("raise SystemExit('never run')")
+
+    done = process("version", env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+
+    assert done.returncode == 78
+    assert str(tmp_path / "actors.py") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_root_command_is_named_after_us() -> None:
+    """Usage lines and completion say `runtimed`."""
+    assert cli.name == "cli"
+    assert main.run.__module__ == "runtimed.cli.main"
