@@ -21,7 +21,7 @@ class JournalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     synchronous: str = "full"
     vfs: str | None = None
     ballast_bytes: int = 0
-    checkpoint_bytes: int = 16 * 1024 * 1024
+    checkpoint_bytes: int = 8 * 1024 * 1024
     wal_max_bytes: int = 64 * 1024 * 1024
     lock_wait_seconds: float = 10.0
     check_max_bytes: int = 1024 * 1024 * 1024
