@@ -225,6 +225,14 @@ class Mailbox:
         if letters and self._taker is not None:
             self._wake_taker()
 
+    def drop_facts(self, *kinds: type) -> int:
+        """Throw away waiting facts of these kinds, because a former life brought them about and this one would
+        misunderstand them; returns how many there were. For an actor that begins a life. Commands stay."""
+        kept = [letter for letter in self._waiting if not (letter.fact and isinstance(letter.message, kinds))]
+        dropped = len(self._waiting) - len(kept)
+        self._waiting = deque(kept)
+        return dropped
+
     async def _wait_for_letters(self) -> None:
         self._taker = trio.lowlevel.current_task()
 

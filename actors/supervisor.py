@@ -62,14 +62,22 @@ logger = logging.getLogger(__name__)
 class _Child:
     """What the shell keeps of a child over all its lives."""
 
-    __slots__ = ("last_error", "path", "scope", "spec", "starts")
+    __slots__ = ("last_error", "path", "scope", "spec", "starts", "supervisor")
 
-    def __init__(self, spec: ChildSpec) -> None:
+    def __init__(self, spec: ChildSpec, supervisor: Supervisor | None) -> None:
         self.spec = spec
+        self.supervisor = supervisor
         self.path = spec.name
         self.scope = trio.CancelScope()
         self.starts = 0
         self.last_error: str | None = None
+
+    def close(self, error: Exception) -> None:
+        """Close its mailbox, or those below it."""
+        if self.spec.mailbox is not None:
+            self.spec.mailbox.close(error)
+        if self.supervisor is not None:
+            self.supervisor.close_mailboxes(error)
 
 
 class _Status:
@@ -218,8 +226,8 @@ class Supervisor:
             self._failure = self._give_up(self._state.failure, error)
         for index, (old, new) in enumerate(zip(before.children, self._state.children, strict=True)):
             if new.condition == "done" != old.condition and self._state.phase in ("starting", "running"):
-                spec = self._children[index].spec
-                _close(spec, Draining(f"{self._children[index].path} has ended"))
+                child = self._children[index]
+                child.close(Draining(f"{child.path} has ended"))
         for action in actions:
             self._perform(action)
         if self._state is not before:
@@ -287,8 +295,8 @@ class Supervisor:
     def _rows(self) -> Iterator[ActorView]:
         for child, state in zip(self._children, self._state.children, strict=True):
             yield _view(child, state)
-            if child.spec.supervisor is not None:
-                yield from child.spec.supervisor._rows()
+            if child.supervisor is not None:
+                yield from child.supervisor._rows()
 
     def _find(self, path: str) -> tuple[Supervisor, tuple[int, ...]]:
         if path == self.path:
@@ -296,27 +304,30 @@ class Supervisor:
         for index, child in enumerate(self._children):
             if path == child.path:
                 return self, (index,)
-            if child.spec.supervisor is not None and path.startswith(child.path + "/"):
-                return child.spec.supervisor._find(path)
+            if child.supervisor is not None and path.startswith(child.path + "/"):
+                return child.supervisor._find(path)
         raise NotFound(f"there is no actor {path[:ERROR_CHARACTERS_MAX]!r}")
 
     def close_mailboxes(self, error: Exception) -> None:
         """Close every mailbox at and below this supervisor with `error`."""
         for child in self._children:
-            _close(child.spec, error)
+            child.close(error)
 
     def _adopt(self, spec: ChildSpec) -> None:
-        if spec.supervisor is not None:
-            if spec.name != spec.supervisor.name or spec.supervisor._parent is not None:
-                raise ValueError(f"child {spec.name!r}: supervisor must be named so and be nobody else's child")
-            spec.supervisor._parent = self
-        self._children.append(_Child(spec))
+        supervisor = spec.supervisor
+        if supervisor is None:
+            self._children.append(_Child(spec, None))
+            return
+        if not isinstance(supervisor, Supervisor) or spec.name != supervisor.name or supervisor._parent is not None:
+            raise ValueError(f"child {spec.name!r}: supervisor must be one, be named so and be nobody else's child")
+        supervisor._parent = self
+        self._children.append(_Child(spec, supervisor))
 
     def _name_paths(self) -> None:
         for child in self._children:
             child.path = f"{self.path}/{child.spec.name}"
-            if child.spec.supervisor is not None:
-                child.spec.supervisor._name_paths()
+            if child.supervisor is not None:
+                child.supervisor._name_paths()
 
 
 def root_cause(failed: SupervisionFailed) -> BaseException:
@@ -341,16 +352,9 @@ def _view(child: _Child, state: ChildState) -> ActorView:
         figures = msgspec.structs.asdict(child.spec.mailbox.statistics())
         size, limit = figures.pop("size"), figures.pop("limit")
         statistics = statistics | figures
-    strategy = None if child.spec.supervisor is None else child.spec.supervisor.spec.strategy
+    strategy = None if child.supervisor is None else child.supervisor.spec.strategy
     restarts = max(0, child.starts - 1)
     return ActorView(child.path, status, restarts, strategy, size, limit, child.last_error, statistics)
-
-
-def _close(spec: ChildSpec, error: Exception) -> None:
-    if spec.mailbox is not None:
-        spec.mailbox.close(error)
-    if spec.supervisor is not None:
-        spec.supervisor.close_mailboxes(error)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
-if TYPE_CHECKING:  # the specs name what the shell uses, and need not load it
+if TYPE_CHECKING:  # the pure core imports the specs, and shall not load trio by that
     from actors.mailbox import Mailbox
-    from actors.supervisor import Supervisor
 
 Restart = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
@@ -72,7 +71,9 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_timeout_s: float = 5.0
     fatal: tuple[type[BaseException], ...] = ()
     mailbox: Mailbox | None = None
-    supervisor: Supervisor | None = None
+    supervisor: object | None = (
+        None  # a Supervisor, which checks that; naming its type here would make a ring of modules
+    )
     statistics: Callable[[], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:

@@ -9,8 +9,8 @@ itself to trio and an error might come back) and at the n-th lets one come, once
 
 No fault comes where trio promises its own primitives that none will: in a shielded checkpoint that is not part of
 `checkpoint()`, and after a wait that has handed something over (a lock, an item of a channel, a thread's result). It
-would prove nothing but that a broken promise breaks things. Tasks that the actor starts in a nursery of its own have
-await points of their own; wrap them where they are started.
+would prove nothing but that a broken promise breaks things. Tasks that the actor starts in nurseries of its own belong
+to it: their await points are counted and struck like its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 import trio
+from trio._core import _run
 from trio._core._traps import CancelShieldedCheckpoint, WaitTaskRescheduled
 
 Run = Callable[..., Awaitable[object]]
@@ -48,7 +49,15 @@ class Fault:
 
     async def run(self, *arguments: Any) -> None:
         """What to put in the place of the wrapped `run`."""
-        await self._drive(self._run(*arguments))
+        inner = _InnerTasks(trio.lowlevel.current_task(), self._drive_inner)
+        trio.lowlevel.add_instrument(inner)
+        try:
+            await self._drive(self._run(*arguments))
+        finally:
+            trio.lowlevel.remove_instrument(inner)
+
+    async def _drive_inner(self, coroutine: Any) -> Any:
+        return await self._drive(coroutine)
 
     @types.coroutine
     def _drive(self, coroutine: Any) -> Generator[Any, Any, Any]:
@@ -91,6 +100,22 @@ class Fault:
     def _fault(self) -> InjectedFault:
         self.struck = True
         return InjectedFault(f"at point {self.points}, {self._strike}")
+
+
+class _InnerTasks(trio.abc.Instrument):
+    """Has the coroutines of all tasks below `root` driven by `drive`; trio has not begun them when it tells of them."""
+
+    def __init__(self, root: trio.lowlevel.Task, drive: Callable[[Any], Any]) -> None:
+        self._root = root
+        self._drive = drive
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        nursery = task.parent_nursery
+        while nursery is not None:
+            if nursery.parent_task is self._root:
+                task.coro = self._drive(task.coro)
+                return
+            nursery = nursery.parent_task.parent_nursery
 
 
 CHECKPOINT = trio.lowlevel.checkpoint.__code__
@@ -137,6 +162,7 @@ def _strike_once(scenario: Callable[[Callable[[Run], Fault]], Awaitable[None]], 
         faults.append(Fault(run, at, strike))
         return faults[-1]
 
+    _run._r.seed(at)  # trio rolls dice for the order within a batch of tasks; the same for all who run this
     try:
         trio.run(scenario, wrap, clock=trio.testing.MockClock(autojump_threshold=0))
     except BaseException as error:

@@ -159,14 +159,28 @@ def scenario(make: Callable[[], Adder], faults: list[Fault]) -> Callable[[Any], 
 
 
 @pytest.mark.parametrize("make", [Adder, Worker])
-@pytest.mark.slow
-def test_fault_at_every_await_point(make: Callable[[], Adder]) -> None:
+def test_fault_at_every_await_point(make: Callable[[], Adder], figures: Callable[..., None]) -> None:
     """P12: a fault at any await point restarts just the actor, leaves no asker without an answer, and loses nothing."""
     faults: list[Fault] = []
-
     points = every_point(scenario(make, faults))
     assert points >= 10
     assert len(faults) == 2 * (points + 1)
+    figures("P12", **{f"{make.__name__.lower()}_faults": sum(fault.struck for fault in faults)})
+
+
+def test_tasks_of_the_actor_are_struck_too() -> None:
+    """A fault finds the await points of tasks that the actor starts, and comes out of its nursery as a group."""
+
+    async def busy() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+
+    for at in (1, 2):  # the nursery's own wait, and the task's
+        fault = Fault(busy, at)
+        with pytest.raises(ExceptionGroup) as caught:
+            trio.run(fault.run, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert fault.struck
+        assert caught.group_contains(InjectedFault)
 
 
 def test_fault_strikes_once_and_only_where_told() -> None:

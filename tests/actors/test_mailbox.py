@@ -306,6 +306,16 @@ async def test_letters_handed_back_hold_their_places() -> None:
     assert box.statistics().size == 0
 
 
+def test_facts_of_a_former_life_can_be_dropped() -> None:
+    """Only waiting facts of the named kinds go; other facts and all commands stay, in order."""
+    box = Mailbox("a", 10)
+    box.report("old")
+    box.tell("command")
+    box.report(1)
+    assert box.drop_facts(str, bytes) == 1
+    assert messages(box.take_nowait()) == ["command", 1]
+
+
 @pytest.mark.trio
 async def test_handing_back_wakes_a_taker() -> None:
     """Letters handed back while another task waits are given to it."""

@@ -661,7 +661,7 @@ async def test_tree_while_starting(autojump_clock: MockClock, nursery: trio.Nurs
 async def test_nested_names_and_parents_are_checked(autojump_clock: MockClock) -> None:
     """A child supervisor goes by its own name and has one parent."""
     inner = supervisor(name="inner")
-    with pytest.raises(ValueError, match="child 'other': supervisor must be named so"):
+    with pytest.raises(ValueError, match="child 'other': supervisor must be one, be named so"):
         supervisor(ChildSpec(name="other", run=inner.run, supervisor=inner))
     supervisor(inner.as_child())
     with pytest.raises(ValueError, match="nobody else's child"):
