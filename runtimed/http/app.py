@@ -149,7 +149,7 @@ class Edge:
         for route in routes:
             by_path.setdefault(route.path, {})[route.method] = route
         paths: list[BaseRoute] = [PathRoute(path, Endpoint(self, path, table)) for path, table in by_path.items()]
-        return Router(paths, redirect_slashes=False, default=Endpoint(self, "", {}))
+        return Router(paths, redirect_slashes=False, default=Endpoint(self, "unmatched", {}))
 
     def check_browser(self, request: Request) -> None:
         """Refuse what a web page sends, and, over TCP, what is meant for a host that we are not (DNS rebinding)."""

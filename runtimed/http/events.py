@@ -73,7 +73,8 @@ class EventStream:
                 continue
             self._after = max(self._after, durable)  # not every record is an event: do not wait for those again
             with trio.move_on_after(self._request.limits.heartbeat_s) as scope:
-                await rt.feed.wait_beyond(self._after)
+                if await rt.feed.wait_beyond(self._after) <= self._after:
+                    return  # the runtime has stopped: there will be no more
             if scope.cancelled_caught:
                 await _chunk(send, b": heartbeat\n\n")
 

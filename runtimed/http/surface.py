@@ -63,8 +63,8 @@ class Feed(Protocol):
         """The last durable record."""
         ...
 
-    async def wait_beyond(self, seq: int, /) -> object:
-        """Return once a record beyond `seq` is durable."""
+    async def wait_beyond(self, seq: int, /) -> int:
+        """The mark, once a record beyond `seq` is durable; unchanged if there will be no more."""
         ...
 
 

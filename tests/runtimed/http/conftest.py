@@ -32,6 +32,11 @@ class FakeFeed:
     def __init__(self) -> None:
         self.seq = 0
         self._moved = trio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        self._closed = True
+        self.move(self.seq)
 
     def move(self, seq: int) -> None:
         self.seq = seq
@@ -39,7 +44,7 @@ class FakeFeed:
         self._moved = trio.Event()
 
     async def wait_beyond(self, seq: int, /) -> int:
-        while self.seq <= seq:
+        while self.seq <= seq and not self._closed:
             await self._moved.wait()
         return self.seq
 

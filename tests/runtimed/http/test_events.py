@@ -128,6 +128,19 @@ async def test_stream_ends_properly_with_the_drain(serve: Any, rt: Any) -> None:
 
 
 @pytest.mark.trio
+async def test_stream_ends_properly_with_the_runtime(serve: Any, rt: Any) -> None:
+    """When the runtime stops before the server does, the stream ends; it does not ask again and again."""
+    start(rt)
+    async with serve() as http:
+        client = await http.client()
+        await client.send(ask())
+        seen = await client.until(b"id: 1\n")
+        rt.feed.close()
+        with trio.fail_after(0.5):
+            await client.until(b"\r\n0\r\n\r\n", seen)
+
+
+@pytest.mark.trio
 async def test_slow_reader_holds_one_page(serve: Any, rt: Any, autojump_clock: Any) -> None:
     """A reader that takes nothing makes the server read no further, and is ended by the send timeout."""
     start(rt, 6000)

@@ -145,6 +145,7 @@ HOSTILE = [
     pytest.param(b"GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n", id="a version from the future"),
     pytest.param(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: \x00\r\n\r\n", id="a zero byte"),
     pytest.param(b"G\xc3\x89T / HTTP/1.1\r\nHost: localhost\r\n\r\n", id="a method beyond ASCII"),
+    pytest.param(b"HEAD /health HTTP/3.0\r\nHost: localhost\r\n\r\n", id="HEAD in a version from the future"),
     pytest.param(
         b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", id="bad chunk"
     ),
