@@ -145,12 +145,12 @@ class Supervisor:
         if self._running:
             raise trio.BusyResourceError(f"supervisor {self.path} is running already")
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._stop_asked:
-            task_status.started()
-            return
         self._running, self._failure, self._state = True, None, initial(self.spec)
         try:
-            await self._run(task_status)
+            if self._stop_asked:
+                task_status.started()
+            else:
+                await self._run(task_status)
         finally:
             self._running = False
             if self._parent is None:  # nobody will run it again: do not leave askers waiting
@@ -187,7 +187,7 @@ class Supervisor:
             self._changed = trio.Event()
             now = trio.current_time()
             # At each turn, and at the instant that `next_due` is asked for: so nothing falls due between the two.
-            self._handle(Tick(self._chance()), now=now)
+            self._handle(Tick(), now=now)
             with trio.move_on_at(next_due(self._state, now)):
                 await self._changed.wait()
 

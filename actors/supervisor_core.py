@@ -48,6 +48,7 @@ Phase = Literal["new", "starting", "running", "stopping", "ended"]
 Condition = Literal["waiting", "starting", "up", "condemned", "halting", "stuck", "done"]
 Cause = Literal["intensity", "start", "stop", "fatal"]
 
+MIDDLE: Final = 0.5  # the chance that moves a delay neither way
 WITH_TASK: Final = frozenset[Condition]({"starting", "up", "condemned", "halting", "stuck"})
 
 
@@ -74,13 +75,11 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     child: int
     crashed: bool
     fatal: bool = False
-    chance: float = 0.5
+    chance: float = MIDDLE
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
-    """Time has passed, at least until `next_due`."""
-
-    chance: float = 0.5
+    """Time has passed, perhaps until `next_due`."""
 
 
 class RestartAsked(msgspec.Struct, frozen=True, gc=False):
@@ -185,8 +184,8 @@ def _apply(state: State, event: Event, now: float) -> State:
             return _ready(state, child, now)
         case Ended(child):
             return _ended(state, event, now)
-        case Tick(chance):
-            return _tick(state, chance, now)
+        case Tick():
+            return _tick(state, now)
         case RestartAsked(children):
             return _restart_asked(state, children, now)
         case Stop():
@@ -231,7 +230,7 @@ def _ended(state: State, event: Ended, now: float) -> State:
     return _retire(state, event.child)
 
 
-def _tick(state: State, chance: float, now: float) -> State:
+def _tick(state: State, now: float) -> State:
     for index, child in enumerate(state.children):
         if child.condition not in ("starting", "halting") or child.deadline_at > now:
             continue
@@ -243,7 +242,7 @@ def _tick(state: State, chance: float, now: float) -> State:
         elif state.spec.children[index].restart == "temporary":
             state = _with(state, index, _condemn(child, resumes=False))
         else:
-            state = _crash(state, index, child, chance, now)
+            state = _crash(state, index, child, MIDDLE, now)  # after such a timeout jitter makes no difference
     return state
 
 

@@ -118,12 +118,14 @@ async def test_cancellation_stops_in_reverse_order_too(autojump_clock: MockClock
 
 async def test_stop_before_start(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """A supervisor that was stopped before it was run starts nothing and returns."""
-    stage = Stage()
-    root = supervisor(stage.child("a"))
+    stage, box = Stage(), Mailbox("a", 10)
+    root = supervisor(stage.child("a", mailbox=box))
     root.stop()
     assert statuses(root) == {"root": "stopped", "root/a": "stopped"}
     await nursery.start(root.run)
     assert stage.read() == []
+    with pytest.raises(Draining, match="root has stopped"):
+        box.tell("nobody will read this")
 
 
 async def test_stop_during_the_start(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
