@@ -22,7 +22,7 @@ class ActiveRun:
         "loading", "paused", "reload_when_settled", "run_key", "signal_ids", "start_at", "started_at", "waiting", "when_loaded", "workflow",
     )  # fmt: skip
 
-    def __init__(self, run_key: int, id: str, workflow: str, last_seq: int) -> None:  # noqa: A002 - the contract's word
+    def __init__(self, run_key: int, id: str, workflow: str, last_seq: int) -> None:
         self.run_key, self.id, self.workflow, self.last_seq = run_key, id, workflow, last_seq
         self.flow: Flow | None = None
         self.info: RunInfo | None = None  # known before the flow is, for a run that has just been started

@@ -198,7 +198,7 @@ class RunOutcome(RuntimedError):
 
     status = 409
 
-    def __init__(self, message: str = "", *, run_id: str = "", type: str = "", step: str | None = None) -> None:  # noqa: A002 - the contract's field name
+    def __init__(self, message: str = "", *, run_id: str = "", type: str = "", step: str | None = None) -> None:
         super().__init__(message)
         self.run_id, self.type, self.step = run_id, type, step
 

@@ -137,7 +137,9 @@ class SagaCommands:
         if workflow is None:
             raise UnknownWorkflow(f"no workflow {item.workflow!r} is registered")
         if len(item.input) > engine.limits.payload_max_bytes:
-            raise PayloadTooLarge(f"the input is {len(item.input)} bytes, over the limit of {engine.limits.payload_max_bytes}")
+            raise PayloadTooLarge(
+                f"the input is {len(item.input)} bytes, over the limit of {engine.limits.payload_max_bytes}"
+            )
         value = decode_input(workflow, item.input)
         if item.id is not None:
             existing = self._existing(check_id(item.id, "run id"), workflow, value)
@@ -325,7 +327,9 @@ class SagaCommands:
         key = command.call
         if flow is None or not flow.is_held(key):
             held = ", ".join(flow.held_keys()) if flow is not None else ""
-            letter.refuse(NotFound(f"call {key!r} of run {run.id!r} is not waiting to be resolved; held: {held or 'none'}"))
+            letter.refuse(
+                NotFound(f"call {key!r} of run {run.id!r} is not waiting to be resolved; held: {held or 'none'}")
+            )
             return
         call = flow.calls[key]
         if command.happened and isinstance(call, AttemptCall):
@@ -351,17 +355,23 @@ class SagaCommands:
         if len(self._ended_sessions) > 1_000:  # older ones are durable, and so are seen in the journal
             self._ended_sessions.pop(next(iter(self._ended_sessions)))
         if command.cancel_runs:
-            ids = {run.id for run in self._engine.active.by_id.values() if run.info and run.info.session_id == command.id}
+            ids = {
+                run.id for run in self._engine.active.by_id.values() if run.info and run.info.session_id == command.id
+            }
             ids.update(self._open_runs_of(command.id))
             for run_id in ids:
                 try:
-                    self._cancel(m.CancelRun(run_id=run_id, reason=command.reason, origin=m.Origin(by="runtimed")), Letter(command))
+                    self._cancel(
+                        m.CancelRun(run_id=run_id, reason=command.reason, origin=m.Origin(by="runtimed")),
+                        Letter(command),
+                    )
                 except RunEnded:
                     continue  # it ended by itself first
         letter.reply(None)
 
     def _open_runs_of(self, session_id: str) -> list[str]:
-        ids, cursor = [], None
+        ids: list[str] = []
+        cursor: str | None = None
         while True:
             page = self._reader.runs(session_id=session_id, status=OPEN_STATUSES, limit=500, cursor=cursor)
             ids.extend(run.id for run in page.items)
@@ -380,7 +390,9 @@ class SagaCommands:
             scope=command.scope, key=command.key, value=command.value, version=record.version, tenant=record.tenant,
             classification=record.classification, updated_at=rfc3339(self._engine.clock.now_us()),
         )  # fmt: skip
-        self._accept(letter, m.StateReply(state=view, created=command.expect_version == 0 or record.version == 1, seq=seq))
+        self._accept(
+            letter, m.StateReply(state=view, created=command.expect_version == 0 or record.version == 1, seq=seq)
+        )
 
     def _delete_state(self, command: m.DeleteState, letter: Letter) -> None:
         state = self._engine.state

@@ -159,7 +159,11 @@ class SagaCoordinator:
             self._go_on()
 
     def _unblock_if_known(self, row: RunRow) -> None:
-        if row.error is None or row.error.type != "unknown_workflow" or row.workflow not in self._engine.registry.workflows:
+        if (
+            row.error is None
+            or row.error.type != "unknown_workflow"
+            or row.workflow not in self._engine.registry.workflows
+        ):
             return
         run = self._engine.active.add(ActiveRun.from_row(row))
         run.blocked = False

@@ -136,7 +136,9 @@ class SagaEngine:
         run.started_at = entries[0].at
         begun_at = run.started_at
         if first.start_at is not None:
-            recorded = [(entry.record, entry.at) for entry in entries] + [(record, at) for record, _, at in run.deferred]
+            recorded = [(entry.record, entry.at) for entry in entries] + [
+                (record, at) for record, _, at in run.deferred
+            ]
             fired = next((at for record, at in recorded if type(record) is r.TimerFired and not record.key), None)
             if fired is None:
                 run.start_at, run.info = first.start_at, info
@@ -240,7 +242,9 @@ class SagaEngine:
                 continue  # it is still running, in this process
             name = call.step.name
             if not call.open:
-                self._note(run, r.StepUnknown(call.key, name, call.attempt, "the process ended while it was being cancelled"))
+                self._note(
+                    run, r.StepUnknown(call.key, name, call.attempt, "the process ended while it was being cancelled")
+                )
             elif call.step.delivery == "at_most_once" and isinstance(call, StepCall):
                 self._note(run, r.StepUnknown(call.key, name, call.attempt, "the process ended while it ran"))
             else:
@@ -366,7 +370,15 @@ class SagaEngine:
             retry_at = self._retry_at(run, attempt)
             seq = self.deliver(
                 run,
-                failed(key, name, attempt.error, number, retry_at, attempt.outcome == "cancelled", attempt.outcome == "defect"),
+                failed(
+                    key,
+                    name,
+                    attempt.error,
+                    number,
+                    retry_at,
+                    attempt.outcome == "cancelled",
+                    attempt.outcome == "defect",
+                ),
             )
             if retry_at is not None:
                 self.timers.set(seq, retry_at, run.run_key, key)
@@ -416,7 +428,9 @@ class SagaEngine:
             return
         kinds = {call.kind for call in calls}
         on = "signal" if "signal" in kinds else "timer" if "timer" in kinds else "retry"
-        due = [c.due_at for c in flow.calls.values() if isinstance(c, (TimerCall, AttemptCall)) and c.due_at is not None]
+        due = [
+            c.due_at for c in flow.calls.values() if isinstance(c, (TimerCall, AttemptCall)) and c.due_at is not None
+        ]
         waiting = r.RunWaiting(on, min(due, default=None), calls)
         if waiting != run.waiting:
             run.waiting = waiting
@@ -462,7 +476,9 @@ class SagaEngine:
             clean = flow.close()
         self.marker.leave(run.run_key)
         if not clean:
-            log.warning("run %s: its code went on while it was put away, and was cut off", run.id, extra={"run_id": run.id})
+            log.warning(
+                "run %s: its code went on while it was put away, and was cut off", run.id, extra={"run_id": run.id}
+            )
 
     def park(self, now: float, *, at_least: int = 0) -> None:
         """Put away what has idled for `park_after_s`, and in any case the `at_least` that idled longest."""

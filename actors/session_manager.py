@@ -115,7 +115,9 @@ class SessionManager:
         now = self._clock.now_us()
         session = core.move(self._need(command.id, now), "close", now)
         self._record(r.SessionClosed(session.id, command.reason, command.origin.by), session, now)
-        self._end(session.id, cancel=session.on_close == "cancel", reason=command.reason or f"session {session.id} was closed")
+        self._end(
+            session.id, cancel=session.on_close == "cancel", reason=command.reason or f"session {session.id} was closed"
+        )
         self._accept(letter, session)
 
     def _accept(self, letter: Letter, session: Session, *, created: bool = False) -> None:
@@ -139,11 +141,20 @@ class SessionManager:
         rows = self._reader.expiring_sessions(limit=EXPIRING_PAGE)
         for session_id, _ in rows:
             session = self._find(session_id)
-            if session is not None and session.status == "open" and session.expires_at is not None and session.expires_at <= now:
+            if (
+                session is not None
+                and session.status == "open"
+                and session.expires_at is not None
+                and session.expires_at <= now
+            ):
                 self._expire(session, now)
         waiting = [s for s, _ in self._undurable.values() if s.status == "open" and s.expires_at is not None]
-        later = [row.expires_at for row in rows if row.expires_at > now] + [s.expires_at for s in waiting if s.expires_at]
-        self._next_us = now if rows and rows[-1].expires_at <= now and len(rows) == EXPIRING_PAGE else min(later, default=None)
+        later = [row.expires_at for row in rows if row.expires_at > now] + [
+            s.expires_at for s in waiting if s.expires_at
+        ]
+        self._next_us = (
+            now if rows and rows[-1].expires_at <= now and len(rows) == EXPIRING_PAGE else min(later, default=None)
+        )
 
     def _expire(self, session: Session, now: int) -> None:
         expired = core.move(session, "expire", now)

@@ -17,7 +17,7 @@ import math
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -222,11 +222,12 @@ class StepRunner:
             scope.deadline = trio.current_time() + step.timeout
             attempt.current.deadline = time.time() + step.timeout
         try:
+            kwargs: Mapping[str, Any] = {}
             try:
                 if attempt.arg_count >= 0:
-                    args, kwargs = step.signature.decode_positional(attempt.args, attempt.arg_count), {}
+                    args = step.signature.decode_positional(attempt.args, attempt.arg_count)
                 else:
-                    args, kwargs = step.signature.decode(attempt.args)  # type: ignore[assignment]
+                    args, kwargs = step.signature.decode(attempt.args)
             except msgspec.ValidationError as error:
                 self._end(attempt, "defect", f"the arguments do not fit: {error}", error)
                 return
@@ -287,8 +288,10 @@ class StepRunner:
             self._end(attempt, "defect", f"the result of {attempt.step.name} cannot be recorded: {error}", error)
             return
         if len(data) > self._payload_max_bytes:
-            error = PayloadTooLarge(f"the result of {attempt.step.name} is {len(data)} bytes, over {self._payload_max_bytes}")
-            self._end(attempt, "defect", str(error), error)
+            large = PayloadTooLarge(
+                f"the result of {attempt.step.name} is {len(data)} bytes, over {self._payload_max_bytes}"
+            )
+            self._end(attempt, "defect", str(large), large)
             return
         attempt.result = Raw(data)
         self._end(attempt, "completed")

@@ -32,7 +32,12 @@ class Timers:
     """The actor. `report` takes a `TimersDue`."""
 
     def __init__(
-        self, reader: Reader, clock: Clock, writer: WalWriter, report: Callable[[TimersDue], None], recheck_s: float = 1.0
+        self,
+        reader: Reader,
+        clock: Clock,
+        writer: WalWriter,
+        report: Callable[[TimersDue], None],
+        recheck_s: float = 1.0,
     ) -> None:
         self._reader, self._clock, self._writer, self._report = reader, clock, writer, report
         self._recheck_s = recheck_s

@@ -60,13 +60,10 @@ if TYPE_CHECKING:
     from wal.errors import RuntimedError as RuntimedError
     from wal.errors import WriterGone as WriterGone
 
-_ERRORS = (
-    "ChildFailed Conflict DefinitionError Draining DuplicateName Failure ForeignAwait IdConflict InvalidId InvalidInput "
-    "KeyReused MailboxFull Nondeterminism NotAllowed NotBlocked NotFound Overloaded PayloadTooLarge Rejected RunBlocked "
-    "RunCancelled RunEnded RunFailed RunNotFound SessionEnded SessionNotFound SignalTimeout StepFailed SupervisionFailed "
-    "UnknownWorkflow VersionConflict"
-).split()
-_JOURNAL_ERRORS = "CommitFailed JournalCorrupt JournalError JournalLocked JournalRefused RuntimedError WriterGone".split()
+_ERRORS = ["ChildFailed", "Conflict", "DefinitionError", "Draining", "DuplicateName", "Failure", "ForeignAwait", "IdConflict", "InvalidId", "InvalidInput", "KeyReused", "MailboxFull", "Nondeterminism", "NotAllowed", "NotBlocked", "NotFound", "Overloaded", "PayloadTooLarge", "Rejected", "RunBlocked", "RunCancelled", "RunEnded", "RunFailed", "RunNotFound", "SessionEnded", "SessionNotFound", "SignalTimeout", "StepFailed", "SupervisionFailed", "UnknownWorkflow", "VersionConflict"]
+_JOURNAL_ERRORS = (
+    ["CommitFailed", "JournalCorrupt", "JournalError", "JournalLocked", "JournalRefused", "RuntimedError", "WriterGone"]
+)
 
 _WHERE = {
     **dict.fromkeys(("App", "Retry"), "actors.flow.definitions"),

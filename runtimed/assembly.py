@@ -68,7 +68,13 @@ class Actors:
         self.timers = Timers(self._reader, clock, self.writer, runs_mailbox.report, recheck_s)
         self.coordinator = SagaCoordinator(runs_mailbox, self._reader, readers.read, self._make_engine)
         self.sessions = SessionManager(
-            Mailbox("sessions", limits.mailbox_size), self._reader, self.writer, clock, self.answers, runs_mailbox.tell, recheck_s
+            Mailbox("sessions", limits.mailbox_size),
+            self._reader,
+            self.writer,
+            clock,
+            self.answers,
+            runs_mailbox.tell,
+            recheck_s,
         )
         self.root = self._supervise()
 

@@ -85,7 +85,9 @@ class Runtime:
         if self.draining:
             raise e.Draining("the runtime is stopping")
         if isinstance(command, m.StartRuns) and not self._disk_has_room:
-            raise e.Overloaded("the disk is nearly full", hint="Free some space; what runs goes on, nothing new is taken in.")
+            raise e.Overloaded(
+                "the disk is nearly full", hint="Free some space; what runs goes on, nothing new is taken in."
+            )
         return await self.actors.mailbox_of(command).ask(command)
 
     async def read(self, query: Callable[[Reader], T]) -> T:
@@ -159,7 +161,7 @@ class Runtime:
     # --- the verbs of the contract
 
     async def start(
-        self, workflow: Workflow | str, input: Any = None, *, id: str | None = None, session_id: str | None = None,  # noqa: A002
+        self, workflow: Workflow | str, input: Any = None, *, id: str | None = None, session_id: str | None = None,
         priority: int = 0, start_at: int | None = None, attributes: dict[str, Any] | None = None, tenant: str | None = None,
         classification: str = "platform",
     ) -> Handle:  # fmt: skip
@@ -199,9 +201,13 @@ class Runtime:
         """Let a blocked run try again from where it stands. Raises NotBlocked."""
         return await self._accepted(m.RetryRun(run_id=run_id, reason=reason, origin=EMBEDDED))
 
-    async def resolve(self, run_id: str, call: str, *, happened: bool, result: Any = None, reason: str | None = None) -> int:
+    async def resolve(
+        self, run_id: str, call: str, *, happened: bool, result: Any = None, reason: str | None = None
+    ) -> int:
         """Say whether a call of unknown outcome happened, and with which result."""
-        command = m.ResolveCall(run_id=run_id, call=call, happened=happened, result=_json(result), reason=reason, origin=EMBEDDED)
+        command = m.ResolveCall(
+            run_id=run_id, call=call, happened=happened, result=_json(result), reason=reason, origin=EMBEDDED
+        )
         return await self._accepted(command)
 
     async def _accepted(self, command: m.Message) -> int:
@@ -281,7 +287,12 @@ def outcome_error(found: RunDetail) -> Exception:
 def as_error(problem: m.ProblemData) -> Exception:
     """A refusal as the exception that it was."""
     for kind in vars(e).values():
-        if isinstance(kind, type) and issubclass(kind, e.RuntimedError) and kind.code == problem.code and kind.status == problem.status:
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, e.RuntimedError)
+            and kind.code == problem.code
+            and kind.status == problem.status
+        ):
             return kind(problem.detail, hint=problem.hint or None)
     return e.RuntimedError(problem.detail, hint=problem.hint or None)
 
@@ -330,7 +341,9 @@ async def open_runtime(
                     marker_path=folder / "advancing" if folder is not None else None, dice=random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
                 )  # fmt: skip
-                async with _running(Runtime(actors, readers, registry, settings, clock or SystemClock()), folder, link) as rt:
+                async with _running(
+                    Runtime(actors, readers, registry, settings, clock or SystemClock()), folder, link
+                ) as rt:
                     yield rt
             finally:
                 readers.close()
@@ -377,7 +390,9 @@ async def _running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIt
                 yield runtime
             finally:
                 with trio.CancelScope(shield=True):
-                    await runtime.drain(runtime.settings.daemon.drain_timeout if not nursery.cancel_scope.cancel_called else 0)
+                    await runtime.drain(
+                        runtime.settings.daemon.drain_timeout if not nursery.cancel_scope.cancel_called else 0
+                    )
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise single(group) from None

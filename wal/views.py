@@ -6,6 +6,7 @@ Instants are RFC 3339 text in UTC with microseconds; payloads are JSON as it was
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,7 +20,12 @@ def rfc3339(at: int | None) -> str | None:
     if at is None:
         return None
     seconds, micros = divmod(at, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{_to_the_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=64)  # instants that are told together are of the same few seconds, and strftime is slow
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class ErrorView(msgspec.Struct, frozen=True, gc=False):
