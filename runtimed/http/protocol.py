@@ -6,6 +6,7 @@ What is overridden here and in `connection` is checked by a test against the pin
 from __future__ import annotations
 
 from collections import deque
+from http import HTTPStatus
 from time import time
 from typing import Any, Final
 from wsgiref.handlers import format_date_time
@@ -22,6 +23,7 @@ from hypercorn.protocol.http_stream import HTTPStream
 from runtimed.http.faults import PROBLEM_TYPE, protocol_problem
 
 _LAST_STATES: Final = frozenset((h11.MUST_CLOSE, h11.CLOSED, h11.ERROR))
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 DISCONNECT: Final = {"type": "http.disconnect"}
 
 
@@ -168,7 +170,12 @@ class Http11(H11Protocol):
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Response):
-            self._encode(h11.Response(status_code=event.status_code, headers=self._complete(event.headers)))
+            status = event.status_code
+            self._encode(
+                h11.Response(
+                    status_code=status, headers=self._complete(event.headers), reason=_REASONS.get(status, b"")
+                )
+            )
         elif isinstance(event, Body):
             self._encode(h11.Data(data=event.data))
             await self._flush()
@@ -211,7 +218,8 @@ class Http11(H11Protocol):
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        self._encode(h11.Response(status_code=status_code, headers=headers + self.config.response_headers("h11")))
+        headers += self.config.response_headers("h11")
+        self._encode(h11.Response(status_code=status_code, headers=headers, reason=_REASONS.get(status_code, b"")))
         if not self._asked_for_head:
             self._encode(h11.Data(data=body))
         self._encode(h11.EndOfMessage())
