@@ -128,7 +128,11 @@ class SagaBlock:
             return
         fiber = flow.current
         fiber.scope = scope.parent
-        undoes = not error.by_defect if isinstance(error, Cancelled) else error is not None and flow.is_failure(error)
+        if isinstance(error, Cancelled):
+            undoes = not error.by_defect
+        else:  # a fiber that a bug elsewhere ended may have made a failure of that
+            ended_by = fiber.cancelled
+            undoes = error is not None and flow.is_failure(error) and not (ended_by and ended_by.by_defect)
         if undoes:
             await flow.compensate(scope)
 

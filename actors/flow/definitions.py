@@ -178,6 +178,13 @@ class Step:
     def __repr__(self) -> str:
         return f"<step {self.name}>"
 
+    @overload
+    def compensation(self, fn: Callable[..., Any], /) -> Step: ...
+    @overload
+    def compensation(
+        self, fn: None = None, *, name: str | None = None, on_unknown: bool = False, retry: Retry | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[Callable[..., Any]], Step]: ...  # fmt: skip
     def compensation(
         self, fn: Callable[..., Any] | None = None, *, name: str | None = None, on_unknown: bool = False,
         retry: Retry | None = None, timeout: float | None = None,
@@ -190,9 +197,9 @@ class Step:
         def declare(undo: Callable[..., Any]) -> Step:
             if self.undo is not None:
                 raise DuplicateName(f"step {self.name} has the compensation {self.undo.name} already")
-            made = self.app.step(undo, name=name, retry=retry or Retry(), timeout=timeout)
+            made = self.app.step(name=name, retry=retry or Retry(), timeout=timeout)(undo)
             self.undo, self.on_unknown = made, on_unknown
-            return typing.cast("Step", made)
+            return made
 
         return declare if fn is None else declare(fn)
 
@@ -261,9 +268,9 @@ class App:
     def step(self, fn: Callable[..., Any], /) -> Step: ...
     @overload
     def step(
-        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, retry: Retry | None = None,
+        self, fn: None = None, *, name: str | None = None, retry: Retry | None = None,
         timeout: float | None = None, heartbeat_timeout: float | None = None, delivery: Delivery = "at_least_once",
-    ) -> Any: ...  # fmt: skip
+    ) -> Callable[[Callable[..., Any]], Step]: ...  # fmt: skip
     def step(
         self, fn: Callable[..., Any] | None = None, *, name: str | None = None, retry: Retry | None = None,
         timeout: float | None = None, heartbeat_timeout: float | None = None, delivery: Delivery = "at_least_once",
@@ -287,9 +294,9 @@ class App:
     def workflow(self, fn: Callable[..., Any], /) -> Workflow: ...
     @overload
     def workflow(
-        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, version: str | None = None,
+        self, fn: None = None, *, name: str | None = None, version: str | None = None,
         signals: Mapping[str, Any] = ..., fails_on: tuple[type[BaseException], ...] = (),
-    ) -> Any: ...  # fmt: skip
+    ) -> Callable[[Callable[..., Any]], Workflow]: ...  # fmt: skip
     def workflow(
         self, fn: Callable[..., Any] | None = None, *, name: str | None = None, version: str | None = None,
         signals: Mapping[str, Any] = {}, fails_on: tuple[type[BaseException], ...] = (),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
+from actors.flow.calls import encode
 from actors.flow.definitions import ARGUMENTS, Step
 from wal import records as r
 
@@ -36,7 +37,7 @@ def undo_args(result: Raw, args: Raw) -> Raw:
     """The arguments of a compensation: the step's result, then the step's own arguments."""
     positional, keywords = ARGUMENTS.decode(args)
     listed = b",".join([bytes(result), *(bytes(item) for item in positional)])
-    named = b",".join(b'"%s":%s' % (name.encode(), bytes(value)) for name, value in keywords.items())
+    named = b",".join(b"%s:%s" % (encode(name), bytes(value)) for name, value in keywords.items())
     return Raw(b"[[%s],{%s}]" % (listed, named))
 
 
