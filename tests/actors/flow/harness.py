@@ -23,6 +23,7 @@ Journal = list[tuple[r.Fact, int]]
 ONCE = Retry(max_attempts=1)
 EPOCH_US = 1_700_000_000_000_000
 TICK_US = 1_000
+FLOWS: list[Flow] = []  # all that a test made, to be put away at its end
 TAKES_MAX = 10_000  # asks in a row: code that emits for ever must not hang a test
 
 
@@ -55,6 +56,7 @@ def drive(
         trace_id=started.trace_id,
     )  # fmt: skip
     flow = Flow(workflow, info, steps, history=None if live else History.of([fact for fact, _ in journal]))
+    FLOWS.append(flow)
     ctx = Traced(flow, [] if logged is None else logged)
     ctx.extra = extra
     flow.begin(ctx, journal[0][1])

@@ -250,7 +250,7 @@ def test_a_waiting_note_of_the_past_is_not_compared() -> None:
     run.record(r.RunWaiting("signal", None, run.flow.open_calls()))
     run.signal("s")
     assert run.replay().halted is None
-    note = r.RunWaiting("signal", None, run.flow.open_calls())
+    note = r.RunWaiting("emit", None, [r.OpenCallData("1", "emit")])
     run.journal.insert(-1, (note, run.now))  # a run that was paused may note what it waits for before it emits
     run.check()
 
