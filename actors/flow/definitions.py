@@ -139,6 +139,9 @@ class Signature:
         return self._keyword(variadic[0].name) if variadic else _decoder(Any, self.fn.__name__)
 
     def _keyword(self, name: str) -> msgspec.json.Decoder[Any]:
+        if name not in self.parameters.parameters:
+            named = self.parameters.parameters.values()
+            name = next((p.name for p in named if p.kind is inspect.Parameter.VAR_KEYWORD), name)
         return _decoder(self.hints.get(name, Any), f"argument {name} of {self.fn.__name__}")
 
     def check(self) -> None:
@@ -169,7 +172,7 @@ class Step:
         if delivery == "at_most_once" and retry.max_attempts > 1:
             raise DefinitionError(f"step {self.name}: at_most_once takes no max_attempts over 1")
         for label, seconds in (("timeout", timeout), ("heartbeat_timeout", heartbeat_timeout)):
-            if seconds is not None and seconds <= 0:
+            if seconds is not None and not seconds > 0:  # also what is no number
                 raise DefinitionError(f"step {self.name}: {label} {seconds!r} is not above 0 seconds")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
