@@ -38,7 +38,7 @@ async def tidy(ctx: Traced, name: str) -> Any:
     """A branch that looks at how it ends, and tries to call in its `finally`."""
     try:
         return await ctx.step(work, name)
-    except BaseException as error:  # noqa: BLE001 - the point of the test
+    except BaseException as error:
         ctx.saw(name, type(error).__name__)
         raise
     finally:
@@ -66,7 +66,7 @@ async def deaf(ctx: Traced) -> None:
     while True:
         try:
             await ctx.step(work, "deaf")
-        except BaseException:  # noqa: BLE001, PERF203
+        except BaseException:  # noqa: BLE001
             pass
 
 
@@ -144,9 +144,7 @@ async def block_loses(ctx: Traced) -> Any:
 
 @app.workflow
 async def undoes_losers(ctx: Traced) -> Any:
-    won = await ctx.race(
-        undo_losers=True, a=two_books(ctx, "a"), b=two_books(ctx, "b"), go=ctx.signal("go", timeout=9)
-    )
+    won = await ctx.race(undo_losers=True, a=two_books(ctx, "a"), b=two_books(ctx, "b"), go=ctx.signal("go", timeout=9))
     ctx.saw(won)
     return await ctx.signal("end")
 

@@ -272,6 +272,8 @@ def test_the_ledger_folds_the_same_from_records_alone() -> None:
         for fact, _ in run.journal[:upto]:
             ledger.fold(fact)
         flow = run.replay(upto)
-        recorded = {fact.key for fact, _ in run.journal[:upto] if isinstance(fact, r.StepScheduled | r.CompensationAdded)}
+        recorded = {
+            fact.key for fact, _ in run.journal[:upto] if isinstance(fact, r.StepScheduled | r.CompensationAdded)
+        }
         expected = [undo.key for undo in flow._undo.newest_first() if undo.key in recorded]
         assert [undo.key for undo in ledger.newest_first()] == expected

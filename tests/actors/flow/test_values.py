@@ -112,7 +112,7 @@ async def notes(ctx: Traced) -> None:
 
 @app.workflow
 async def until(ctx: Traced, when: str) -> None:
-    at = {"aware": datetime(2024, 5, 1, tzinfo=UTC), "naive": datetime(2024, 5, 1)}[when]  # noqa: DTZ001
+    at = {"aware": datetime(2024, 5, 1, tzinfo=UTC), "naive": datetime(2024, 5, 1)}[when]
     await ctx.sleep_until(at)
 
 
