@@ -20,7 +20,7 @@ DEATHS_MAX = 2
 class AdvanceMarker:
     """The mark of one data folder; without a path it lives in memory only."""
 
-    __slots__ = ("_map", "_now", "_suspect", "deaths")
+    __slots__ = ("_entered_suspect", "_map", "_suspect", "deaths")
 
     def __init__(self, path: Path | None = None) -> None:
         if path is None:
@@ -36,7 +36,7 @@ class AdvanceMarker:
         advancing, suspect, deaths = _MARK.unpack_from(self._map)
         self.deaths = (deaths + 1 if advancing == suspect else 1) if advancing else 0
         self._suspect = advancing
-        self._now = 0
+        self._entered_suspect = False
         _MARK.pack_into(self._map, 0, 0, self._suspect, self.deaths)
 
     def suspected(self, run_key: int) -> bool:
@@ -47,14 +47,18 @@ class AdvanceMarker:
         """This run is being advanced."""
         _PUT(self._map, 0, run_key)
 
-    def leave(self, run_key: int) -> None:
-        """Its code has yielded."""
-        _PUT(self._map, 0, 0)
         if run_key == self._suspect:
+            self._entered_suspect = True
+
+    def rest(self) -> None:
+        """Whatever was being advanced has yielded."""
+        _PUT(self._map, 0, 0)
+        if self._entered_suspect:
             self.clear()
 
     def clear(self) -> None:
         """Nobody is suspected any more."""
+        self._entered_suspect = False
         self._suspect, self.deaths = 0, 0
         _MARK.pack_into(self._map, 0, 0, 0, 0)
 

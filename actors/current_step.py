@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from actors.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from actors.flow.driver import RunInfo
 
 
 class StepUnwanted(Exception):
@@ -14,23 +17,46 @@ class StepUnwanted(Exception):
 
 
 class CurrentStep:
-    """The attempt that is running. `deadline` is a Unix time in seconds, or None without a timeout.
+    """The attempt that is running. `deadline` is a Unix time in seconds, or None without a timeout."""
 
-    `idempotency_key` is the same in every attempt of this call, also after a crash: hand it to whoever acts for you."""
+    __slots__ = ("_call_key", "_info", "attempt", "deadline", "detail", "kind", "name", "on_heartbeat", "unwanted")
 
-    __slots__ = ("attempt", "deadline", "detail", "idempotency_key", "kind", "name", "on_heartbeat", "run_id", "session_id", "tenant", "trace_id", "traceparent", "unwanted")  # fmt: skip
-
-    def __init__(
-        self, *, kind: Literal["step", "compensation"], run_id: str, name: str, attempt: int, idempotency_key: str,
-        trace_id: str | None, traceparent: str | None, session_id: str | None, tenant: str | None,
-    ) -> None:  # fmt: skip
-        self.kind, self.run_id, self.name, self.attempt = kind, run_id, name, attempt
-        self.idempotency_key, self.trace_id, self.traceparent = idempotency_key, trace_id, traceparent
-        self.session_id, self.tenant = session_id, tenant
+    def __init__(self, kind: str, name: str, attempt: int, call_key: str, info: RunInfo) -> None:
+        self.kind, self.name, self.attempt, self._call_key, self._info = kind, name, attempt, call_key, info
         self.deadline: float | None = None
         self.detail: Any = None
         self.unwanted = False
         self.on_heartbeat: Callable[[], None] | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every attempt of this call, also after a crash: hand it to whoever acts for you."""
+        return f"{self._info.id}/{self._info.generation}/{self._call_key}/{self.name}"
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._info.id
+
+    @property
+    def trace_id(self) -> str | None:
+        """The run's trace."""
+        return self._info.trace_id
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace header to send on."""
+        return self._info.traceparent
+
+    @property
+    def session_id(self) -> str | None:
+        """The run's session."""
+        return self._info.session_id
+
+    @property
+    def tenant(self) -> str | None:
+        """The run's tenant."""
+        return self._info.tenant
 
     def heartbeat(self, detail: Any = None) -> None:
         """Say that the step is alive. Raises StepUnwanted once the step is not wanted any more, so that a `def` step,

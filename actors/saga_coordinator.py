@@ -94,6 +94,7 @@ class SagaCoordinator:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Drive runs until cancelled. What a life before this one recorded is waited for, then read again."""
+        self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn)  # of a life before this one
         self._ready = ReadyRuns()
         self._to_load, self._load_wake, self._going_on = [], trio.Event(), False
         self._engine, self._commands = self._make(self._ready)
@@ -108,8 +109,10 @@ class SagaCoordinator:
             task_status.started()
             try:
                 while True:
-                    self._handle_all(await self.mailbox.take())
-                    self._advance_ready()
+                    letters = await self.mailbox.take()
+                    with engine.stage:
+                        self._handle_all(letters)
+                        self._advance_ready()
             finally:
                 engine.dead = True  # what it arranged to happen once durable does not happen any more
 
@@ -209,7 +212,8 @@ class SagaCoordinator:
     async def _look_for_idle(self) -> None:
         while True:
             await trio.sleep(min(PARK_CHECK_S, max(self._engine.limits.park_after_s, 0.05)))
-            self._engine.park(trio.current_time())
+            with self._engine.stage:
+                self._engine.park(trio.current_time())
             if len(self._ready):
                 self._go_on()
 

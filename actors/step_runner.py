@@ -26,6 +26,7 @@ from msgspec import Raw
 
 from actors.current_step import CURRENT, CurrentStep
 from actors.errors import PayloadTooLarge
+from actors.flow.calls import AttemptCall
 from actors.flow.definitions import Step
 from actors.gil_gate import GilGate
 from actors.statistics import StepStatistics
@@ -45,19 +46,17 @@ class Attempt:
         "result", "run_key", "scope", "started_at", "step", "unwanted", "workflow",
     )  # fmt: skip
 
-    def __init__(
-        self, *, run_key: int, workflow: str, call_key: str, step: Step, args: Raw, arg_count: int, current: CurrentStep,
-    ) -> None:  # fmt: skip
-        self.run_key, self.workflow, self.call_key = run_key, workflow, call_key
-        self.step, self.args, self.arg_count, self.current = step, args, arg_count, current
+    def __init__(self, run_key: int, workflow: str, call: AttemptCall, current: CurrentStep) -> None:
+        self.run_key, self.workflow, self.call_key = run_key, workflow, call.key
+        self.step, self.args, self.arg_count, self.current = call.step, call.args, call.arg_count, current
         self.attempt = current.attempt
         self.scope: trio.CancelScope | None = None
         self.unwanted = False
         self.outcome: Outcome = "unknown"
         self.result: Raw | None = None
         self.error: ErrorData | None = None
-        self.started_at = self.ended_at = 0.0
         self.cause: BaseException | None = None  # the exception itself, for the retry policy
+        self.started_at = self.ended_at = 0.0
 
 
 @types.coroutine

@@ -102,6 +102,7 @@ class Actors:
                     ),
                 ),
             ),
+            chance=self._dice.random,
         )  # fmt: skip
         return Supervisor(
             "root",

@@ -143,7 +143,7 @@ class Flow(Scheduler):
         self._signals: defaultdict[str, deque[Raw]] = defaultdict(deque)
         self._signal_waits: defaultdict[str, list[SignalCall]] = defaultdict(list)
         self._settlers: list[Fiber] = []
-        self._holds: dict[str, Hold] = {}
+        self.holds: dict[str, Hold] = {}
         self._undo = UndoLedger(steps)
         self._root = Scope()
         self._last_waiting: r.RunWaiting | None = None
@@ -326,7 +326,7 @@ class Flow(Scheduler):
             self._again(call)
 
     def _run_retried(self, record: Any) -> None:
-        for key, hold in list(self._holds.items()):
+        for key, hold in list(self.holds.items()):
             call = self.calls.get(key)
             if isinstance(call, AttemptCall) and hold.code != "outcome_unknown":
                 call.interruptions = 0
@@ -334,7 +334,7 @@ class Flow(Scheduler):
                 self._again(call)
 
     def _again(self, call: AttemptCall) -> None:
-        self._holds.pop(call.key, None)
+        self.holds.pop(call.key, None)
         call.attempt += 1
         call.state = State.ACTIVE
         self.starts.append(call)
@@ -439,7 +439,7 @@ class Flow(Scheduler):
             return
         if isinstance(call, AttemptCall) and call.state is not State.NEW:
             self._forget_timer(call)
-            self._holds.pop(call.key, None)
+            self.holds.pop(call.key, None)
             self._undo.unknown(call.key, call.step, call.args, call.scope)
         elif call.state is State.NEW:
             if call in self.asks:
@@ -486,7 +486,7 @@ class Flow(Scheduler):
 
     def _hold(self, call: AttemptCall, hold: Hold) -> None:
         call.state = State.HELD
-        self._holds[call.key] = hold
+        self.holds[call.key] = hold
 
     def _forget_timer(self, call: Call) -> None:
         if call.state in (State.ACTIVE, State.BACKOFF):
@@ -545,7 +545,7 @@ class Flow(Scheduler):
         self.close()
         self.closing = False
         self._undo.give_up()
-        for table in (self.asks, self.calls, self._holds, self._settlers, self._signal_waits):
+        for table in (self.asks, self.calls, self.holds, self._settlers, self._signal_waits):
             table.clear()
         self._main = self.spawn(self._unwind_cancelled(), "", self._root)
         self._variables.run(self.drain)
@@ -575,7 +575,7 @@ class Flow(Scheduler):
     @property
     def hold(self) -> Hold | None:
         """Why the run stands still, or None."""
-        return self.halted or next(iter(self._holds.values()), None)
+        return self.halted or next(iter(self.holds.values()), None)
 
     def hold_call(self, key: str, hold: Hold) -> None:
         """The coordinator withholds the next attempt of a call until a person lets it go on."""
@@ -589,11 +589,11 @@ class Flow(Scheduler):
         return bool(self._fibers)
 
     def is_held(self, key: str) -> bool:
-        return key in self._holds
+        return key in self.holds
 
     def held_keys(self) -> list[str]:
         """The calls that wait for a person."""
-        return list(self._holds)
+        return list(self.holds)
 
     def in_flight(self) -> list[AttemptCall]:
         """The calls whose attempt may be running."""

@@ -1,0 +1,348 @@
+"""The advancer: moves runs forward. It decides through the pure flow, records, and starts effects once they are durable.
+
+Apply at submit, act at receipt: a record is put into the next batch and applied to the flow at once, in one order for a
+run; every effect to start carries the seq it needs and is released when the writer has confirmed that seq. So live and
+replay see the same order, and nothing outside ever sees what is not on disk.
+
+Plain calls only; nothing here waits. What may run users' code is called inside `stage`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from types import TracebackType
+
+import msgspec
+import trio
+
+from actors.active_run import ActiveRun, ActiveRuns
+from actors.advance_marker import AdvanceMarker
+from actors.clock import Clock
+from actors.current_step import CurrentStep
+from actors.flow.calls import AttemptCall, Call, State, StateCall, StepCall, TimerCall
+from actors.flow.definitions import Registry
+from actors.flow.driver import Flow, Hold
+from actors.flow.saga_core import UNDO_MARK
+from actors.outside_trio import OutsideTrio
+from actors.retry import next_delay
+from actors.state_table import StateTable
+from actors.step_runner import Attempt, StepRunner
+from actors.timers import Timers
+from actors.wal_writer import WalWriter
+from wal import records as r
+
+log = logging.getLogger("runtimed.runs")
+
+
+class EngineLimits(msgspec.Struct, frozen=True):
+    """What the engine is bounded by."""
+
+    runs_active_max: int = 10_000
+    payload_max_bytes: int = 2 << 20
+    crashed_attempts_max: int = 3
+    history_records_max: int = 50_000
+    park_after_s: float = 60.0
+
+
+class Stage:
+    """Where users' workflow code may run: trio's current task is hidden, and the mark says which run is advanced."""
+
+    __slots__ = ("_marker", "_outside_trio", "enter_run")
+
+    def __init__(self, marker: AdvanceMarker) -> None:
+        self._marker, self._outside_trio = marker, OutsideTrio()
+        self.enter_run = marker.enter
+
+    def __enter__(self) -> None:
+        self._outside_trio.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._outside_trio.__exit__()
+        self._marker.rest()
+
+
+class RunAdvancer:
+    """Moves runs forward; see the module. How a run's records are read back is a subclass's business (`load`)."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        writer: WalWriter,
+        runner: StepRunner,
+        timers: Timers,
+        state: StateTable,
+        clock: Clock,
+        limits: EngineLimits,
+        marker: AdvanceMarker,
+        settled: Callable[[str], None],
+        dice: random.Random,
+    ) -> None:
+        self.registry, self.writer, self.runner, self.timers = registry, writer, runner, timers
+        self.state, self.clock, self.limits, self.marker = state, clock, limits, marker
+        self.active = ActiveRuns()
+        self.stage = Stage(marker)
+        self._settled, self._dice = settled, dice
+        self.advanced_total = self.started_total = self.parked_total = 0
+        self.dead = False
+
+    def load(self, run: ActiveRun) -> None:
+        """Have the run's history read, and go on from there."""
+        raise AssertionError("abstract")
+
+    def begin(self, run: ActiveRun) -> None:
+        """Run a new run's code to its first waits."""
+        raise AssertionError("abstract")
+
+    # --- recording
+
+    def append(self, run: ActiveRun, record: r.Fact, weight: int = 0, at: int | None = None) -> int:
+        """Record a fact of this run; gives its seq."""
+        seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
+        return seq
+
+    def deliver(self, run: ActiveRun, record: r.Fact, weight: int = 0) -> int:
+        """Record an answer, and let the run go on by it (or keep it until the run can)."""
+        at = self.clock.now_us()
+        flow = run.flow
+        if flow is None and not (run.loading or run.paused or run.blocked):
+            self.load(run)
+        seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
+        if flow is None or run.paused or run.blocked:
+            run.deferred.append((record, seq, at))
+        else:
+            self.active.idle.pop(run.run_key, None)
+            self.stage.enter_run(run.run_key)
+            flow.apply(record, at)
+            self.pump(run, flow)
+        return seq
+
+    def apply(self, run: ActiveRun, record: r.Fact, at: int) -> None:
+        """Let the run's code see a record that is in the journal or on its way there."""
+        assert run.flow is not None
+        self.stage.enter_run(run.run_key)
+        run.flow.apply(record, at)
+
+    # --- advancing
+
+    def pump(self, run: ActiveRun, flow: Flow) -> None:
+        """Record what the flow asks for, and arrange what is to happen once that is durable."""
+        if flow.halted is None and (flow.asks or flow.notes):
+            self._record_asks(run, flow)
+        if flow.halted is not None:
+            self._block(run, flow.halted)  # nothing of what the code did after its last record counts
+            return
+        for call in flow.starts:
+            run.attempts[call.key] = None
+            self.writer.when_durable(run.last_seq, self._start, run, flow, call, call.attempt)
+        flow.starts.clear()
+        if flow.drops:
+            self._drop(run, flow)
+        if flow.ended:
+            self._end(run)
+        elif flow.holds:
+            self._block(run, flow.hold)
+        elif not run.attempts:
+            self._wait(run, flow)
+
+    def _record_asks(self, run: ActiveRun, flow: Flow) -> None:
+        for note in flow.notes:
+            self.append(run, note)
+        flow.notes.clear()
+        asks, records_max = flow.asks, self.limits.history_records_max
+        while asks and not flow.holds:
+            if flow.records >= records_max:
+                flow.halted = Hold("history_limit", f"more than {records_max} records in one run")
+                return
+            ask = asks.popleft()
+            if type(ask) is StepCall:  # the hot path; it advances nothing, so no user code runs
+                fact = ask.fact(0)
+                run.last_seq = self.writer.append(fact, run.run_key, run.last_seq, None, len(ask.args))
+                flow.recorded(ask, fact)
+            else:
+                self._record_ask(run, flow, ask)
+                if flow.halted is not None:
+                    return
+
+    def _record_ask(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> None:
+        fact, weight = self._fact(run, flow, ask)
+        seq = self.append(run, fact, weight)
+        if isinstance(fact, r.TimerSet):
+            self.timers.set(seq, fact.due_at, run.run_key, fact.key)
+        elif isinstance(fact, r.StateWritten):
+            self.state.written(fact, seq)
+        self.stage.enter_run(run.run_key)
+        flow.recorded(ask, fact)
+
+    def _fact(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> tuple[r.Fact, int]:
+        if isinstance(ask, StateCall):
+            info = flow.info
+            return self.state.answer(ask, info.tenant, info.classification), 0
+        if isinstance(ask, AttemptCall):
+            return ask.fact(0), len(ask.args)
+        if isinstance(ask, Call):
+            fact = ask.fact(self.clock.now_us())
+            assert fact is not None
+            return fact, len(fact.value) if isinstance(fact, r.OutputEmitted) else 0
+        if isinstance(ask, r.RunCompleted):
+            return ask, len(ask.result)
+        if isinstance(ask, r.RunCancelled):
+            return r.RunCancelled(run.cancel_reason), 0
+        return ask, 0
+
+    def _drop(self, run: ActiveRun, flow: Flow) -> None:
+        for call in flow.drops:
+            attempt = run.attempts.get(call.key)
+            if attempt is not None:
+                self.runner.unwanted(attempt)
+        flow.drops.clear()
+
+    def _start(self, run: ActiveRun, flow: Flow, call: AttemptCall, number: int) -> None:
+        """Its record is durable: the attempt may act now."""
+        if self.dead:
+            return
+        attempt = Attempt(
+            run.run_key, run.workflow, call, CurrentStep(call.kind, call.step.name, number, call.key, flow.info)
+        )
+        run.attempts[call.key] = attempt
+        self.runner.start(attempt)
+        if not call.open or run.reload_when_settled:
+            self.runner.unwanted(attempt)
+
+    # --- what comes back
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        """An attempt ended: record how, and go on."""
+        run = self.active.by_key.get(attempt.run_key)
+        key = attempt.call_key
+        if run is None or run.attempts.get(key) is not attempt:
+            return  # of a life before this one: that life's records say what is known of it
+        del run.attempts[key]
+        if attempt.outcome == "completed":
+            result = attempt.result
+            assert result is not None
+            completed = r.CompensationCompleted if key.endswith(UNDO_MARK) else r.StepCompleted
+            self.deliver(run, completed(key, attempt.step.name, result, attempt.attempt), len(result))
+        else:
+            self._attempt_failed(run, attempt)
+        if run.flow is None:
+            if run.reload_when_settled and not run.attempts:
+                run.reload_when_settled = False
+                self.load(run)
+            elif not run.loading:
+                self.sleep(run)
+
+    def _attempt_failed(self, run: ActiveRun, attempt: Attempt) -> None:
+        key, name, number, error = attempt.call_key, attempt.step.name, attempt.attempt, attempt.error
+        assert error is not None
+        if attempt.outcome == "unknown":
+            self.deliver(run, r.StepUnknown(key, name, number, error.message))
+            return
+        failed = r.CompensationFailed if key.endswith(UNDO_MARK) else r.StepFailed
+        retry_at = self._retry_at(run, attempt)
+        cancelled, defect = attempt.outcome == "cancelled", attempt.outcome == "defect"
+        seq = self.deliver(run, failed(key, name, error, number, retry_at, cancelled, defect))
+        if retry_at is not None:
+            self.timers.set(seq, retry_at, run.run_key, key)
+
+    def _retry_at(self, run: ActiveRun, attempt: Attempt) -> int | None:
+        if attempt.outcome in ("cancelled", "defect") or attempt.unwanted:
+            return None
+        call = run.flow.calls.get(attempt.call_key) if run.flow is not None else None
+        now = self.clock.now_us()
+        base, elapsed = 0, 0.0
+        if isinstance(call, AttemptCall):
+            if not call.open:
+                return None
+            base, elapsed = call.first_attempt - 1, max(0.0, (now - call.first_at) / 1e6)
+        delay = next_delay(attempt.step.retry, attempt.attempt - base, elapsed, attempt.cause, self._dice.random())
+        return None if delay is None else now + round(delay * 1e6)
+
+    def timer_due(self, run: ActiveRun, call_key: str, due_at: int) -> None:
+        """A timer of a run in memory is due; if it still stands, it fires."""
+        flow = run.flow
+        if run.ended or run.paused or run.blocked or run.loading:
+            return  # when the run goes on, its timers are set again
+        if flow is None:
+            if not call_key and run.start_at is not None and run.info is not None:
+                run.started_at = self.clock.now_us()
+                self.append(run, r.TimerFired(""), at=run.started_at)
+                self.begin(run)
+            return
+        call = flow.calls.get(call_key)
+        stands = (isinstance(call, TimerCall) and call.open and call.state is State.ACTIVE) or (
+            isinstance(call, AttemptCall) and call.state is State.BACKOFF
+        )
+        if stands and call.due_at == due_at:  # type: ignore[union-attr]
+            self.deliver(run, r.TimerFired(call_key))
+
+    # --- resting places
+
+    def _wait(self, run: ActiveRun, flow: Flow) -> None:
+        calls = flow.open_calls()
+        if not calls:
+            self._block(run, Hold("internal", "nothing is in flight and nothing is awaited; please report this"))
+            return
+        kinds = {call.kind for call in calls}
+        on = "signal" if "signal" in kinds else "timer" if "timer" in kinds else "retry"
+        due = [
+            c.due_at for c in flow.calls.values() if isinstance(c, (TimerCall, AttemptCall)) and c.due_at is not None
+        ]
+        waiting = r.RunWaiting(on, min(due, default=None), calls)
+        if waiting != run.waiting:
+            run.waiting = waiting
+            self.append(run, waiting)
+        run.idle_since = trio.current_time()
+        self.active.idle[run.run_key] = run
+        self.active.idle.move_to_end(run.run_key)
+
+    def _block(self, run: ActiveRun, hold: Hold) -> None:
+        run.blocked = True
+        seq = self.append(run, r.RunBlocked(hold.code, hold.message, hold.key, hold.traceback))
+        log.warning("run %s is blocked: %s: %s", run.id, hold.code, hold.message, extra={"run_id": run.id})
+        self.writer.when_durable(seq, self._settled, run.id)
+        self.sleep(run)
+
+    def _end(self, run: ActiveRun) -> None:
+        run.ended = True
+        self.close_flow(run)
+        self.active.idle.pop(run.run_key, None)
+        self.writer.when_durable(run.last_seq, self._ended, run)
+
+    def _ended(self, run: ActiveRun) -> None:
+        self.active.remove(run)
+        self._settled(run.id)
+
+    def sleep(self, run: ActiveRun) -> None:
+        """Put a run's code away. Its row stays in memory until everything of it is durable and nothing is in flight."""
+        self.close_flow(run)
+        self.active.idle.pop(run.run_key, None)
+        if not run.attempts and not run.loading and not run.ended:
+            self.writer.when_durable(run.last_seq, self._forget, run, run.last_seq)
+
+    def _forget(self, run: ActiveRun, seq: int) -> None:
+        if run.flow is None and not run.loading and not run.attempts and run.last_seq == seq and not run.when_loaded:
+            self.active.remove(run)
+
+    def close_flow(self, run: ActiveRun) -> None:
+        flow, run.flow = run.flow, None
+        if flow is None or not flow.alive:
+            return
+        self.stage.enter_run(run.run_key)
+        if not flow.close():
+            log.warning(
+                "run %s: its code went on while it was put away, and was cut off", run.id, extra={"run_id": run.id}
+            )
+
+    def park(self, now: float, *, at_least: int = 0) -> None:
+        """Put away what has idled for `park_after_s`, and in any case the `at_least` that idled longest."""
+        idle = self.active.idle
+        while idle:
+            run = next(iter(idle.values()))
+            if at_least <= 0 and now - run.idle_since < self.limits.park_after_s:
+                return
+            at_least -= 1
+            self.parked_total += 1
+            self.sleep(run)
