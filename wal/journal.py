@@ -74,6 +74,7 @@ class Journal:
         self._page_bytes = int(connection.pragma("page_size"))
         self._wal_frames = 0  # in the WAL as of the last commit
         self._moved_frames = 0  # of those, how many a checkpoint has put into the file
+        self._tried_frames = 0  # how many there were when a checkpoint was last tried
         connection.set_wal_hook(self._note_wal)
         self.head = _read_head(connection)
 
@@ -105,6 +106,8 @@ class Journal:
     @classmethod
     def _open_file(cls, path: Path, options: JournalOptions, lock: WriterLock) -> Journal:
         vfs = _vfs_of(options)
+        if options.ballast_bytes and upkeep.free_bytes(path.parent) < options.ballast_bytes:
+            upkeep.release_ballast(path.parent)  # even opening a file takes a little room
         with read_errors(path):
             if not inspect_file(path):
                 _create(path, vfs)
@@ -123,17 +126,18 @@ class Journal:
                 close_untouched(connection)
                 raise
         if options.ballast_bytes:
-            upkeep.restore_ballast(path.parent, options.ballast_bytes)
+            upkeep.tend_ballast(path.parent, options.ballast_bytes)
         return journal
 
     def close(self) -> None:
         """Checkpoint, truncate SQLite's WAL, close the file, release the lock. A second call does nothing; a journal
-        that died is left on disk as it is. Raises `CheckpointFailed`, with everything closed all the same."""
+        that died, or whose checkpoint is held back, is left on disk as it is, for the next start to take up. Raises
+        `CheckpointFailed`, with everything closed all the same."""
+        whole = False
         try:
-            if not self._dead and self._path is not None:
-                self.checkpoint("truncate")
+            whole = not self._dead and self.checkpoint("truncate")
         finally:
-            self._shut()
+            self._shut(whole=whole)
 
     def __enter__(self) -> Self:
         return self
@@ -176,7 +180,7 @@ class Journal:
             schema=head.schema,
             db_bytes=head.db_bytes,
         )
-        if self.wal_bytes > self._options.wal_max_bytes:
+        if self._bytes(self._wal_frames - self._tried_frames) > self._options.wal_max_bytes:
             self.checkpoint("passive")  # a caller that never finds time for upkeep must not fill the disk
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ class Journal:
     @property
     def wal_bytes(self) -> int:
         """Bytes of SQLite's WAL in use as of the last commit (0 in memory)."""
-        return self._wal_frames * (self._page_bytes + _FRAME_HEADER_BYTES)
+        return self._bytes(self._wal_frames)
 
     @property
     def db_bytes(self) -> int:
@@ -202,6 +206,7 @@ class Journal:
             raise CheckpointFailed("the journal died of an earlier failure")
         if self._path is None:
             return True
+        self._tried_frames = self._wal_frames
         try:
             self._db.set_busy_timeout(0)
             frames, moved = self._db.wal_checkpoint("main", _MODES[mode])
@@ -212,16 +217,17 @@ class Journal:
         except apsw.Error as error:
             self._die()
             raise CheckpointFailed(f"a checkpoint failed: {error}") from error
-        self._wal_frames, self._moved_frames = max(frames, 0), max(moved, 0)
+        self._wal_frames, self._moved_frames, self._tried_frames = frames, moved, frames
         return self._wal_frames == self._moved_frames
 
     def upkeep(self, *, idle: bool = True) -> None:
         """Do the checkpoint that is due, if any; see `wal.upkeep.checkpoint_mode`. Raises `CheckpointFailed`."""
         if self._dead or self._path is None:
             return
-        frame_bytes = self._page_bytes + _FRAME_HEADER_BYTES
+        # Under load, what a reader held back is tried again only when as much again has come: each try costs time.
+        done = self._moved_frames if idle else max(self._moved_frames, self._tried_frames)
         mode = upkeep.checkpoint_mode(
-            pending_bytes=(self._wal_frames - self._moved_frames) * frame_bytes,
+            pending_bytes=self._bytes(self._wal_frames - done),
             file_bytes=_size(_wal_of(self._path)),
             idle=idle,
             checkpoint_bytes=self._options.checkpoint_bytes,
@@ -229,6 +235,8 @@ class Journal:
         )
         if mode and not self.checkpoint(mode) and mode == "truncate":
             self.checkpoint("passive")  # what a reader holds back from cutting can be moved all the same
+        if idle and self._options.ballast_bytes:
+            upkeep.tend_ballast(self._path.parent, self._options.ballast_bytes)
 
     # --- others ---------------------------------------------------------------------------------------------------
 
@@ -266,23 +274,26 @@ class Journal:
 
     def _note_wal(self, connection: apsw.Connection, name: str, frames: int) -> int:
         if frames < self._wal_frames:
-            self._moved_frames = 0  # SQLite began the WAL anew
+            self._moved_frames = self._tried_frames = 0  # SQLite began the WAL anew
         self._wal_frames = frames
         return int(apsw.SQLITE_OK)
+
+    def _bytes(self, frames: int) -> int:
+        return frames * (self._page_bytes + _FRAME_HEADER_BYTES)
 
     def _die(self) -> None:
         """Touch the disk no more. The transaction is left to SQLite's recovery, the lock to `close`."""
         self._dead = True
 
-    def _shut(self) -> None:
+    def _shut(self, *, whole: bool) -> None:
         if self._closed:
             return
         self._closed = True
         self._db.set_wal_hook(None)
-        if self._dead:
-            close_untouched(self._db)
-        else:
+        if whole:
             self._db.close()
+        else:
+            close_untouched(self._db)
         self._dead = True  # nothing more is taken
         if self._lock is not None:
             self._lock.release()

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from wal.records import ErrorData
+from wal.run_status import BLOCKED_PHASES, COMPENSATING_PHASES
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +38,16 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     first_seq: int
     last_seq: int
     end_seq: int | None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the run stands still until a person acts, going forward or compensating, paused or not."""
+        return self.phase in BLOCKED_PHASES
+
+    @property
+    def compensating(self) -> bool:
+        """Whether the run is undoing its steps, also while that is blocked."""
+        return self.phase in COMPENSATING_PHASES
 
 
 class TimerRow(NamedTuple):

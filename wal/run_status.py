@@ -78,6 +78,8 @@ SHOWN: Mapping[str, str] = {
 """Phase -> status, for a run that is not paused."""
 
 ENDED_PHASES = frozenset({COMPLETED, FAILED, CANCELLED})
+BLOCKED_PHASES = frozenset({BLOCKED, COMPENSATING_BLOCKED})
+COMPENSATING_PHASES = frozenset({COMPENSATING, COMPENSATING_WAITING, COMPENSATING_BLOCKED})
 OPEN_STATUSES: tuple[str, ...] = (QUEUED, RUNNING, WAITING, PAUSED, COMPENSATING, BLOCKED)
 STATUSES: tuple[str, ...] = (*OPEN_STATUSES, COMPLETED, FAILED, CANCELLED)
 
@@ -85,7 +87,6 @@ _CARRIERS: frozenset[type[Fact]] = frozenset({RunWaiting, RunBlocked, RunFailed,
 """These tell something new even where they leave the phase as it is."""
 
 _WAITS = frozenset({WAITING, COMPENSATING_WAITING})
-_BLOCKS = frozenset({BLOCKED, COMPENSATING_BLOCKED})
 
 _ENDS: Mapping[type[Fact], str] = {RunCompleted: COMPLETED, RunFailed: FAILED, RunCancelled: CANCELLED}
 
@@ -200,4 +201,4 @@ def _error_after(state: RunState, record: Fact) -> ErrorData | None:
             return ErrorData(error.type, error.message, error.step)
         case RunCompensating() | RunCompleted():
             return None
-    return None if state.phase in _BLOCKS else state.error
+    return None if state.phase in BLOCKED_PHASES else state.error

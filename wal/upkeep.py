@@ -63,6 +63,15 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def tend_ballast(folder: Path, size_bytes: int) -> None:
+    """Give the ballast up when the disk is nearly full; make it again once there is room for it and as much again."""
+    free = free_bytes(folder)
+    if free < size_bytes:
+        release_ballast(folder)
+    elif free >= 2 * size_bytes:
+        restore_ballast(folder, size_bytes)
+
+
 def restore_ballast(folder: Path, size_bytes: int) -> bool:
     """Make sure that the file `ballast` holds this many allocated bytes; 0 removes it. Says whether it does: a full
     disk leaves no ballast behind, which is no error here, because intake is refused by free space."""

@@ -182,6 +182,62 @@ def test_a_full_disk_puts_a_checkpoint_off(
         assert journal.checkpoint()
 
 
+class SmallDisk:
+    """Has room for so many bytes of the journal's files and no more; it fails before it takes a part."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._sizes: dict[str, int] = {}
+
+    def writing(self, name: str, data: bytes, offset: int) -> None:
+        size = max(self._sizes.get(name, 0), offset + len(data))
+        if size > self._sizes.get(name, 0) and sum(self._sizes.values()) - self._sizes.get(name, 0) + size > self.room:
+            raise apsw.exception_for(apsw.SQLITE_FULL)
+        self._sizes[name] = size
+
+    def written(self, name: str, data: bytes, offset: int) -> None: ...
+
+    def truncate(self, name: str, size: int) -> None:
+        self._sizes[name] = size
+
+    def sync(self, name: str) -> None: ...
+
+    def synced(self, name: str) -> None: ...
+
+    def delete(self, name: str) -> None:
+        self._sizes.pop(name, None)
+
+
+@pytest.mark.slow
+def test_a_full_disk_heals(
+    ram_dir: Path, watched: Callable[..., str], random_program: Callable[..., Any], scale: Callable[[int, int], int]
+) -> None:
+    """P5: a disk that is full at a commit ends the journal; it opens and reads while the disk is full, and goes on
+    once there is room: nothing acknowledged is lost."""
+    path = ram_dir / "journal.db"
+    Journal.open(path).close()
+    disk = SmallDisk(300_000)
+    vfs = watched(disk)
+    program = random_program(12)
+    pending: list[list[Entry]] = []
+    for _ in range(scale(3, 100)):
+        journal = Journal.open(path, vfs=vfs)
+        pending = [batch for batch in pending if batch[0].seq > journal.head.seq]
+        pending += program.batches(400)
+        acknowledged = journal.head.seq
+        with pytest.raises(CommitFailed, match="FullError"):  # noqa: PT012 - at whichever of them
+            for batch in pending:
+                journal.commit(batch)
+                acknowledged = batch[-1].seq
+        journal.close()
+
+        with Journal.open(path, vfs=vfs) as full, full.reader() as reader:
+            assert reader.head_seq() == full.head.seq >= acknowledged
+            assert reader.runs().items
+        disk.room += 300_000
+    assert verify(path).problems == []
+
+
 @pytest.mark.slow
 def test_random_faults_in_a_row(ram_dir: Path, watched: Callable[..., str], random_program: Callable[..., Any]) -> None:
     """P4: a journal that is restarted after each of many faults still holds a prefix with all acknowledged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import struct
 import subprocess
@@ -360,6 +361,19 @@ def test_the_head_goes_on_where_it_was(journal_path: Path, log: Any) -> None:
     with Journal.open(journal_path) as journal:
         found = journal.head
     assert (found.seq, found.run_key, found.digest, found.created_at) == (3, 4, left.digest, left.created_at)
+
+
+@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 37), reason="STRICT tables came with 3.37")
+def test_any_sqlite_can_read_the_file(journal_path: Path, log: Any) -> None:
+    """The journal is a plain SQLite file: no tool of ours is needed to read it, live or at rest."""
+    with Journal.open(journal_path) as journal:
+        journal.commit([log.start(1), *log.step(1)])
+        for _ in range(2):
+            connection = sqlite3.connect(f"file:{journal_path}?mode=ro", uri=True)
+            assert connection.execute("select id, status from runs").fetchall() == [("run-1", "running")]
+            assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+            connection.close()
+            journal.checkpoint("truncate")
 
 
 def test_closing_leaves_one_file(journal_path: Path, log: Any) -> None:

@@ -146,6 +146,21 @@ def test_a_late_record_does_not_move_the_end(memory: Journal, log: Any) -> None:
     assert (run.status, run.end_seq, run.last_seq, run.error) == ("completed", 2, 4, None)
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_row_says_whether_its_run_is_blocked(memory: Journal, log: Any, paused: bool) -> None:
+    """A run that is blocked while it undoes its steps is blocked and compensating, whatever its status shows."""
+    told = []
+    records: list[r.Record] = [r.RunPaused()] if paused else []
+    records += [r.RunBlocked("code_error"), r.RunCompensating(), r.RunBlocked("code_error"), r.RunRetried()]
+    memory.commit([log.start(1)])
+    for record in records:
+        memory.commit([log.add(1, record)])
+        run = memory.reader().run_by_key(1)
+        assert run is not None
+        told.append((run.blocked, run.compensating))
+    assert told[-4:] == [(True, False), (False, True), (True, True), (False, True)]
+
+
 def test_a_deleted_value_counts_on(memory: Journal, log: Any) -> None:
     """Deleting keeps the version, so that a conditional write cannot mistake a new value for the old one."""
     memory.commit([log.add(0, r.StateWritten("", "global", "a", 1, ONE))])

@@ -72,6 +72,26 @@ def test_a_stuck_reader_does_not_stop_commits_and_the_wal_shrinks_after_it(journ
         assert journal.wal_bytes == 0
 
 
+def test_a_stuck_reader_does_not_cost_a_try_at_every_batch(journal_path: Path, log: Any) -> None:
+    """A checkpoint that a reader holds back is tried again when as much again has come, not at each commit."""
+    with Journal.open(journal_path, checkpoint_bytes=100 * KIB) as journal:
+        journal.commit([log.start(1)])
+        tries = 0
+        checkpoint = journal.checkpoint
+
+        def counted(mode: str = "passive") -> bool:
+            nonlocal tries
+            tries += 1
+            return checkpoint(mode)
+
+        journal.checkpoint = counted  # type: ignore[method-assign]
+        with journal.reader() as reader:
+            reader._db.execute("begin")
+            reader._db.execute("select count(*) from records").fetchall()
+            commit_some(journal, log, 100)
+        assert 0 < tries <= journal.wal_bytes // (100 * KIB)
+
+
 def test_commits_alone_bound_the_wal_too(journal_path: Path, log: Any) -> None:
     """A caller that never finds time for upkeep does not fill the disk."""
     with Journal.open(journal_path, wal_max_bytes=200 * KIB) as journal:
@@ -162,6 +182,21 @@ def test_a_full_disk_leaves_no_ballast_and_no_error(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "ballast").exists()
     with Journal.open(tmp_path / "journal.db", ballast_bytes=MIB) as journal:
         assert journal.head.seq == 0
+
+
+def test_ballast_is_given_up_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P5: a nearly full disk gets the ballast's space; once there is room for two of it, it is made again."""
+    free = 10 * MIB
+    monkeypatch.setattr(upkeep, "free_bytes", lambda folder: free)
+    with Journal.open(tmp_path / "journal.db", ballast_bytes=MIB) as journal:
+        held = [(tmp_path / "ballast").exists()]
+        for free in (2 * MIB, MIB - 1, MIB, 2 * MIB - 1, 2 * MIB):  # noqa: B007 - the lambda above reads it
+            journal.upkeep()
+            held.append((tmp_path / "ballast").exists())
+        free = MIB - 1
+    assert held == [True, True, False, False, False, True]
+    Journal.open(tmp_path / "journal.db", ballast_bytes=MIB).close()
+    assert not (tmp_path / "ballast").exists()
 
 
 def test_free_space_is_a_number_of_bytes(tmp_path: Path) -> None:
