@@ -208,7 +208,7 @@ class Endpoint:
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 - the one place where errors become answers; defects are logged there
-            answer = reply_of(error)
+            answer = reply_of(error, request.trace_id)
         self._edge.count(request.method if request.method in self._table else "other", self._path, answer.status)
         await answer.send(send, request.traceparent)
 

@@ -44,11 +44,11 @@ def problem_of_data(data: ProblemData) -> Problem:
     )
 
 
-def reply_of(error: BaseException) -> Reply:
-    """An error as a whole answer. What is not ours is logged with its traceback."""
+def reply_of(error: BaseException, trace_id: str = "") -> Reply:
+    """An error as a whole answer. What is not ours is logged with its traceback and the trace it belongs to."""
     problem = problem_of(error)
     if problem.status == 500:
-        log.error("a request ended by a defect", exc_info=error)
+        log.error("a request ended by a defect", exc_info=error, extra={"trace_id": trace_id})
     return problem_reply(problem, (("allow", error.allow),) if isinstance(error, MethodNotAllowed) else ())
 
 

@@ -74,6 +74,11 @@ class Request:
         usable = b"traceparent" not in self._twice and _is_traceparent(sent)
         self.traceparent = sent if usable else new_traceparent()
 
+    @property
+    def trace_id(self) -> str:
+        """The trace that the request belongs to: 32 hexadecimal digits."""
+        return self.traceparent[3:35].decode()
+
     def check_headers(self) -> None:
         """Raise `BadRequest` if a header that changes what is done is there twice."""
         if not self._twice.isdisjoint(SINGLE):
@@ -138,12 +143,11 @@ class Request:
 
     def origin(self, body: bytes = b"") -> Origin:
         """Who asked, under which trace, for which `Idempotency-Key`. Raises `BadRequest` for a bad key."""
-        traceparent = self.traceparent.decode()
         key = self.headers.get(b"idempotency-key") if self.method == "POST" else None
         return Origin(
             by=self.peer.by,
-            trace_id=traceparent[3:35],
-            traceparent=traceparent,
+            trace_id=self.trace_id,
+            traceparent=self.traceparent.decode(),
             request=None if key is None else self._request_key(key, body),
         )
 

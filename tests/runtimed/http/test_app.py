@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from typing import Any
 
 import pytest
+import trio
 
 from actors.messages import Accepted, CancelRun
-from runtimed.http.access import Access, Level, Peer
+from runtimed.http.access import Access, Level, Peer, peer_of
 from runtimed.http.app import ROUTES
 from runtimed.settings import ConfigError, Levels
 
@@ -77,6 +79,16 @@ async def test_caller_is_who_the_kernel_says(serve: Any, rt: Any) -> None:
     async with serve() as http:
         await http.ask("POST", "/v1/runs", {"workflow": "w"})
         assert rt.asked[0].origin.by == f"uid:{os.geteuid()}"
+
+
+@pytest.mark.trio
+async def test_kernel_says_all_of_the_peer() -> None:
+    """What is known of a local peer is its process, user, group and further groups, none of it from the peer itself."""
+    ours, theirs = trio.socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        peer = peer_of(ours)
+    assert (peer.local, peer.uid, peer.gid, peer.pid) == (True, os.geteuid(), os.getegid(), os.getpid())
+    assert set(peer.groups) == set(os.getgroups())
 
 
 def test_levels_are_those_of_the_settings() -> None:

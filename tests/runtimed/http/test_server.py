@@ -27,6 +27,7 @@ from runtimed.http.replies import Reply
 from runtimed.http.server import TURNING_AWAY_MAX, open_listeners, open_tcp_listeners, open_unix_listener
 from runtimed.settings import Http
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -483,8 +484,9 @@ async def test_defect_in_a_handler_is_told_without_insides(serve: Any, caplog: p
 
     async with serve(routes=[*ROUTES, Route("GET", "/broken", broken, Level.PUBLIC, {})]) as http:
         client = await http.client()
-        answer = await client.ask("GET", "/broken")
+        answer = await client.ask("GET", "/broken", headers=[("traceparent", TRACEPARENT)])
         assert (answer.status, answer.json()["code"]) == (500, "internal")
         assert b"secret" not in answer.body
         assert (await client.ask("GET", "/health")).status == 200
     assert "a secret" in caplog.text
+    assert caplog.records[0].trace_id == TRACEPARENT[3:35]
