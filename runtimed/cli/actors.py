@@ -34,7 +34,7 @@ def _show(shell: Shell, items: list[dict[str, Any]]) -> None:
 
     rows = [
         (
-            "  " * actor["path"].count("/") + actor["path"].rpartition("/")[2],
+            actor["path"],
             actor["status"],
             actor["restarts"],
             f"{actor['mailbox_size']}/{actor['mailbox_limit']}" if actor["mailbox_limit"] else None,

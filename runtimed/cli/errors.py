@@ -15,7 +15,6 @@ _NEXT = {
     "run_not_found": "See what there is: runtimed runs list",
     "session_not_found": "See what there is: runtimed sessions list",
     "state_not_found": "See what there is: runtimed state list SCOPE",
-    "actor_not_found": "See what there is: runtimed actors tree",
     "unknown_workflow": "See what is registered: runtimed check",
     "run_ended": "See how it ended: runtimed runs show ID",
     "not_blocked": "See what it does: runtimed runs explain ID",
@@ -23,16 +22,21 @@ _NEXT = {
     "run_failed": "See what happened: runtimed runs explain ID",
     "run_cancelled": "See what happened: runtimed runs explain ID",
     "timed_out": "Try again, or allow more with --timeout SECONDS",
-    "invalid_input": "See how it is called: add --help",
     "invalid_id": "An id is 1 to 200 characters of A-Z a-z 0-9 . _ : -",
     "config": "Check it: runtimed check --config FILE",
     "internal": "Look at the daemon's log; runtimed doctor",
 }
 
+_INSTEAD = {
+    "actor_not_found": "See what there is: runtimed actors tree",
+    "invalid_cursor": "Take the cursor of the page before as it is, with the same filters",
+}
+"""Where the daemon's own hint speaks of HTTP."""
+
 
 def tell(error: RuntimedError) -> None:
     """Say on stderr what happened and what to do about it."""
     click.echo(f"error: {escape(str(error), keep=chr(10))}", err=True)
-    hint = error.hint or _NEXT.get(error.code, "")
+    hint = _INSTEAD.get(error.code) or error.hint or _NEXT.get(error.code, "")
     if hint:
         click.echo(f" next: {escape(hint)}", err=True)

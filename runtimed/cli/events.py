@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,6 +12,7 @@ import msgspec
 from runtimed.cli.options import with_shell
 from runtimed.cli.shell import Shell
 from runtimed.cli.text import cell
+from runtimed.client_errors import DaemonUnreachable
 
 if TYPE_CHECKING:
     from runtimed.client import Client
@@ -33,6 +35,9 @@ QUIET_SECONDS = 1.0
 def events(shell: Shell, follow: bool, after: int | None, kinds: tuple[str, ...], run_id: str | None) -> None:
     """Show committed records; with -f those to come as well, across restarts of the daemon."""
 
+    def wanted(event: EventView) -> bool:
+        return (not kinds or event.kind in kinds) and run_id in (None, event.run_id)
+
     async def work(client: Client) -> None:
         head: int = msgspec.json.decode(await client.link.get("/v1/runs", [("limit", 1)]))["seq"]
         async with client.events(max(0, head - RECENT) if after is None else after) as feed:
@@ -42,10 +47,25 @@ def events(shell: Shell, follow: bool, after: int | None, kinds: tuple[str, ...]
                     found = await anext(feed)
                 if found is None:
                     return
-                if (not kinds or found.kind in kinds) and run_id in (None, found.run_id):
+                if wanted(found):
                     _print(shell, found)
 
-    shell.ask(work)
+    try:
+        shell.ask(work)
+    except DaemonUnreachable as error:
+        if follow:
+            raise
+        _from_file(shell, error, after, wanted)
+
+
+def _from_file(shell: Shell, error: DaemonUnreachable, after: int | None, wanted: Callable[[EventView], bool]) -> None:
+    with shell.file(error) as source:
+        place = max(0, source.seq - RECENT) if after is None else after
+        while page := source.events(place):
+            for event in page:
+                if wanted(event):
+                    _print(shell, event)
+            place = page[-1].seq
 
 
 def _print(shell: Shell, event: EventView) -> None:

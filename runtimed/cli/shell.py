@@ -6,7 +6,8 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +20,7 @@ from runtimed.escape import escape
 from wal.errors import RuntimedError
 
 if TYPE_CHECKING:
-    from runtimed.cli.source import Source
+    from runtimed.cli.source import Offline, Source
     from runtimed.client import Client
     from runtimed.settings import Settings
 
@@ -144,6 +145,12 @@ class Shell:
         return anyio.run(main)
 
     async def _read_file(self, work: Callable[[Source], Awaitable[T]], error: RuntimedError) -> T:
+        with self.file(error) as source:
+            return await work(source)
+
+    @contextmanager
+    def file(self, error: RuntimedError) -> Iterator[Offline]:
+        """The file of --data-dir, because of this error; raises the error if there is no such file or option."""
         journal = None if self.options.url or self.options.socket else self.settings.paths.journal
         if journal is None or not journal.exists():
             raise error
@@ -154,7 +161,7 @@ class Shell:
 
         with offline(journal) as source:
             self.note(f"the daemon is down; read from {journal} as of record {source.seq}")
-            return await work(source)
+            yield source
 
     def watch(self, show: Callable[[], None], *, again: bool) -> None:
         """Show once or, with --watch, every two seconds until interrupted; a daemon that is away is waited for."""

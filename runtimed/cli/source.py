@@ -12,7 +12,7 @@ import msgspec
 from actors.errors import NotFound, RunNotFound, SessionNotFound
 from runtimed.client_link import Link, given, part
 from runtimed.wire import OutputItem
-from wal.views import Page, StateView, rfc3339
+from wal.views import EventView, Page, StateView, rfc3339
 
 if TYPE_CHECKING:
     from wal.queries import Reader
@@ -109,6 +109,17 @@ class Offline:
 
     async def states(self, scope: str, **filters: Any) -> bytes:
         return _encode(self._reader.states(scope, **filters))
+
+    def events(self, after: int) -> list[EventView]:
+        """The next records beyond a seq; empty at the end."""
+        return self._reader.events(after, PAGE_MAX)
+
+    def counts(self) -> dict[str, int]:
+        """How many runs there are, by status."""
+        counts: dict[str, int] = {}
+        for (_, status), number in self._reader.counts().items():
+            counts[status] = counts.get(status, 0) + number
+        return counts
 
     def _page(self, run_id: str, *, after: int, limit: int, kinds: list[str] | None) -> Page:
         page = self._reader.history_page(run_id, after=after, limit=limit, kinds=kinds)

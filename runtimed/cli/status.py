@@ -15,6 +15,7 @@ from runtimed.cli.text import cell, fields
 
 if TYPE_CHECKING:
     from runtimed.client import Client
+    from wal.errors import RuntimedError
 
 NOT_READY = 75
 _RUNS = re.compile(r'^runtimed_runs\{[^}]*status="([a-z]+)"[^}]*\} ([0-9.e+]+)$', re.MULTILINE)
@@ -37,7 +38,13 @@ def status(shell: Shell, watch: bool) -> int:
 
 
 def _once(shell: Shell) -> int:
-    body, metrics = shell.ask(_gather)
+    from runtimed.client_errors import DaemonUnreachable
+
+    try:
+        body, metrics = shell.ask(_gather)
+    except DaemonUnreachable as error:
+        _show_file(shell, error)
+        raise
     health = msgspec.json.decode(body)
     if shell.output in ("json", "jsonl"):
         shell.print_json(body)
@@ -46,6 +53,19 @@ def _once(shell: Shell) -> int:
     else:
         _show(shell, health, metrics)
     return NOT_READY if health["status"] == "fail" else 0
+
+
+def _show_file(shell: Shell, error: RuntimedError) -> None:
+    """With --data-dir: what the file tells of the time before the daemon went down."""
+    if shell.options.data_dir is None:
+        return
+    with shell.file(error) as source:
+        seq, counts = source.seq, source.counts()
+    if shell.output in ("json", "jsonl"):
+        shell.print_json(msgspec.json.encode({"status": "down", "seq": seq, "runs": counts}))
+    else:
+        runs = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+        fields(shell, [("status", "down"), ("records", seq), ("runs", runs or None)])
 
 
 async def _gather(client: Client) -> tuple[bytes, str]:

@@ -113,7 +113,7 @@ def test_state(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_actors(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """The tree is indented; a restart names paths."""
+    """The tree shows paths, parents first; a restart names them."""
     root = ActorView("root", "up", 0, "one_for_all", 0, 0)
     child = ActorView("root/timers", "restarting", 2, None, 3, 100, "boom \x1b[0m")
     fake.on("GET", "/v1/actors", fake.Reply(200, page(root, child)))
@@ -124,8 +124,8 @@ def test_actors(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None
     assert ask("actors", "restart", "root/timers", "--reason", "stuck") == 0
 
     out = capsys.readouterr().out.splitlines()
-    assert out[1].rstrip() == "root      up          0         -        one_for_all  -"
-    assert out[2].startswith("  timers  restarting  2         3/100    -            boom \\x1b[0m")
+    assert out[1].split() == ["root", "up", "0", "-", "one_for_all", "-"]
+    assert out[2].split(maxsplit=5) == ["root/timers", "restarting", "2", "3/100", "-", "boom \\x1b[0m"]
     assert out[3:] == ["root", "root/timers", "root/timers: restarts"]
 
 
