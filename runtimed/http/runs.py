@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw
 
-from actors.errors import InvalidInput, RunNotFound
+from actors.errors import InvalidInput, RunBlocked, RunCancelled, RunFailed, RunNotFound, RunOutcome
 from actors.messages import (
     CancelRun,
     PauseRun,
@@ -220,16 +220,17 @@ async def result(rt: RuntimeSurface, request: Request) -> Reply:
         detail = await request.unless_stopped(lambda: rt.settled(run_id, min(query.wait, WAIT_MAX_S)))
     if detail is None:
         detail = await _detail(rt, run_id)
-    if detail.status in ("failed", "cancelled", "blocked"):
+    if detail.status in _OUTCOMES:
         return problem_reply(_outcome(detail))
     return Reply(200, bytes(detail.result)) if detail.status == "completed" else json_reply(detail, 202)
 
 
+_OUTCOMES: Final[dict[str, type[RunOutcome]]] = {"failed": RunFailed, "cancelled": RunCancelled, "blocked": RunBlocked}
+
+
 def _outcome(detail: RunDetail) -> Problem:
-    code = f"run_{detail.status}"
-    text = f"run {detail.id} is {detail.status}" if detail.error is None else detail.error.message
-    data = ProblemData(status=409, code=code, detail=text or f"run {detail.id} is {detail.status}")
-    problem = problem_of_data(data)
+    text = "" if detail.error is None else detail.error.message
+    problem = problem_of(_OUTCOMES[detail.status](text or f"run {detail.id} is {detail.status}"))
     return msgspec.structs.replace(problem, run_id=detail.id, run_status=detail.status, error=detail.error)
 
 

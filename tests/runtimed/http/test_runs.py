@@ -255,6 +255,8 @@ async def test_run_without_a_result_is_409(serve: Any, rt: Any, fact: Any, statu
             problem = answer.json()
             assert (answer.status, problem["code"]) == (409, f"run_{status}")
             assert (problem["run_id"], problem["run_status"]) == ("r-1", status)
+            if status == "blocked":
+                assert "runs retry" in problem["hint"]
             if status == "failed":
                 assert problem["error"] == {"type": "CardDeclined", "message": "no money", "step": "charge"}
                 assert "no money" in problem["detail"]
