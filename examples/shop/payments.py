@@ -157,8 +157,8 @@ async def converse(outside: Outside, reader: asyncio.StreamReader, writer: async
             await writer.drain()
     except (ValueError, KeyError, asyncio.LimitOverrunError) as error:
         writer.write(encode(400, {"code": "bad_request", "message": str(error)}))
-    except (ConnectionError, asyncio.IncompleteReadError):
-        pass  # the shop was killed in mid-sentence: what had happened has happened, and is in the ledger
+    except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        pass  # the shop was killed in mid-sentence, or we stop: what has happened is in the ledger
     finally:
         writer.close()
 
