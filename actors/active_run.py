@@ -18,7 +18,7 @@ class ActiveRun:
     """One run in memory. Without a `flow` it is asleep: its code is not loaded, and what arrives is `deferred`."""
 
     __slots__ = (
-        "attempts", "blocked", "cancel_reason", "deferred", "ended", "flow", "id", "idle_since", "info", "last_seq", "load_upto",
+        "attempts", "blocked", "cancel_reason", "deferred", "ended", "final", "flow", "id", "idle_since", "info", "last_seq", "load_upto",
         "loading", "paused", "reload_when_settled", "run_key", "signal_ids", "start_at", "started_at", "waiting", "when_loaded", "workflow",
     )  # fmt: skip
 
@@ -36,6 +36,7 @@ class ActiveRun:
         self.when_loaded: list[Callable[[], None]] = []
         self.waiting: r.RunWaiting | None = None
         self.cancel_reason: str | None = None
+        self.final: r.Fact | None = None  # what ended it
         self.idle_since = 0.0
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The advancer: moves runs forward. It decides through the pure flow, records, and starts effects once they are durable.
+"""The advancer: moves runs forward. It decides through the pure flow, records, and starts effects once durable.
 
 Apply at submit, act at receipt: a record is put into the next batch and applied to the flow at once, in one order for a
 run; every effect to start carries the seq it needs and is released when the writer has confirmed that seq. So live and
@@ -77,7 +77,7 @@ class RunAdvancer:
         clock: Clock,
         limits: EngineLimits,
         marker: AdvanceMarker,
-        settled: Callable[[str], None],
+        settled: Callable[[str, str, r.Fact | None], None],
         dice: random.Random,
     ) -> None:
         self.registry, self.writer, self.runner, self.timers = registry, writer, runner, timers
@@ -142,8 +142,8 @@ class RunAdvancer:
             self._drop(run, flow)
         if flow.ended:
             self._end(run)
-        elif flow.holds:
-            self._block(run, flow.hold)
+        elif (hold := flow.hold) is not None:
+            self._block(run, hold)
         elif not run.attempts:
             self._wait(run, flow)
 
@@ -173,6 +173,8 @@ class RunAdvancer:
             self.timers.set(seq, fact.due_at, run.run_key, fact.key)
         elif isinstance(fact, r.StateWritten):
             self.state.written(fact, seq)
+        elif isinstance(fact, (r.RunCompleted, r.RunFailed, r.RunCancelled)):
+            run.final = fact
         self.stage.enter_run(run.run_key)
         flow.recorded(ask, fact)
 
@@ -300,9 +302,10 @@ class RunAdvancer:
 
     def _block(self, run: ActiveRun, hold: Hold) -> None:
         run.blocked = True
-        seq = self.append(run, r.RunBlocked(hold.code, hold.message, hold.key, hold.traceback))
+        blocked = r.RunBlocked(hold.code, hold.message, hold.key, hold.traceback)
+        seq = self.append(run, blocked)
         log.warning("run %s is blocked: %s: %s", run.id, hold.code, hold.message, extra={"run_id": run.id})
-        self.writer.when_durable(seq, self._settled, run.id)
+        self.writer.when_durable(seq, self._settled, run.id, run.workflow, blocked)
         self.sleep(run)
 
     def _end(self, run: ActiveRun) -> None:
@@ -313,7 +316,7 @@ class RunAdvancer:
 
     def _ended(self, run: ActiveRun) -> None:
         self.active.remove(run)
-        self._settled(run.id)
+        self._settled(run.id, run.workflow, run.final)
 
     def sleep(self, run: ActiveRun) -> None:
         """Put a run's code away. Its row stays in memory until everything of it is durable and nothing is in flight."""

@@ -90,6 +90,7 @@ class SagaCoordinator:
         self._commands: SagaCommands
         self._to_load: list[ActiveRun] = []
         self._load_wake = trio.Event()
+        self._idle_wake = trio.Event()
         self._going_on = False
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -97,6 +98,7 @@ class SagaCoordinator:
         self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn)  # of a life before this one
         self._ready = ReadyRuns()
         self._to_load, self._load_wake, self._going_on = [], trio.Event(), False
+        self._idle_wake = trio.Event()
         self._engine, self._commands = self._make(self._ready)
         engine = self._engine
         engine.load_later = self._load_later
@@ -113,6 +115,8 @@ class SagaCoordinator:
                     with engine.stage:
                         self._handle_all(letters)
                         self._advance_ready()
+                    if engine.active.idle or len(self._ready):
+                        self._idle_wake.set()
             finally:
                 engine.dead = True  # what it arranged to happen once durable does not happen any more
 

@@ -44,9 +44,10 @@ def main(settings: Settings) -> int:
     """Run the daemon until it is told to stop; the exit code. Errors are told in a line, not a traceback."""
     set_up(settings.log.level, settings.log.format)
     apps = load_apps(settings.daemon.apps, Path.cwd())
+    access = Access(settings.access.levels)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        trio.run(_serve, settings, apps)
+        trio.run(_serve, settings, apps, access)
     except BaseExceptionGroup as group:
         error = single(group)
         if isinstance(error, RuntimedError):
@@ -55,14 +56,14 @@ def main(settings: Settings) -> int:
     return 0
 
 
-async def _serve(settings: Settings, apps: list[App]) -> None:
+async def _serve(settings: Settings, apps: list[App], access: Access) -> None:
     notifier = Notifier()
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with open_runtime(apps, settings.paths.data_dir, settings=settings) as runtime:
             listeners = await open_listeners(settings.http, settings.paths.socket)
             limits = EdgeLimits.from_settings(settings.http, batch_items_max=settings.limits.runs_batch_max)
             edge = Edge(
-                runtime, access=Access(settings.access.levels), limits=limits, hosts=settings.http.hosts,
+                runtime, access=access, limits=limits, hosts=settings.http.hosts,
                 origins=settings.http.origins,
             )  # fmt: skip
             server = HttpServer(edge.app, limits)
@@ -112,7 +113,7 @@ async def _drain(
     settings: Settings, notifier: Notifier, runtime: Runtime, server: HttpServer, done: trio.CancelScope
 ) -> None:
     notifier.stopping("draining")
-    runtime.draining = True
+    runtime.draining = True  # readiness fails first; what a balancer still sends is served for `drain_delay`
     await trio.sleep(settings.daemon.drain_delay)
     server.drain()
     await runtime.drain(settings.daemon.drain_timeout)

@@ -7,7 +7,6 @@ The daemon is a shell round this; embedded, it is what a program opens for itsel
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -32,9 +31,11 @@ from runtimed.assembly import Actors
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
 from runtimed.settings import Settings
+from runtimed.settling import Watch
 from runtimed.siblings import check_siblings
 from runtimed.version import VERSION
 from wal import records as r
+from wal.errors import RuntimedError
 from wal.journal import Journal
 from wal.lock import DataFolderLock
 from wal.options import JournalOptions
@@ -74,7 +75,8 @@ class Runtime:
         self.actors, self.registry, self.settings, self.clock = actors, registry, settings, clock
         self._readers = readers
         self.feed = actors.feed
-        self.started = self.draining = False
+        self.started = self._closed = False
+        self.draining = False  # readiness fails, but what comes is still served; `drain` ends that
         self._disk_free: int | None = None
         self._loop_lag_s = 0.0
 
@@ -82,7 +84,7 @@ class Runtime:
 
     async def ask(self, command: m.Message) -> Any:
         """Send a command to the actor that owns it. Raises what it refuses with; MailboxFull, Draining."""
-        if self.draining:
+        if self._closed:
             raise e.Draining("the runtime is stopping")
         if isinstance(command, m.StartRuns) and not self._disk_has_room:
             raise e.Overloaded(
@@ -96,13 +98,22 @@ class Runtime:
 
     async def settled(self, run_id: str, timeout: float | None) -> RunDetail:
         """The run once it has ended or is blocked, or as it stands after `timeout` seconds. Raises RunNotFound."""
-        with self.actors.settling.watch(run_id) as event:
-            found = None if self.actors.coordinator.is_going_on(run_id) else self._point_read(run_id)
-            if found is None or found.status not in SETTLED:
-                with trio.move_on_after(float("inf") if timeout is None else timeout):
-                    await event.wait()
+        found = (await self._settle(run_id, timeout))[1]
+        return found if found is not None else self._point_read(run_id)
+
+    async def _settle(self, run_id: str, timeout: float | None) -> tuple[Watch, RunDetail | None]:
+        """Wait until the run has settled: what was told of it then, or the run as it is, if it had settled before."""
+        with self.actors.settling.watch(run_id) as watch:
+            if not self.actors.coordinator.is_going_on(run_id):
                 found = self._point_read(run_id)
-        return found
+                if found.status in SETTLED:
+                    return watch, found
+            if timeout is None:
+                await watch.event.wait()
+            else:
+                with trio.move_on_after(timeout):
+                    await watch.event.wait()
+        return watch, None
 
     def _point_read(self, run_id: str) -> RunDetail:
         # By its key, on the loop: some 30 microseconds, a third of what the way to a thread and back costs.
@@ -235,11 +246,17 @@ class Runtime:
 
     async def result(self, run_id: str, timeout: float | None = None) -> Any:
         """Wait for a run's result; see `Handle.result`."""
-        found = await self.settled(run_id, timeout)
+        watch, found = await self._settle(run_id, timeout)
+        if isinstance(watch.how, r.RunCompleted):
+            return self._decoded(watch.workflow, watch.how.result)
+        found = found or self._point_read(run_id)
         if found.status == "completed":
-            workflow = self.registry.workflows.get(found.workflow)
-            return workflow.result.decode(found.result) if workflow is not None else json.loads(bytes(found.result))
+            return self._decoded(found.workflow, found.result)
         raise outcome_error(found)
+
+    def _decoded(self, workflow_name: str, result: Raw) -> Any:
+        workflow = self.registry.workflows.get(workflow_name)
+        return workflow.result.decode(result) if workflow is not None else msgspec.json.decode(result)
 
     def handle(self, run_id: str) -> Handle:
         """A handle on a run that exists."""
@@ -262,7 +279,7 @@ class Runtime:
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, and let steps in flight finish for so long; the rest is parked as after a crash."""
-        self.draining = True
+        self.draining = self._closed = True
         self.actors.settling.close()
         self.feed.close()
         with trio.move_on_after(timeout_s):
@@ -289,12 +306,12 @@ def as_error(problem: m.ProblemData) -> Exception:
     for kind in vars(e).values():
         if (
             isinstance(kind, type)
-            and issubclass(kind, e.RuntimedError)
+            and issubclass(kind, RuntimedError)
             and kind.code == problem.code
             and kind.status == problem.status
         ):
             return kind(problem.detail, hint=problem.hint or None)
-    return e.RuntimedError(problem.detail, hint=problem.hint or None)
+    return RuntimedError(problem.detail, hint=problem.hint or None)
 
 
 def _json(value: Any) -> Raw:
@@ -402,7 +419,7 @@ def single(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error in a group, at any depth: a supervisor's failure gives way to the crash that no restart cures."""
     leaves = list(_leaves(group))
     for leaf in leaves:
-        if isinstance(leaf, e.SupervisionFailed) and isinstance(leaf.__cause__, e.RuntimedError):
+        if isinstance(leaf, e.SupervisionFailed) and isinstance(leaf.__cause__, RuntimedError):
             return leaf.__cause__
     real: Sequence[BaseException] = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
     return real[0] if len(real) == 1 else group
