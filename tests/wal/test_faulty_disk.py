@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_a_failing_disk_never_makes_a_false_acknowledgement(
         assert seq <= next((batch[-1].seq for batch in batches if batch[0].seq > acknowledged), acknowledged)
         if n % 10 == 0:
             assert verify(path).problems == []
+        shutil.rmtree(path.parent)
 
     figures("P4", **{fault.replace(" ", "_"): f"{failed}/{rounds}"})
     assert failed > 0

@@ -8,6 +8,7 @@ sectors. Each such disk is opened by the real journal.
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +166,7 @@ def life(ram_dir: Path, watched: Callable[..., str], random_program: Callable[..
             if n % 100 == 0 and not damage:
                 report = verify(folder / "journal.db")
                 found["corrupt"] += not report.ok
+        shutil.rmtree(folder)
         return found
 
     return run
