@@ -37,6 +37,9 @@ from wal.records import (
 )
 from wal.run_status import MOVERS, RunState, advance, begin
 
+KNOWN_RUNS_MAX = 20_000
+"""How many open runs' rows are kept in memory between commits (some 300 bytes each)."""
+
 ATTRIBUTE_CHARS_MAX = 512
 """A longer attribute is kept in the run but cannot be searched for."""
 
@@ -86,6 +89,7 @@ class Projector:
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
         self._runs: dict[int, RunChange] = {}
+        self._known: dict[int, tuple[str, RunState, int]] = {}  # open runs as their rows are: saves a read a commit
         self._timers: dict[tuple[int, str], int | None] = {}  # the last word on each: due, or None for gone
 
     def apply(self, entries: Iterable[Entry]) -> None:
@@ -101,6 +105,7 @@ class Projector:
                 effect(self, entry, record, change)
         self._write_runs()
         self._write_timers()
+        self._remember()
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
@@ -120,7 +125,21 @@ class Projector:
                 change.ended = entry
         return change
 
+    def _remember(self) -> None:
+        # The transaction is not committed yet. If that fails, the journal is dead and this object with it.
+        known = self._known
+        if len(known) > KNOWN_RUNS_MAX:
+            known.clear()
+        for run_key, change in self._runs.items():
+            if change.ended is None:
+                known[run_key] = (change.workflow, change.state, change.last_seq)
+            else:
+                known.pop(run_key, None)
+
     def _load(self, entry: Entry) -> RunChange:
+        known = self._known.get(entry.run_key)
+        if known is not None:
+            return RunChange(entry.run_key, *known)
         row = one_row(self._db, _LOAD, (entry.run_key,))
         if row is None:
             raise ProjectionError(f"record {entry.seq} ({entry.record.kind}) is of run {entry.run_key}: there is none")
