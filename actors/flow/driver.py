@@ -483,6 +483,8 @@ class Flow(Scheduler):
     def _finish(self, call: Call) -> None:
         call.state = State.SETTLED
         self.calls.pop(call.key, None)
+        if self.holds:
+            self.holds.pop(call.key, None)
 
     def _hold(self, call: AttemptCall, hold: Hold) -> None:
         call.state = State.HELD
