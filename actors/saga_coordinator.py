@@ -214,12 +214,16 @@ class SagaCoordinator:
             self.mailbox.report(GoOn())
 
     async def _look_for_idle(self) -> None:
+        """Park what has idled for long. With nothing idle this waits: a month of virtual time must cost nothing."""
         while True:
+            await self._idle_wake.wait()
             await trio.sleep(min(PARK_CHECK_S, max(self._engine.limits.park_after_s, 0.05)))
             with self._engine.stage:
                 self._engine.park(trio.current_time())
             if len(self._ready):
                 self._go_on()
+            elif not self._engine.active.idle:
+                self._idle_wake = trio.Event()
 
     # --- timers and histories
 
