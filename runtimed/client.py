@@ -40,6 +40,8 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = 30.0
 RESULT_WAIT_MAX = 60.0
 """Seconds that one request for a result is held; waiting longer takes several."""
+ABSENCE_MAX, RETRY_SECONDS = 30.0, 0.25
+"""How long a wait that has begun bears with a daemon that is away, and how often it looks, in seconds."""
 
 
 class Named(Protocol):
@@ -205,22 +207,44 @@ class Client:
         return value
 
     async def wait(self, run_id: str, *, timeout: float | None = None) -> bytes:
-        """As `result`, but the result as the JSON it is recorded as."""
+        """As `result`, but the result as the JSON it is recorded as.
+
+        A daemon that goes away while we wait is waited for, up to `ABSENCE_MAX`: the run outlives it, so does the wait.
+        """
         until = None if timeout is None else anyio.current_time() + timeout
+        missing_since: float | None = None
         while True:
-            left = RESULT_WAIT_MAX if until is None else min(RESULT_WAIT_MAX, max(0.0, until - anyio.current_time()))
-            answer = await self.link.fetch(
-                "GET",
-                f"/v1/runs/{part(run_id)}/result",
-                params=[("wait", f"{left:.3f}")],
-                timeout=left + self.link.wire.timeout,
-            )
-            if answer.status == 200:
-                return answer.body
-            if answer.status != 202:
-                raise from_problem(answer.status, answer.headers, answer.body, run_id=run_id)
+            now = anyio.current_time()
+            left = RESULT_WAIT_MAX if until is None else min(RESULT_WAIT_MAX, max(0.0, until - now))
+            try:
+                answer = await self._await_result(run_id, left)
+            except DaemonUnreachable:
+                if missing_since is None or now - missing_since > ABSENCE_MAX or (until is not None and now > until):
+                    raise
+                await anyio.sleep(RETRY_SECONDS)
+                continue
+            missing_since = anyio.current_time()
+            if answer is not None:
+                return answer
             if until is not None and anyio.current_time() >= until:
                 raise TimedOut(f"run {run_id} has not ended within {timeout:g} s", hint="It goes on; wait again.")
+
+    async def _await_result(self, run_id: str, seconds: float) -> bytes | None:
+        """The result if the run ends within so many seconds, else None; raises how it ended without one."""
+        answer = await self.link.fetch(
+            "GET",
+            f"/v1/runs/{part(run_id)}/result",
+            params=[("wait", f"{seconds:.3f}")],
+            timeout=seconds + self.link.wire.timeout,
+        )
+        if answer.status == 200:
+            return answer.body
+        if answer.status == 202:
+            return None
+        problem = from_problem(answer.status, answer.headers, answer.body, run_id=run_id)
+        if problem.code == "draining":
+            raise DaemonUnreachable(str(problem)) from problem
+        raise problem
 
     async def runs(
         self,

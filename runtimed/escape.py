@@ -27,6 +27,13 @@ def escape(text: str, *, keep: str = "") -> str:
     return shown if shown.isascii() else _without_towers(shown)
 
 
+def escape_json(text: str) -> str:
+    """JSON with the same characters as JSON escapes; they stand only within its strings, so it means the same."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in "\t\r\n" else _as_json(match[0]), text)
+
+
 def width(text: str) -> int:
     """How many cells of a terminal escaped text takes."""
     if text.isascii():
@@ -45,6 +52,11 @@ def shorten(text: str, cells: int) -> str:
             break
         taken.append(char)
     return "".join(taken) + "…"
+
+
+def _as_json(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _name(char: str) -> str:

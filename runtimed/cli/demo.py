@@ -53,7 +53,7 @@ def run_small(shell: Shell) -> int:
     """The demo that needs nothing but runtimed itself: the first project, forty orders, one kill."""
     folder = Path(tempfile.mkdtemp(prefix="runtimed-demo-"))
     write_project(folder)
-    daemon = _Daemon(folder)
+    daemon = Daemon(folder)
     try:
         anyio.run(_play, shell, daemon)
     finally:
@@ -62,7 +62,7 @@ def run_small(shell: Shell) -> int:
     return 0
 
 
-async def _play(shell: Shell, daemon: _Daemon) -> None:
+async def _play(shell: Shell, daemon: Daemon) -> None:
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -126,13 +126,24 @@ def _judge(shell: Shell, table: Counter[str]) -> None:
         raise DemoFailed(f"not as expected: {', '.join(wrong)}")
 
 
-class _Daemon:
+class Daemon:
     """`runtimed serve` in a folder, as a process of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "data" / "runtimed.sock"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
 
     async def start(self) -> None:
         """Start it and wait until it is ready."""

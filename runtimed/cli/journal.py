@@ -90,7 +90,7 @@ def verify(shell: Shell) -> None:
 @with_shell
 def sql(shell: Shell, statement: str, limit: int) -> None:
     """Run SQL on the file; it cannot change anything. SQL may be @FILE or - for stdin."""
-    from runtimed.cli.text import table
+    from runtimed.cli.text import cell, table
     from wal.adhoc import query
 
     answer = query(_path(shell), _statement(statement), rows_max=limit)
@@ -101,7 +101,8 @@ def sql(shell: Shell, statement: str, limit: int) -> None:
         for row in rows:
             shell.print_json(msgspec.json.encode(row))
     elif shell.output == "id":
-        table(shell, [""], [[row[0]] for row in answer.rows])
+        for cells in answer.rows:
+            shell.print(cell(cells[0]))
     elif answer.columns:
         table(shell, answer.columns, answer.rows)
     if answer.more:

@@ -38,7 +38,7 @@ def emit_list(
     async def get(source: Source, size: int, place: str | None) -> bytes:
         return await fetch(source, limit=size, cursor=place)
 
-    _emit(shell, get, show, cursor, limit, everything, id_of)
+    _emit(shell, get, show, cursor, limit, everything, id_of, "--cursor")
 
 
 def emit_after(shell: Shell, fetch: Fetch, show: Show, *, after: int, limit: int, everything: bool) -> None:
@@ -47,7 +47,7 @@ def emit_after(shell: Shell, fetch: Fetch, show: Show, *, after: int, limit: int
     async def get(source: Source, size: int, place: str | None) -> bytes:
         return await fetch(source, limit=size, after=int(place or after))
 
-    _emit(shell, get, show, None, limit, everything, "seq")
+    _emit(shell, get, show, None, limit, everything, "seq", "--after")
 
 
 def _emit(
@@ -58,6 +58,7 @@ def _emit(
     limit: int,
     everything: bool,
     id_of: str,
+    go_on: str,
 ) -> None:
     async def pages(source: Source) -> bytes:
         first = await get(source, PAGE_MAX if everything else min(limit, PAGE_MAX), place)
@@ -72,4 +73,4 @@ def _emit(
             items, following = items + more.items, more.next
         return msgspec.json.encode({"items": items, "next": following, "total": page.total, "seq": page.seq})
 
-    emit_page(shell, shell.read(pages), lambda items: show(shell, items), id_of)
+    emit_page(shell, shell.read(pages), lambda items: show(shell, items), id_of, go_on)

@@ -27,9 +27,11 @@ FLAGS = {
 def settings_options(function: F) -> F:
     """`--config`, `--app` and `--data-dir`."""
     for option in (
-        click.option("--data-dir", metavar="DIR", help="The data folder."),
+        click.option("--data-dir", type=click.Path(), metavar="DIR", help="The data folder."),
         click.option("--app", multiple=True, metavar="MODULE:APP", help="An app, or flows.py; may be repeated."),
-        click.option("--config", metavar="FILE", help="The settings; without it ./runtimed.toml if there is one."),
+        click.option(
+            "--config", type=click.Path(), metavar="FILE", help="The settings, else ./runtimed.toml if there."
+        ),
     ):
         function = option(function)
     return function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import time
@@ -16,7 +17,7 @@ import click
 import msgspec
 
 from actors.errors import InvalidInput
-from runtimed.escape import escape
+from runtimed.escape import escape, escape_json
 from wal.errors import RuntimedError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ SYSTEM_SOCKET = Path("/run/runtimed/runtimed.sock")
 """Where the service's socket is under systemd, whose RUNTIME_DIRECTORY an operator's shell does not know."""
 TOKEN_BYTES_MAX = 4096
 WATCH_SECONDS = 2.0
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""The trace of whoever runs us, in the environment as OpenTelemetry has it; it goes with every request."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +80,10 @@ class Shell:
         click.echo(text, color=self.color)
 
     def print_json(self, body: bytes) -> None:
-        """JSON as it came, on one line."""
-        click.echo(body.decode("utf-8", "replace"))
+        """JSON as it came, on one line; on a terminal with what could act on it escaped, as JSON can."""
+        if sys.stdout.isatty():
+            body = escape_json(body.decode("utf-8", "replace")).encode()
+        click.echo(body)
 
     def note(self, text: str) -> None:
         """A remark, on stderr; none with --quiet."""
@@ -114,9 +119,11 @@ class Shell:
         from runtimed.client import REQUEST_TIMEOUT, Client
 
         timeout = REQUEST_TIMEOUT if self.options.timeout is None or not bounded else self.options.timeout
-        if self.options.url is not None:
-            return Client(url=self.options.url, token=self._token(), timeout=timeout)
-        return Client(socket=self.socket(), token=self._token(), timeout=timeout)
+        trace = self.environ.get("TRACEPARENT", "")
+        traceparent = trace if TRACEPARENT.fullmatch(trace) else None
+        url = self.options.url
+        socket = None if url is not None else self.socket()
+        return Client(socket=socket, url=url, token=self._token(), timeout=timeout, traceparent=traceparent)
 
     def ask(self, work: Callable[[Client], Awaitable[T]], *, bounded: bool = True) -> T:
         """Run this with a client, on asyncio: the loop that Python has anyway is the quickest to load."""

@@ -88,8 +88,14 @@ def fields(shell: Shell, pairs: Sequence[tuple[str, Any]]) -> None:
         shell.print(f"{shell.style(name.ljust(longest), dim=True)}  {text}")
 
 
-def emit_page(shell: Shell, body: bytes, show: Callable[[list[dict[str, Any]]], None], id_of: str = "id") -> None:
-    """A page in the output that was asked for; `show` prints the text."""
+def emit_page(
+    shell: Shell,
+    body: bytes,
+    show: Callable[[list[dict[str, Any]]], None],
+    id_of: str = "id",
+    go_on: str = "--cursor",
+) -> None:
+    """A page in the output that was asked for; `show` prints the text. `go_on` is the option that takes `next`."""
     if shell.output == "json":
         shell.print_json(body)
         return
@@ -103,14 +109,14 @@ def emit_page(shell: Shell, body: bytes, show: Callable[[list[dict[str, Any]]], 
             shell.print(cell(item.get(id_of)))
     else:
         show(items)
-        _say_more(shell, page, len(items))
+        _say_more(shell, page, len(items), go_on)
 
 
-def _say_more(shell: Shell, page: dict[str, Any], shown: int) -> None:
+def _say_more(shell: Shell, page: dict[str, Any], shown: int, go_on: str) -> None:
     total = page.get("total")
     if page.get("next") is not None:
         of = "" if total is None else f" of {total}"
-        shell.note(f"{shown}{of} shown; more with --all, or --cursor {page['next']}")
+        shell.note(f"{shown}{of} shown; more with --all, or {go_on} {page['next']}")
     elif shown == 0:
         shell.note("none")
 

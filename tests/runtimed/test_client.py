@@ -159,6 +159,19 @@ async def test_result_gives_up_in_time_and_says_that_the_run_goes_on(fake: Any) 
     assert (caught.value.exit_code, isinstance(caught.value, TimeoutError)) == (7, True)
 
 
+async def test_a_wait_outlives_the_daemon(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that restarts while its result is waited for is waited for too; one never reached is not."""
+    monkeypatch.setattr("runtimed.client.RETRY_SECONDS", 0.001)
+    draining = fake.problem(503, "draining", "stopping")
+    replies = [fake.Reply(202, RUN), draining, fake.CLOSE, fake.CLOSE, fake.CLOSE, fake.CLOSE, fake.Reply(200, 7)]
+    fake.on("GET", "/v1/runs/r1/result", *replies)
+    fake.on("GET", "/v1/runs/r2/result", draining)
+    async with Client(socket=fake.socket) as client:
+        assert await client.result("r1") == 7
+        with pytest.raises(DaemonUnreachable):
+            await client.result("r2")
+
+
 async def test_a_daemon_that_does_not_answer_is_a_timeout(fake: Any) -> None:
     """A request has a time limit; the daemon's silence is an error, not a hang."""
     fake.on("GET", "/v1/runs/r1", lambda request: (fake.release.wait(10) and fake.CLOSE) or fake.CLOSE)
@@ -290,8 +303,9 @@ def event(seq: int) -> bytes:
     )
 
 
-async def test_events_connect_again_and_miss_and_double_nothing(fake: Any) -> None:
+async def test_events_connect_again_and_miss_and_double_nothing(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A feed that breaks in the middle of an event goes on after the last whole one."""
+    monkeypatch.setattr("runtimed.client_events.BACKOFF_FIRST", 0.001)
     stream = {"Content-Type": "text/event-stream"}
     fake.on(
         "GET",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimed.escape import escape, shorten, width
+from runtimed.escape import escape, escape_json, shorten, width
 
 
 @pytest.mark.parametrize("text", ["", "plain text", "Grüße", "日本語", "naïve", "a\u0301", "🎉", "x {y} [z] \\n"])
@@ -38,6 +39,21 @@ def test_ordinary_text_stays(text: str) -> None:
 def test_what_could_act_or_hide_is_shown(text: str, shown: str) -> None:
     """Escape sequences, line ends, direction marks, invisible characters and tags become visible."""
     assert escape(text) == shown
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_json_keeps_its_meaning(text: str) -> None:
+    """JSON with the dangerous characters as escapes is the same JSON."""
+    document = json.dumps({"x": text}, ensure_ascii=False)
+    shown = escape_json(document)
+
+    assert json.loads(shown) == {"x": text}
+    assert set(shown) & set("\x7f\x80\x9b\xad\u200b\u202e\u2066\ufeff\U000e0041") == set()
+
+
+def test_json_escapes_every_dangerous_character() -> None:
+    """DEL, C1, marks beyond the first plane: all become `\\uXXXX`, in pairs where they must."""
+    assert escape_json('"\x7f\x9b\U000e0041"') == '"\\u007f\\u009b\\udb40\\udc41"'
 
 
 def test_what_is_kept_is_kept() -> None:

@@ -182,6 +182,19 @@ def test_the_data_folder_follows_the_contract(tmp_path: Path) -> None:
     assert load(None, HOME).paths.data_dir == Path("/home/someone/.local/state/runtimed")
 
 
+def test_files_of_apps_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
+    """`flows.py` in a settings file is beside it, wherever the daemon is started; a flag's is in the current folder."""
+    file = written(tmp_path, "[daemon]\napps = ['flows.py', 'sub/x.py:app', 'module:app', '/abs/y.py']\n")
+
+    assert load(file, HOME).daemon.apps == (
+        f"{tmp_path}/flows.py",
+        f"{tmp_path}/sub/x.py:app",
+        "module:app",
+        "/abs/y.py",
+    )
+    assert load(file, HOME, {"daemon.apps": ["flows.py"]}).daemon.apps == ("flows.py",)
+
+
 def test_the_socket_is_in_the_runtime_folder_when_there_is_one() -> None:
     """`runtimed.sock` lies in $RUNTIME_DIRECTORY when set, else in the data folder."""
     flags = {"daemon.data_dir": "/data"}

@@ -1,0 +1,190 @@
+"""init, check and doctor: a first project that holds together, and mistakes that are told before the daemon starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runtimed.cli import examinations
+from runtimed.cli.inputs import check_json, read_pairs
+from runtimed.cli.main import run
+from runtimed.settings import Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if "/pytest-" in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_init_makes_a_project_that_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What init writes loads as it stands, from its folder and by --config from elsewhere."""
+    assert run(["init", "d"]) == 0
+    assert capsys.readouterr().out == "cd d && runtimed serve\n"
+
+    assert run(["check", "--config", "d/runtimed.toml", "--json"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["data_dir"] == str(tmp_path / "d" / "data")
+    assert told["apps"][0]["workflows"] == [{"name": "checkout", "version": None}]
+    assert {"name": "charge", "delivery": "at_least_once", "compensation": "refund"} in told["apps"][0]["steps"]
+
+
+def test_init_touches_nothing_that_is_there(tmp_path: Path) -> None:
+    """A folder with one of the files is refused with 5, and nothing is written."""
+    (tmp_path / "flows.py").write_text("mine")
+
+    assert run(["init", "."]) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["flows.py"]
+    assert (tmp_path / "flows.py").read_text() == "mine"
+
+
+def test_init_where_it_cannot(tmp_path: Path) -> None:
+    """A folder that cannot be made is named."""
+    (tmp_path / "file").write_text("")
+
+    assert run(["init", "file/d"]) == 2
+
+
+def test_the_readme_of_init_names_commands_that_exist() -> None:
+    """Each command line in the first project's README is one of ours."""
+    from runtimed.cli.init import _FIRST
+    from runtimed.cli.main import COMMANDS
+
+    lines = [
+        line.split() for line in (_FIRST / "README.md").read_text().splitlines() if line.startswith("    runtimed ")
+    ]
+
+    assert len(lines) >= 5
+    assert [line[1] for line in lines if line[1] not in COMMANDS] == []
+
+
+def test_check_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is registered, a line each."""
+    run(["init", "."])
+    capsys.readouterr()
+
+    assert run(["check"]) == 0
+
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["first", "workflow", "checkout", "signals:", "approve"],
+        ["first", "step", "charge", "undone", "by", "refund"],
+        ["first", "step", "refund", "-"],
+        ["first", "step", "ship", "-"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flows", "said"),
+    [
+        ("x = undefined\n", "flows.py:1: NameError: name 'undefined' is not defined"),
+        ("x = 1\n", "no App in"),
+        ("from runtimed import App\na = App('a')\nb = App('b')\n", "has several Apps"),
+    ],
+)
+def test_check_tells_a_mistake_in_one_line_and_ends_with_78(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flows: str, said: str
+) -> None:
+    """A module that cannot be used stops check, and serve, with the same sentence."""
+    (tmp_path / "flows.py").write_text(flows)
+
+    assert run(["check", "--app", "flows.py"]) == 78
+    assert said in capsys.readouterr().err
+
+
+def test_check_finds_names_that_two_apps_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Workflows are started by name, so a name belongs to one app."""
+    for name in ("one", "two"):
+        text = f"from runtimed import App\napp = App('{name}')\n@app.workflow\nasync def same(ctx): ...\n"
+        (tmp_path / f"flows_{name}.py").write_text(text)
+
+    assert run(["check", "--app", "flows_one.py", "--app", "flows_two.py"]) == 78
+    assert "'same' is declared twice" in capsys.readouterr().err
+
+
+def test_doctor_says_what_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a sound place with an app missing: a warning with its reason, and exit 0."""
+    assert run(["doctor", "--json"]) == 0
+
+    findings = {each["subject"]: each for each in json.loads(capsys.readouterr().out)}
+    assert findings["sqlite"]["level"] == "ok"
+    assert (findings["apps"]["level"], findings["apps"]["why"]) == ("warn", "no run can start")
+    assert "--app" in findings["apps"]["next"]
+
+
+def test_doctor_ends_with_1_if_something_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A setting, an app or a journal that stops the daemon is a failing finding."""
+    (tmp_path / "journal.db").write_bytes(b"no journal" * 100)
+    assert run(["doctor", "--data-dir", str(tmp_path)]) == 1
+    assert "fail  journal     " in capsys.readouterr().out
+
+    (tmp_path / "runtimed.toml").write_text("nonsense = 1")
+    assert run(["doctor"]) == 1
+    assert "unknown key" in capsys.readouterr().out
+
+
+def settings_of(folder: Path, **flags: Any) -> Settings:
+    return load(None, {"HOME": "/"}, {"daemon.data_dir": str(folder), **flags})
+
+
+def test_doctor_finds_who_holds_the_folder(short_dir: Path, fake: Any) -> None:
+    """The pid of the lock's holder comes from the kernel; a holder that does not answer is a failing finding."""
+    from wal.lock import DataFolderLock
+
+    fake.on("GET", "/health/ready", fake.Reply(200, {"status": "pass"}), fake.Reply(503, {"status": "fail"}))
+    settings = settings_of(short_dir)
+    (free,) = examinations.daemon(settings)
+    with DataFolderLock(short_dir):
+        levels = [finding.level for _ in range(2) for finding in examinations.daemon(settings)]
+        fake.socket.unlink()
+        (silent,) = examinations.daemon(settings)
+        fake.socket.touch()
+
+    assert free.level == "ok"
+    assert levels == ["ok", "warn"]
+    assert silent.level == "fail"
+
+
+def test_doctor_knows_network_disks_and_few_files(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network filesystem is refused, memory is warned of, few file descriptors as well."""
+    kinds = iter(["nfs4", "tmpfs", "ext4"])
+    monkeypatch.setattr(examinations, "_filesystem", lambda path: next(kinds))
+    settings = settings_of(short_dir)
+
+    assert [next(examinations.folder(settings)).level for _ in range(3)] == ["fail", "warn", "ok"]
+
+    monkeypatch.setattr("resource.getrlimit", lambda what: (256, 4096))
+    assert next(examinations.limits(settings)).level == "warn"
+
+
+def test_doctor_finds_a_full_disk(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less room than intake needs is a failing finding."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1024))
+
+    assert next(examinations.disk(settings_of(short_dir))).level == "fail"
+
+
+def test_pairs_take_json_and_text() -> None:
+    """NAME=VALUE: a value that is JSON is that value, other text is text."""
+    assert read_pairs(["a=1", "b=x", "c=true", 'd="1"', "e="], "--attr") == {
+        "a": 1, "b": "x", "c": True, "d": "1", "e": "",
+    }  # fmt: skip
+
+
+def test_valid_json_passes() -> None:
+    """Anything that is JSON in UTF-8 passes the check."""
+    check_json(' [1, {"é": null}]\n'.encode(), "INPUT")
