@@ -1,8 +1,9 @@
 """A window on what is due next: the earliest entries in memory, the rest in the journal. Pure.
 
-A million timers may be set; only those due soonest are held. `horizon` is the instant up to which the window is complete:
-an entry due later is left to the journal until the window has moved on. Entries are never removed early, because
-whoever is told that something is due checks whether it still stands.
+A million timers may be set; only those due soonest are held. `horizon` is the entry up to which the window is complete:
+a later one is left to the journal until the window has moved on. It is an entry and not an instant, because a hundred
+thousand runs may be due at the same midnight. Entries are never removed early, because whoever is told that something
+is due checks whether it still stands.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import heapq
 from collections import deque
 from collections.abc import Sequence
 
-FOREVER_US = 1 << 62
-Due = tuple[int, int, str]  # instant (microseconds), owner, key
+Due = tuple[int, int, str]  # instant (microseconds), owner, key; in this order the journal lists them too
+NOTHING: Due = (-1, 0, "")
+FOREVER: Due = (1 << 62, 0, "")
 
 
 class DueWindow:
@@ -20,7 +22,7 @@ class DueWindow:
 
     def __init__(self, size_max: int = 1_000) -> None:
         self.size_max = size_max
-        self.horizon_us = -1
+        self.horizon = NOTHING
         self._heap: list[tuple[Due, int]] = []  # with the seq of its record, 0 if it was read from the journal
         self._beyond: deque[tuple[int, Due]] = deque()  # (seq, entry), in the order of seq
 
@@ -29,14 +31,14 @@ class DueWindow:
         later ones. What is not durable yet cannot have been read, and is added from memory."""
         self.forget_durable(durable_seq)
         self._heap = [(entry, 0) for entry in page]
-        self.horizon_us = page[-1][0] if more and page else FOREVER_US
+        self.horizon = page[-1] if more and page else FOREVER
         waiting, self._beyond = self._beyond, deque()
         for seq, entry in waiting:
             self.add(seq, entry)
 
     def add(self, seq: int, entry: Due) -> bool:
         """An entry was recorded as `seq` (0: the journal is known to hold it). True if it is now the next one due."""
-        if entry[0] > self.horizon_us:
+        if entry > self.horizon:
             if seq:
                 self._beyond.append((seq, entry))
             return False
@@ -60,7 +62,7 @@ class DueWindow:
     @property
     def exhausted(self) -> bool:
         """Whether the window is empty while the journal may hold later entries: load the next page."""
-        return not self._heap and self.horizon_us < FOREVER_US
+        return not self._heap and self.horizon < FOREVER
 
     def forget_durable(self, durable_seq: int) -> None:
         """Drop the notes of entries that the journal holds by now."""
@@ -72,8 +74,7 @@ class DueWindow:
 
     def _shrink(self) -> None:
         self._heap.sort()
-        self.horizon_us = self._heap[self.size_max - 1][0][0]
-        keep = next((i for i, (entry, _) in enumerate(self._heap) if entry[0] > self.horizon_us), len(self._heap))
-        cut = [(seq, entry) for entry, seq in self._heap[keep:] if seq]
-        del self._heap[keep:]
+        self.horizon = self._heap[self.size_max - 1][0]
+        cut = [(seq, entry) for entry, seq in self._heap[self.size_max :] if seq]
+        del self._heap[self.size_max :]
         self._beyond = deque(sorted([*self._beyond, *cut]))
