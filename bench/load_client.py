@@ -1,7 +1,8 @@
 """A lean HTTP load generator on a unix socket: plain sockets and prepared bytes: what is measured is the daemon.
 
 `load_client.py SOCKET KIND CONNECTIONS SECONDS` prints JSON. Kinds: `single` (a run a request), `batch` (1,000 runs a
-request), `done` (start a run, wait for its result). Standard library only; runs as a process of its own.
+request), `later` (the same, to start in a year: intake alone), `done` (start a run, wait for its result). Standard
+library only; runs as a process of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import islice
 
 BATCH = 1_000
-BATCHES = 60
+BATCHES = 100
+LATER = f"{datetime.now(UTC).year + 1}-12-31T00:00:00Z"
 ANSWER_MAX_BYTES = 4 << 20
 
 
@@ -76,9 +79,10 @@ def wanted(kind: str) -> Iterator[bytes]:
     """Requests without end: each run has an id, as an honest client's has."""
     mark, number = os.urandom(4).hex(), 0
     while True:
-        if kind == "batch":
-            items = [{"workflow": "one", "input": n, "id": f"b-{mark}-{n}"} for n in range(number, number + BATCH)]
-            yield post("/v1/runs", items)
+        if kind != "single":
+            more = {"start_at": LATER} if kind == "later" else {}
+            numbers = range(number, number + BATCH)
+            yield post("/v1/runs", [{"workflow": "one", "input": n, "id": f"b-{mark}-{n}", **more} for n in numbers])
             number += BATCH
         else:
             yield post("/v1/runs", {"workflow": "one", "input": number, "id": f"s-{mark}-{number}"})
@@ -89,7 +93,7 @@ def flood(path: str, kind: str, connections: int, seconds: float) -> dict[str, o
     """Each connection sends its next request as soon as its last is answered."""
     selector = selectors.DefaultSelector()
     requests = wanted(kind)
-    if kind == "batch":
+    if kind != "single":
         requests = iter(list(islice(requests, BATCHES)))  # made beforehand: encoding 1,000 runs is the client's time
     latencies: list[float] = []
     began = time.perf_counter()
