@@ -13,6 +13,7 @@ import msgspec
 
 from wal import upkeep
 from wal.chain import GENESIS, extend
+from wal.codec import kind_of
 from wal.connections import (
     BUSY_TIMEOUT_MS,
     CHECKSUM_BYTES,
@@ -360,15 +361,15 @@ def _size(path: Path) -> int:
 
 
 def _read_head(connection: apsw.Connection) -> Head:
-    last = one_row(connection, "select seq, digest, body ->> 'kind' from records order by seq desc limit 1")
-    seq, digest, kind = last or (0, GENESIS, None)
+    last = one_row(connection, "select seq, digest, substr(body, 1, 100) from records order by seq desc limit 1")
+    seq, digest, body = last or (0, GENESIS, "")
     run_key = scalar(connection, "select coalesce(max(run_key), 0) from runs")
     created_at = scalar(connection, "select value from meta where key = 'created_at'")
     return Head(
         seq=seq,
         run_key=run_key,
         digest=digest,
-        clean=kind in (None, "daemon_stopped"),
+        clean=not seq or kind_of(body) == "daemon_stopped",
         created_at=created_at,
         schema=user_version(connection),
         db_bytes=int(connection.pragma("page_count")) * int(connection.pragma("page_size")),

@@ -8,7 +8,7 @@ stream is dropped. Both sides decode with the types below, so a malformed messag
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -50,7 +50,7 @@ class Commit(Message, frozen=True, gc=False, tag="commit"):
 class Checkpoint(Message, frozen=True, gc=False, tag="checkpoint"):
     """Move SQLite's WAL into the file; `mode` is `passive`, `full`, `restart` or `truncate`. Answered by `Done`."""
 
-    mode: str = "passive"
+    mode: Literal["passive", "full", "restart", "truncate"] = "passive"
 
 
 class Backup(Message, frozen=True, gc=False, tag="backup"):

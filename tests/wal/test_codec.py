@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from wal import records
-from wal.codec import decode_record, encode_record
+from wal.codec import decode_record, encode_record, kind_of, payload_fault
 from wal.errors import JournalCorrupt
 from wal.records import RECORD_TYPES, Entry, Fact
 
@@ -57,6 +57,38 @@ def test_the_kind_comes_first(kind: type[Fact]) -> None:
     record = sample(kind)
     assert encode_record(record).startswith(b'{"kind":"%s"' % record.kind.encode())
     assert len(record.kind) < 60
+
+
+@pytest.mark.parametrize(
+    ("payload", "fault"),
+    [
+        (b"1", None),
+        ('"é"'.encode(), None),
+        (b'"\xff"', "is not UTF-8 (byte 1)"),
+        (b'"\xed\xa0\x80"', "is not UTF-8 (byte 1)"),
+        (b"[" * 100 + b"]" * 100, None),
+        (b"[" * 101 + b"]" * 101, "nests deeper than 100 levels"),
+        (b'{"a":' * 101 + b"1" + b"}" * 101, "nests deeper than 100 levels"),
+        (b"[" + b",".join([b"[]"] * 5_000) + b"]", None),
+        (b'"' + b"[" * 500 + b'"', None),
+        (b'["' + b"[" * 500 + b'\\"", "\\\\"]', None),
+    ],
+)
+def test_what_msgspec_lets_pass_and_the_journal_cannot_keep(payload: bytes, fault: str | None) -> None:
+    """Broken UTF-8 and bottomless nesting inside a raw payload are found at the door."""
+    assert payload_fault(payload) == fault
+    if fault is None:
+        msgspec.json.decode(payload)
+        record = records.RunCompleted(Raw(payload))
+        assert bytes(decode_record(encode_record(record).decode()).result) == payload  # type: ignore[union-attr]
+
+
+def test_the_kind_of_a_body_is_read_off_its_beginning() -> None:
+    """The kind is known without parsing a payload, however deep."""
+    deep = records.RunCompleted(Raw(b"[" * 5_000 + b"]" * 5_000))
+    assert kind_of(encode_record(deep).decode()) == "run_completed"
+    assert kind_of('{"other":1}') is None
+    assert kind_of("") is None
 
 
 def test_the_union_names_every_record() -> None:

@@ -80,7 +80,18 @@ def test_a_message_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b"[]", b'["unheard"]', b'["commit",[[1]]]', b'["commit",[]', b'["ping"]x', b"\xff\xfe"]
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'["unheard"]',
+        b'["commit",[[1]]]',
+        b'["commit",[]',
+        b'["ping"]x',
+        b'["checkpoint","hard"]',
+        b"\xff\xfe",
+    ],
 )
 def test_what_is_no_message_is_refused(body: bytes) -> None:
     """Malformed JSON, a wrong type, an unknown tag: one kind of error, whose fault it says."""
