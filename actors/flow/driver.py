@@ -503,6 +503,9 @@ class Flow(Scheduler):
         for call in self.calls.values():
             if isinstance(call, StepCall) and call.state is not State.NEW:
                 self._undo.expect(call.key, call.step, call.args)
+        for ask in self.asks:  # what the code did after its last record does not count
+            if isinstance(ask, r.CompensationAdded):
+                self._undo.done(ask.key)
 
     def _contradiction(self, message: str, record: r.Fact) -> None:
         self._halt(Hold("nondeterminism", message, getattr(record, "key", "")))
@@ -547,7 +550,7 @@ class Flow(Scheduler):
         self.close()
         self.closing = False
         self._undo.give_up()
-        for table in (self.asks, self.calls, self.holds, self._settlers, self._signal_waits):
+        for table in (self.asks, self.notes, self.calls, self.holds, self._settlers, self._signal_waits):
             table.clear()
         self._main = self.spawn(self._unwind_cancelled(), "", self._root)
         self._variables.run(self.drain)
