@@ -358,7 +358,7 @@ async def open_runtime(
                     marker_path=folder / "advancing" if folder is not None else None, dice=random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
                 )  # fmt: skip
-                async with _running(
+                async with running(
                     Runtime(actors, readers, registry, settings, clock or SystemClock()), folder, link
                 ) as rt:
                     yield rt
@@ -395,7 +395,7 @@ async def _open_link(folder: Path | None, writer: str, settings: Settings) -> tu
 
 
 @asynccontextmanager
-async def _running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIterator[Runtime]:
+async def running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIterator[Runtime]:
     """Start the actors, give the runtime out, drain, stop. What ended the actors leaves here as itself."""
     try:
         async with trio.open_nursery() as nursery:
