@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wal import records as r
 from wal.journal import Journal
-from wal.projections import ATTRIBUTE_CHARS_MAX, EFFECTS, RUN_ONLY, attribute_text
+from wal.projections import ATTRIBUTE_CHARS_MAX, EFFECTS, RUN_ONLY, Projector, attribute_text
 from wal.records import RECORD_TYPES, Entry
 from wal.run_status import fold
 from wal.verify import compare_tables
@@ -26,7 +26,9 @@ def test_the_tables_are_a_function_of_the_records(random_program: Any, seed: int
     batches = list(random_program(seed).batches(n))
     entries = [entry for batch in batches for entry in batch]
     with Journal.open(None) as piecewise, Journal.open(None) as at_once:
-        for batch in batches:
+        for n, batch in enumerate(batches):
+            if n % 3 == seed % 3:  # as after a restart: what was remembered of the rows is read again
+                piecewise._projector = Projector(piecewise._db)
             piecewise.commit(batch)
         at_once.commit(entries)
 

@@ -34,6 +34,7 @@ MOVES: dict[type[Fact], Fact] = {
     r.StepResolved: r.StepResolved("0", True),
     r.StepInterrupted: r.StepInterrupted("0", "charge"),
     r.TimerFired: r.TimerFired("0"),
+    r.SignalReceived: r.SignalReceived("go", ONE),
     r.RunRetried: r.RunRetried(),
     r.RunCancelRequested: r.RunCancelRequested("enough"),
     r.RunWaiting: r.RunWaiting("signal", 5),
@@ -61,7 +62,8 @@ def test_the_table_is_whole() -> None:
 def test_each_cell_of_the_table(phase: str, kind: type[Fact]) -> None:
     """One record moves a run as the table says, paused or not; what is shown follows from phase and pause alone."""
     for paused in (False, True):
-        before = RunState(phase, paused, error=ERROR if "blocked" in phase else None)
+        on = "signal" if phase == "waiting" else None
+        before = RunState(phase, paused, on, error=ERROR if "blocked" in phase else None)
         after = advance(before, MOVES[kind])
 
         if kind in (r.RunPaused, r.RunResumed):
@@ -88,7 +90,10 @@ def test_the_end_is_final(phase: str) -> None:
         ([r.RunStarted("a", "shop", ONE, queue="slow")], "queued", "queue"),
         ([r.RunStarted("a", "shop", ONE, queue="slow"), r.TimerFired("")], "running", None),
         ([STARTED, M[r.RunWaiting]], "waiting", "signal"),
-        ([STARTED, M[r.RunWaiting], r.SignalReceived("go", ONE)], "waiting", "signal"),
+        ([STARTED, M[r.RunWaiting], M[r.SignalReceived]], "running", None),
+        ([STARTED, M[r.RunWaiting], M[r.SignalReceived], M[r.RunWaiting]], "waiting", "signal"),
+        ([STARTED, r.RunWaiting("timer", 9), M[r.SignalReceived]], "waiting", "timer"),
+        ([STARTED, M[r.RunWaiting], M[r.RunPaused], M[r.SignalReceived], M[r.RunResumed]], "running", None),
         ([STARTED, M[r.RunWaiting], M[r.StepScheduled]], "running", None),
         ([STARTED, M[r.RunWaiting], M[r.RunPaused]], "paused", "signal"),
         ([STARTED, M[r.RunWaiting], M[r.RunPaused], M[r.RunResumed]], "waiting", "signal"),
