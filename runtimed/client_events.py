@@ -106,6 +106,8 @@ class EventStream:
         stream = await self._link.open_events(self.seq)
         self._stream, self._parser = stream, Parser()
         if stream.status == 200:
+            if not stream.headers.get("content-type", "").startswith("text/event-stream"):
+                raise BadAnswer(f"{self._link.wire.target} does not answer with events")
             return stream
         body = b""
         while len(body) < PROBLEM_MAX_BYTES and (part := await stream.read()):

@@ -32,8 +32,6 @@ class Parser:
         self._size = 0
         self._type = "message"
         self._id = ""
-        self.retry: float | None = None
-        """Seconds to wait before connecting again, if the server said so."""
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that this data completes. Raises `TooLarge`."""
@@ -56,8 +54,6 @@ class Parser:
             self._type = value.decode("utf-8", "replace")
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
-        elif name == b"retry" and value.isdigit():
-            self.retry = int(value) / 1000
         return None
 
     def _dispatch(self) -> Event | None:

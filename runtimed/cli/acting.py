@@ -11,6 +11,7 @@ from runtimed.cli.errors import PARTLY_DONE, tell
 from runtimed.cli.shell import Shell
 from runtimed.cli.text import cell
 from runtimed.client import Client
+from runtimed.client_runs import why as why
 from wal.errors import RuntimedError
 
 

@@ -16,11 +16,15 @@ _META = "runtimed.cli.options"
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Note a given value; those after the verb are parsed later and so win over those before the noun."""
-    source = context.get_parameter_source(str(parameter.name))
-    given: dict[str, Any] = context.meta.setdefault(_META, {})
-    if value is not None and (source is not click.core.ParameterSource.DEFAULT):
-        given[str(parameter.name)] = value
+    """Note a given value. After the verb is parsed later and so wins; the environment never wins over a word typed."""
+    name = str(parameter.name)
+    source = context.get_parameter_source(name)
+    if value is None or source is click.core.ParameterSource.DEFAULT:
+        return
+    typed = source is not click.core.ParameterSource.ENVIRONMENT
+    given: dict[str, tuple[Any, bool]] = context.meta.setdefault(_META, {})
+    if typed or not given.get(name, (None, False))[1]:
+        given[name] = (value, typed)
 
 
 def _option(*names: str, **attributes: Any) -> Callable[[F], F]:
@@ -61,7 +65,13 @@ def global_options(command: F) -> F:
 
 def shell_of(context: click.Context) -> Shell:
     """What the given options amount to."""
-    given = dict(context.meta.get(_META, {}))
+    noted: dict[str, tuple[Any, bool]] = context.meta.get(_META, {})
+    place = [name for name in ("socket", "url", "data_dir") if noted.get(name, (None, False))[1]]
+    given = {
+        name: value
+        for name, (value, typed) in noted.items()
+        if typed or not place or name not in ("socket", "url")  # a place that was typed sets aside the environment's
+    }
     if given.pop("as_json", False):
         given["output"] = "json"
     return Shell(Options(**given))

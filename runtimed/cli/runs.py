@@ -254,11 +254,12 @@ def signal(shell: Shell, run_id: str, name: str, value: str, signal_id: str | No
     from runtimed.cli.inputs import read_json
 
     not_recorded(shell, given["reason"], "a signal")
-    raw, key = read_json(value, "VALUE"), given["idempotency_key"]
+    body = {"name": name, "value": read_json(value, "VALUE")} | ({"signal_id": signal_id} if signal_id else {})
+    key = given["idempotency_key"]
     return for_each(
         shell,
         [run_id],
-        lambda client, one: client.signal(one, name, raw, signal_id=signal_id, idempotency_key=key),
+        lambda client, one: client.act(one, "signal", body, key),
         f"signal {name} is recorded",
     )
 
@@ -269,9 +270,9 @@ def signal(shell: Shell, run_id: str, name: str, value: str, signal_id: str | No
 @with_shell
 def cancel(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
     """Cancel runs: what they have done is undone."""
-    from runtimed.cli.acting import for_each
+    from runtimed.cli.acting import for_each, why
 
-    return for_each(shell, ids, lambda client, one: client.cancel(one, reason=reason), "cancel is recorded")
+    return for_each(shell, ids, lambda client, one: client.act(one, "cancel", why(reason)), "cancel is recorded")
 
 
 @runs.command()
@@ -280,9 +281,9 @@ def cancel(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 @with_shell
 def pause(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
     """Hold runs where they stand; what arrives meanwhile is kept."""
-    from runtimed.cli.acting import for_each
+    from runtimed.cli.acting import for_each, why
 
-    return for_each(shell, ids, lambda client, one: client.pause(one, reason=reason), "paused")
+    return for_each(shell, ids, lambda client, one: client.act(one, "pause", why(reason)), "paused")
 
 
 @runs.command()
@@ -291,9 +292,9 @@ def pause(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 @with_shell
 def resume(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
     """Let paused runs go on."""
-    from runtimed.cli.acting import for_each
+    from runtimed.cli.acting import for_each, why
 
-    return for_each(shell, ids, lambda client, one: client.resume(one, reason=reason), "resumed")
+    return for_each(shell, ids, lambda client, one: client.act(one, "resume", why(reason)), "resumed")
 
 
 @runs.command()
@@ -302,9 +303,9 @@ def resume(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 @with_shell
 def retry(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
     """Let blocked runs try again from where they stand."""
-    from runtimed.cli.acting import for_each
+    from runtimed.cli.acting import for_each, why
 
-    return for_each(shell, ids, lambda client, one: client.retry(one, reason=reason), "tries again")
+    return for_each(shell, ids, lambda client, one: client.act(one, "retry", why(reason)), "tries again")
 
 
 @runs.command()
@@ -317,17 +318,16 @@ def retry(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 @with_shell
 def resolve(shell: Shell, run_id: str, call: str, happened: bool | None, result: str, **given: Any) -> int:
     """Say whether the CALL of unknown outcome of a blocked run happened."""
-    from runtimed.cli.acting import for_each
+    from runtimed.cli.acting import for_each, why
     from runtimed.cli.inputs import read_json
 
     if happened is None:
         raise click.UsageError("say --happened or --did-not-happen: that is the question")
-    raw, reason, key = read_json(result, "--result"), given["reason"], given["idempotency_key"]
+    body = {"call": call, "happened": happened, "result": read_json(result, "--result"), **why(given["reason"])}
+    key = given["idempotency_key"]
     return for_each(
         shell,
         [run_id],
-        lambda client, one: client.resolve(
-            one, call, happened=happened, result=raw, reason=reason, idempotency_key=key
-        ),
+        lambda client, one: client.act(one, "resolve", body, key),
         f"call {call} is resolved",
     )

@@ -188,6 +188,19 @@ def test_the_environment_names_the_daemon_too(
     assert run(["actors", "tree", "--json"]) == 0
 
 
+def test_what_is_typed_wins_over_the_environment(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RUNTIMED_SOCKET and RUNTIMED_URL stand aside for a place that is typed, before the noun or after the verb."""
+    fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))
+    monkeypatch.setenv("RUNTIMED_SOCKET", "/nonexistent/sock")
+
+    assert run(["--socket", str(fake.socket), "actors", "tree"]) == 0
+    assert run(["actors", "tree", "--socket", str(fake.socket)]) == 0
+    assert run(["actors", "tree", "--url", "http://127.0.0.1:1"]) == 3
+    monkeypatch.setenv("RUNTIMED_SOCKET", str(fake.socket))
+    monkeypatch.setenv("RUNTIMED_URL", "http://127.0.0.1:1")
+    assert run(["actors", "tree", "--data-dir", str(fake.socket.parent)]) == 0
+
+
 def test_a_token_goes_with_the_url(fake: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The token comes from a file, never from the command line, and one that others can read is remarked on."""
     fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))

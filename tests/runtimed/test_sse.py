@@ -41,14 +41,6 @@ def test_an_event_is_whole_or_not_there() -> None:
     assert parser.feed(b"\n") == [Event("1", "message", b"x")]
 
 
-def test_retry_is_noted() -> None:
-    """The server's wish for the pause before the next connection, in seconds."""
-    parser = Parser()
-    parser.feed(b"retry: 1500\n\n")
-
-    assert parser.retry == 1.5
-
-
 @given(st.binary(max_size=60), st.lists(st.integers(0, 59), max_size=5))
 def test_pieces_make_no_difference(tail: bytes, cuts: list[int]) -> None:
     """However the bytes are cut, the same events come out."""
