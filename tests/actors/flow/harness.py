@@ -92,6 +92,15 @@ class Run:
         self.journal.append((fact, self.now))
 
     def take(self) -> None:
+        """Record what the code asks for, and let go what may start then."""
+        self.take_asks()
+        flow = self.flow
+        self.started += [(call.key, call.name, call.attempt) for call in flow.starts]
+        self.dropped += [call.key for call in flow.drops]
+        flow.starts.clear()
+        flow.drops.clear()
+
+    def take_asks(self) -> None:
         """Record what the code asks for. A flow that halted is asked nothing."""
         flow = self.flow
         for _ in range(TAKES_MAX):
@@ -106,10 +115,6 @@ class Run:
             flow.recorded(ask, fact)
         else:
             raise AssertionError("the code asks without end")
-        self.started += [(call.key, call.name, call.attempt) for call in flow.starts]
-        self.dropped += [call.key for call in flow.drops]
-        flow.starts.clear()
-        flow.drops.clear()
 
     def fact_of(self, ask: Call | r.Fact) -> r.Fact:
         if isinstance(ask, StateCall):
@@ -311,8 +316,8 @@ def snapshot(flow: Flow) -> dict[str, Any]:
         },
         "undo": [(u.key, u.step.name, bytes(u.args)) for u in flow._undo.newest_first()],
         "halted": (halted.code, halted.message, halted.key) if halted else None,
-        "holds": {key: hold.code for key, hold in flow._holds.items()},
-        "asks": [repr(ask) for ask in flow.asks],
+        "holds": {key: hold.code for key, hold in flow.holds.items()},
+        "asks": [repr(ask) if isinstance(ask, Call) else msgspec.json.encode(ask) for ask in flow.asks],
         "ended": flow.ended,
         "compensating": flow.compensating,
         "signals": {name: [bytes(v) for v in queue] for name, queue in flow._signals.items() if queue},

@@ -214,6 +214,7 @@ def test_resolve_happened_is_undone_like_a_completion() -> None:
     run = Run(raced)
     run.unknown("charge")
     run.resolve("charge", True, "ch_1")
+    assert run.flow.hold is None
     run.signal("then", "fail")
     assert run.undone == ["refund('ch_1', 5)"]
     run.finish_undo()

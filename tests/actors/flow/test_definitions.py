@@ -254,8 +254,8 @@ def test_variadic_keywords_have_their_type() -> None:
 @pytest.mark.parametrize(
     ("fn", "args", "kwargs"),
     [
-        (step_one, (), {}), (step_one, (1, 2, 3), {}), (step_one, (1,), {"wrong": 1}), (step_three, (1,), {"a": 1, "b": 2}),
-        (step_three, (1, 2, 3), {}),
+        (step_one, (), {}), (step_one, (1, 2, 3), {}), (step_one, (1,), {"wrong": 1}), (step_three, (1, 2, 3), {}),
+        (step_three, (1,), {"a": 1, "b": 2}),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_a_type_error(fn: Any, args: Any, kwargs: Any) -> None:

@@ -79,7 +79,7 @@ async def turns(ctx: Traced) -> None:
         await ctx.step(book, "turns")
         try:
             await ctx.signal("never")
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the point of the test
             raise Refused("turned") from None
 
 
@@ -127,6 +127,13 @@ async def bug(ctx: Traced) -> None:
 @app.workflow
 async def asks_and_breaks(ctx: Traced) -> None:
     await ctx.gather(ctx.step(gate, 1), bug(ctx))
+
+
+@app.workflow
+async def adds_and_breaks(ctx: Traced) -> None:
+    ctx.patched("p")
+    ctx.add_compensation(book, 1)
+    raise ValueError("a defect")
 
 
 @pytest.mark.parametrize("how", ["failure", "step failed", "listed", "derived from listed"])
@@ -326,3 +333,11 @@ def test_a_defect_on_the_way_out_does_not_stop_a_cancellation() -> None:
     assert run.undone == ["unbook('B', 1)"]
     assert run.end == "cancelled"
     run.check()
+
+
+def test_an_undo_that_was_added_and_never_recorded_does_not_count() -> None:
+    """What the code did after its last record, and then broke, is not undone when the run is cancelled."""
+    run = Run(adds_and_breaks)
+    assert run.hold.code == "code_error"
+    run.cancel()
+    assert run.kinds == ["run_started", "run_cancel_requested", "run_cancelled"]

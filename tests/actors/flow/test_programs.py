@@ -1,0 +1,55 @@
+"""The core under random programs in a random world: replay equals live, effects stay what they are, undoing is exact.
+
+Each seed makes a program and a world (see `programs` and `world`): answers in any order, retries, late completions,
+cancellations, pauses, parking, defects that get mended, careless deployments, and crashes that keep any prefix of what
+was submitted. `simulate(seed)` runs one; what must hold of it is checked all along and at its end.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tests.actors.flow.world import simulate
+
+CHUNKS = 12
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_any_program_in_any_world(chunk: int, scale: Callable[[int, int], int]) -> None:
+    """Replay equals live at any point, no prefix contradicts its code, an effect stays the call it was, and at the end
+    each completed step is kept, or undone exactly once in reverse order."""
+    count = scale(250, 5_000)
+    ends: Counter[str] = Counter()
+    for seed in range(chunk * count, (chunk + 1) * count):
+        try:
+            ends[simulate(seed).kinds[-1]] += 1
+        except BaseException as error:
+            error.add_note(f"simulate({seed}) shows it again")
+            raise
+    assert ends.keys() == {"run_completed", "run_failed", "run_cancelled"}
+    assert ends.total() == count
+
+
+@pytest.mark.slow
+@hypothesis_settings(max_examples=100)
+@given(st.randoms(use_true_random=False))
+def test_the_smallest_program_that_breaks(rng: random.Random) -> None:
+    """The same, drawn by Hypothesis, which looks for the smallest example of what fails."""
+    assert simulate(0, rng).flow.ended
+
+
+def test_the_same_seed_is_the_same_world() -> None:
+    """A seed gives the same program, the same faults and the same records each time."""
+    for seed in range(20):
+        one, two = simulate(seed), simulate(seed)
+        assert one.journal == two.journal
+        assert one.counts == two.counts
