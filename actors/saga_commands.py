@@ -237,6 +237,7 @@ class SagaCommands:
         run = self._open(command.run_id)
         origin = command.origin
         record = r.SignalReceived(command.name, command.value, command.signal_id, origin.by, origin.trace_id)
+        run.waiting = None  # it runs by this signal until it says again that it waits
         seq = self._engine.deliver(run, record, len(command.value))
         if command.signal_id is not None:
             run.signal_ids[command.signal_id] = seq

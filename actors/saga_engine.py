@@ -86,7 +86,8 @@ class SagaEngine(RunAdvancer):
         assert flow is not None
         flow.end_replay()
         last = entries[-1].record
-        run.waiting = last if isinstance(last, r.RunWaiting) else None
+        # A signal makes a waiting run run, so what it waits for is then to be said again, if it still does.
+        run.waiting = last if isinstance(last, r.RunWaiting) and not run.deferred else None
         self._rearm(run)
         self._interrupted(run)
         self._catch_up(run)

@@ -19,7 +19,9 @@ Rule 1: everything that moves a run is in `TRANSITIONS`; a record that is not na
 Rule 2: an ended phase is final. Records may still follow (a late outcome of an attempt); they change nothing here.
 Rule 3: a blocked run is moved only by a person's act, by its end, or by new work of its own. What merely arrives (an
 interrupted attempt found at a start, a timer that was due) does not unblock it.
-Rule 4: `waiting_on` and `waiting_until` live as long as the phase that set them; an error lives until the run leaves
+Rule 4: a signal for a run that waits for signals makes it run, until the run says that it waits again. So a run that was
+to be woken by it is known to be runnable, also by a daemon that is killed in between.
+Rule 5: `waiting_on` and `waiting_until` live as long as the phase that set them; an error lives until the run leaves
 the blocked phase that it stands for, or is replaced.
 
 `wal.projections` keeps this state in the row of the run; `wal.verify` computes it anew from the records.
@@ -45,6 +47,7 @@ from wal.records import (
     RunRetried,
     RunStarted,
     RunWaiting,
+    SignalReceived,
     StepInterrupted,
     StepResolved,
     StepScheduled,
@@ -117,7 +120,7 @@ _BACKWARD_ARRIVALS: Mapping[type[Fact], str] = {TimerFired: COMPENSATING, StepIn
 TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
     QUEUED: {**_FORWARD, **_FORWARD_ARRIVALS},
     RUNNING: {**_FORWARD, **_FORWARD_ARRIVALS},
-    WAITING: {**_FORWARD, **_FORWARD_ARRIVALS},
+    WAITING: {**_FORWARD, **_FORWARD_ARRIVALS, SignalReceived: RUNNING},
     BLOCKED: _FORWARD,
     COMPENSATING: {**_BACKWARD, **_BACKWARD_ARRIVALS},
     COMPENSATING_WAITING: {**_BACKWARD, **_BACKWARD_ARRIVALS},
@@ -167,6 +170,8 @@ def advance(state: RunState, record: Fact) -> RunState:
     if kind is RunPaused or kind is RunResumed:
         return state._replace(paused=kind is RunPaused)
     phase = TRANSITIONS[state.phase].get(kind)
+    if kind is SignalReceived and state.waiting_on != "signal":
+        return state  # buffered; whatever the run waits for, it is not this
     if phase is None or (phase == state.phase and kind not in _CARRIERS):
         return state
     on, until = _wait_after(state, phase, record)
