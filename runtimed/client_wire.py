@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import anyio
 import anyio.abc
@@ -61,7 +61,7 @@ class Target(NamedTuple):
         if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query or parts.fragment:
             raise InvalidInput(f"{url!r} is not a URL of a daemon", hint="Write http://HOST:PORT or https://HOST:PORT.")
         tls = parts.scheme == "https"
-        return cls(None, parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+        return cls(None, parts.hostname, port or (443 if tls else 80), tls, quote(parts.path.rstrip("/"), safe="/%"))
 
     @property
     def authority(self) -> str:
