@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -308,3 +310,44 @@ def test_the_root_command_is_named_after_us() -> None:
     """Usage lines and completion say `runtimed`."""
     assert cli.name == "cli"
     assert main.run.__module__ == "runtimed.cli.main"
+
+
+def on_terminal(*arguments: str, env: dict[str, str] | None = None) -> str:
+    """What a command writes when stdout is a terminal of 80 columns."""
+    reading, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(env or {})}
+    environment.pop("COLUMNS", None)
+    command = [sys.executable, "-P", "-m", "runtimed", *arguments]
+    done = subprocess.run(command, stdout=terminal, stderr=subprocess.DEVNULL, check=True, env=environment)
+    os.close(terminal)
+    assert done.returncode == 0
+    written = b""
+    try:
+        while part := os.read(reading, 65_536):
+            written += part
+    except OSError:  # how Linux says that the other end of a terminal is closed
+        pass
+    os.close(reading)
+    return written.decode()
+
+
+@pytest.mark.slow
+def test_hostile_text_does_not_reach_a_terminal(fake: Any) -> None:
+    """On a terminal neither tables nor JSON let text from outside act; lines fit; NO_COLOR takes colours away."""
+    hostile = "\x1b]52;c;aGk=\x07\x9b2J\u202e\u200b" + "x" * 200
+    error = {"type": hostile, "message": hostile, "step": None}
+    run_ = {"id": hostile[:30], "workflow": "w", "status": "failed", "error": error, "waiting_on": None}
+    run_ |= {"created_at": None, "ended_at": None, "waiting_until": None}
+    fake.on("GET", "/v1/runs", fake.Reply(200, {"items": [run_], "next": None, "total": 1, "seq": 1}))
+    arguments = ["runs", "list", "--socket", str(fake.socket)]
+
+    table, plain = on_terminal(*arguments), on_terminal(*arguments, env={"NO_COLOR": "1"})
+    as_json = on_terminal(*arguments, "--json")
+
+    for written in (table, plain, as_json):
+        assert set(written) & set("\x07\x9b\u202e\u200b") == set()
+    assert "\x1b[31m" in table
+    assert "\x1b" not in plain + as_json
+    assert json.loads(as_json)["items"][0]["error"]["message"] == hostile
+    assert len(plain.splitlines()) == 2
