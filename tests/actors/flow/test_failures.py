@@ -136,6 +136,18 @@ async def adds_and_breaks(ctx: Traced) -> None:
     raise ValueError("a defect")
 
 
+@app.workflow
+async def switches(ctx: Traced) -> None:
+    """`ctx.extra` says which call the code makes."""
+    await (ctx.step(gate, 1) if ctx.extra == "gate" else ctx.sleep(5))
+
+
+@app.workflow
+async def returns_early(ctx: Traced) -> Any:
+    await ctx.step(book, 1)
+    return await ctx.race(gate=ctx.step(gate, 5), go=ctx.signal("go"))
+
+
 @pytest.mark.parametrize("how", ["failure", "step failed", "listed", "derived from listed"])
 def test_a_failure_ends_the_run_and_undoes_it(how: str) -> None:
     """What derives from Failure, or is listed in `fails_on`, fails the run; its completed steps are undone."""
@@ -341,3 +353,34 @@ def test_an_undo_that_was_added_and_never_recorded_does_not_count() -> None:
     assert run.hold.code == "code_error"
     run.cancel()
     assert run.kinds == ["run_started", "run_cancel_requested", "run_cancelled"]
+
+
+def test_what_new_code_asks_for_and_nobody_recorded_is_not_undone() -> None:
+    """A step that only the contradicting code calls was never let go, so it cannot have acted."""
+    run = Run(switches, extra="sleep")
+    run.extra = "gate"
+    run.resume()
+    assert run.hold.code == "nondeterminism"
+    run.cancel()
+    assert run.undone == []
+    assert run.end == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["completed", "unknown"])
+def test_a_run_is_cancelled_as_long_as_it_has_not_ended(how: str) -> None:
+    """A workflow that returned and waits for its last attempt can still be cancelled, and is undone."""
+    run = Run(returns_early)
+    run.complete("book", "B")
+    run.signal("go")
+    assert run.end == "open"
+    run.cancel()
+    assert run.end == "open"
+    if how == "completed":
+        run.complete("gate", "G")
+    else:
+        run.unknown("gate")
+    run.finish_undo()
+    result = "'G'" if how == "completed" else "None"
+    assert run.undone == [f"ungate({result}, 5)", "unbook('B', 1)"]
+    assert run.end == "cancelled"
+    run.check()

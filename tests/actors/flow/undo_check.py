@@ -20,6 +20,7 @@ class Account:
         self.names: dict[str, str] = {}
         self.done: dict[str, int] = {}
         self.perhaps: set[str] = set()  # may have acted, and wants to be undone then too
+        self.added: set[str] = set()  # by the code itself: its place is where the code was, perhaps before its record
         self.called: dict[str, int] = {}
         self.undone: dict[str, list[int]] = {}
         self.results: dict[str, object] = {}
@@ -43,6 +44,7 @@ class Account:
                 self.results[fact.key] = msgspec.json.decode(fact.result)
         elif isinstance(fact, r.CompensationAdded):
             self.done[fact.key] = at
+            self.added.add(fact.key)
         elif isinstance(fact, r.RunCompensating):
             self.compensating = at
         if self.names.get(getattr(fact, "key", "")) == "gate":
@@ -76,7 +78,7 @@ def check_order(account: Account, scope_of: dict[str, Where]) -> None:
     """Reverse order of completion: within a block, and in the undoing of the whole run."""
     last: dict[Where | None, str] = {}
     for key, at in sorted(account.called.items(), key=lambda item: item[1]):
-        if key not in account.done:
+        if key not in account.done or key in account.added:
             continue
         scope = None if at > account.compensating else scope_of.get(key, (-1, at))
         before = last.get(scope)

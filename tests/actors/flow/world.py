@@ -336,4 +336,3 @@ def simulate(seed: int, rng: random.Random | None = None) -> World:
         while FLOWS:
             FLOWS.pop().close()
     return world
-
