@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors.errors import DefinitionError, InvalidId
+from actors.flow.approval import (
+    QUORUM_MAX,
+    RISKS,
+    TITLE_CHARACTERS_MAX,
+    ApprovalCall,
+    Risk,
+    form_schema,
+)
 from actors.flow.calls import (
     ANY,
     Call,
@@ -121,7 +129,9 @@ class SagaBlock:
         fiber = self._flow.current
         self._scope = fiber.scope = Scope(fiber.scope)
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:  # fmt: skip
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         flow, scope = self._flow, self._scope
         assert scope is not None and scope.parent is not None
         if flow.closing:
@@ -176,7 +186,8 @@ class Context:
         if type(step) is not Step or flow.steps.get(step.name) is not step:
             raise _not_a_step(step)
         step.signature.accepts(args, kwargs)
-        return StepCall(step, payload((args, kwargs), flow.payload_max_bytes, f"the arguments of {step.name}"), -1 if kwargs else len(args))  # fmt: skip
+        recorded = payload((args, kwargs), flow.payload_max_bytes, f"the arguments of {step.name}")
+        return StepCall(step, recorded, -1 if kwargs else len(args))
 
     def sleep(self, seconds: float) -> Call:
         """Await a durable timer of so many seconds."""
@@ -202,6 +213,46 @@ class Context:
         if timeout is not None and not 0 <= timeout <= 1e10:
             raise ValueError(f"ctx.signal timeout {timeout!r}: expected 0 to 1e10 seconds")
         return SignalCall(name, decoder_for(kind), None if timeout is None else float(timeout))
+
+    def approval(
+        self,
+        title: str,
+        *,
+        detail: Any = None,
+        roles: Sequence[str] = (),
+        quorum: int = 1,
+        timeout: float | None = None,
+        form: Any = None,
+        risk: Risk = "low",
+        four_eyes: bool = False,
+    ) -> Call:
+        """Await people's decision: a `Decision`.
+
+        `roles` name who may decide (anyone allowed to decide, if empty), `quorum` how many different people must say
+        yes (one no refuses). After `timeout` seconds it is refused by nobody. `form` is a type that an approver fills
+        in; with `four_eyes` who started the run may not decide."""
+        flow = self._live()
+        if not isinstance(title, str) or not 1 <= len(title) <= TITLE_CHARACTERS_MAX:
+            raise ValueError(f"an approval's title has 1 to {TITLE_CHARACTERS_MAX} characters")
+        if not 1 <= quorum <= QUORUM_MAX:
+            raise ValueError(f"an approval's quorum is 1 to {QUORUM_MAX}, not {quorum!r}")
+        if risk not in RISKS:
+            raise ValueError(f"an approval's risk is one of {', '.join(RISKS)}, not {risk!r}")
+        if timeout is not None and not 0 <= timeout <= 1e10:
+            raise ValueError(f"ctx.approval timeout {timeout!r}: expected 0 to 1e10 seconds")
+        if isinstance(roles, str):
+            raise TypeError(f"roles is a list of names, not the text {roles!r}")
+        return ApprovalCall(
+            title,
+            detail=payload(detail, flow.payload_max_bytes, "an approval's detail"),
+            roles=list(roles),
+            quorum=quorum,
+            timeout=None if timeout is None else float(timeout),
+            form=None if form is None else form_schema(form),
+            decoder=None if form is None else decoder_for(form),
+            risk=risk,
+            four_eyes=four_eyes,
+        )
 
     def emit(self, value: Any) -> Call:
         """Await that a value is appended to the run's output stream."""

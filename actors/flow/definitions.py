@@ -58,7 +58,7 @@ def _check_function(fn: Any, what: str) -> None:
     if fn.__qualname__ != fn.__name__ or fn.__name__ == "<lambda>" or fn.__closure__:
         raise DefinitionError(
             f"{what} {fn.__qualname__!r} is not a module-level function",
-            hint="Closures, lambdas and methods cannot be found again after a restart; define it at the top of a module.",
+            hint="Closures, lambdas and methods cannot be found after a restart; define it at the top of a module.",
         )
 
 

@@ -41,7 +41,10 @@ class Scope:
 class Fiber:
     """One coroutine being driven: the workflow itself, or a branch of a group."""
 
-    __slots__ = ("branch", "cancelled", "coro", "done", "group", "next_index", "path", "prefix", "refusals", "scope", "started", "wait")  # fmt: skip
+    __slots__ = (
+        "branch", "cancelled", "coro", "done", "group", "next_index", "path", "prefix", "refusals", "scope", "started",
+        "wait",
+    )  # fmt: skip
 
     def __init__(
         self, coro: Coroutine[Any, Any, Any], path: str, scope: Scope, group: Group | None, branch: int
@@ -103,7 +106,9 @@ class Scheduler:
 
     # --- running
 
-    def spawn(self, coro: Coroutine[Any, Any, Any], path: str, scope: Scope, group: Group | None = None, branch: int = 0) -> Fiber:  # fmt: skip
+    def spawn(
+        self, coro: Coroutine[Any, Any, Any], path: str, scope: Scope, group: Group | None = None, branch: int = 0
+    ) -> Fiber:
         """Make a fiber, to run in its turn."""
         fiber = Fiber(coro, path, scope, group, branch)
         self._fibers[fiber] = None
@@ -134,7 +139,7 @@ class Scheduler:
                 self._ended(fiber, stop.value, None)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # a user's exception of any kind is data here
+            except BaseException as error:  # noqa: BLE001 - a user's exception of any kind is data here
                 self._ended(fiber, None, error)
             else:
                 self._wait(fiber, asked)
@@ -255,7 +260,7 @@ def _discard(fiber: Fiber) -> bool:
         fiber.coro.close()
     except KeyboardInterrupt:
         raise
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - see below
         # What a user's `finally` raises while its fiber is put away concerns nobody: nothing is recorded, and the same
         # code runs again when the run is woken. "Ignored GeneratorExit" is the cut-off.
         clean = False
