@@ -198,7 +198,7 @@ async def run_deaf(ctx: Traced, node: Node, where: Where) -> Any:
     """Catches everything, a cancellation included, and goes on."""
     try:
         return await carry_out(ctx, node[1], where)
-    except BaseException as error:  # noqa: BLE001 - the point of it
+    except BaseException as error:
         if isinstance(error, ValueError):
             raise  # a bug that is swallowed cannot be mended
         ctx.saw("deaf", type(error).__name__)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.actors.flow.world import simulate
@@ -40,7 +39,6 @@ def test_any_program_in_any_world(chunk: int, scale: Callable[[int, int], int]) 
 
 
 @pytest.mark.slow
-@hypothesis_settings(max_examples=100)
 @given(st.randoms(use_true_random=False))
 def test_the_smallest_program_that_breaks(rng: random.Random) -> None:
     """The same, drawn by Hypothesis, which looks for the smallest example of what fails."""

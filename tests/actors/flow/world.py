@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.driver import Flow
@@ -86,10 +85,11 @@ class World(Run):
             assert self.scheduled(effect), f"effect {effect.key} was let go without its record"
 
     def scheduled(self, effect: Effect) -> bool:
+        wanted = (effect.key, effect.name, effect.args)
         return any(
-            isinstance(fact, r.StepScheduled) and (fact.key, fact.name, bytes(fact.args)) == (effect.key, effect.name, effect.args)
+            isinstance(fact, r.StepScheduled) and (fact.key, fact.name, bytes(fact.args)) == wanted
             for fact, _ in self.journal
-        )  # fmt: skip
+        )
 
     def wake(self, *, crashed: bool) -> None:
         """A fresh flow over the journal, in this process or in the next."""
