@@ -44,7 +44,7 @@ class ActiveRun:
         """A run as its row says it, asleep."""
         run = cls(row.run_key, row.id, row.workflow, row.last_seq)
         run.paused = row.paused
-        run.blocked = row.phase == "blocked"
+        run.blocked = row.blocked
         if row.phase == "queued":
             run.start_at = row.created_at
         return run

@@ -83,6 +83,31 @@ class RunEnded(Conflict):
     code = "run_ended"
 
 
+class ApprovalNotFound(NotFound):
+    """There is no approval with this id."""
+
+    code = "approval_not_found"
+
+
+class ApprovalClosed(Conflict):
+    """Nobody can decide this approval any more."""
+
+    code = "approval_closed"
+
+
+class StaleApproval(Conflict):
+    """The decision was made about something else than what is asked now."""
+
+    code = "stale_payload"
+    hint = "Look at the approval again and decide anew."
+
+
+class AlreadyVoted(Conflict):
+    """This person has voted already; a quorum needs different people."""
+
+    code = "already_voted"
+
+
 class NotBlocked(Conflict):
     """Only a blocked run can be retried or resolved."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from wal.views import RunView, SessionView, StateView
+from wal.views import ApprovalView, RunView, SessionView, StateView
 
 NULL = Raw(b"null")
 
@@ -115,6 +115,20 @@ class ResolveCall(Message, frozen=True):
     origin: Origin = NOBODY
 
 
+class DecideApproval(Message, frozen=True):
+    """A person's yes or no to an approval. `payload_hash` is what the person was shown; None where the caller vouches
+    (embedded). `roles` are the caller's, None for all of them; `via` says from where. Replies `ApprovalReply`."""
+
+    approval_id: str
+    approve: bool
+    reason: str | None = None
+    payload_hash: str | None = None
+    data: Raw = NULL
+    roles: frozenset[str] | None = None
+    via: str | None = None
+    origin: Origin = NOBODY
+
+
 class OpenSession(Message, frozen=True):
     """Open a session; `ttl` in seconds, None for one that does not expire. Replies `SessionReply`."""
 
@@ -211,6 +225,14 @@ class SessionReply(Message, frozen=True):
     seq: int = 0
 
 
+class ApprovalReply(Message, frozen=True):
+    """An approval after a vote; `decided` says whether that settled it."""
+
+    approval: ApprovalView
+    decided: bool = False
+    seq: int = 0
+
+
 class StateReply(Message, frozen=True):
     """A state value after the change."""
 
@@ -219,4 +241,4 @@ class StateReply(Message, frozen=True):
     seq: int = 0
 
 
-Reply = StartedRuns | Accepted | SessionReply | StateReply
+Reply = StartedRuns | Accepted | ApprovalReply | SessionReply | StateReply

@@ -107,6 +107,7 @@ class RunAdvancer:
         """Record an answer, and let the run go on by it (or keep it until the run can)."""
         at = self.clock.now_us()
         flow = run.flow
+        run.waiting = None  # whatever it says it waits for, it says anew
         if flow is None and not (run.loading or run.paused or run.blocked):
             self.load(run)
         seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
@@ -171,6 +172,9 @@ class RunAdvancer:
         seq = self.append(run, fact, weight)
         if isinstance(fact, r.TimerSet):
             self.timers.set(seq, fact.due_at, run.run_key, fact.key)
+        elif isinstance(fact, r.ApprovalRequested):
+            if fact.expires_at is not None:
+                self.timers.set(seq, fact.expires_at, run.run_key, fact.key)
         elif isinstance(fact, r.StateWritten):
             self.state.written(fact, seq)
         elif isinstance(fact, (r.RunCompleted, r.RunFailed, r.RunCancelled)):
@@ -288,7 +292,7 @@ class RunAdvancer:
             self._block(run, Hold("internal", "nothing is in flight and nothing is awaited; please report this"))
             return
         kinds = {call.kind for call in calls}
-        on = "signal" if "signal" in kinds else "timer" if "timer" in kinds else "retry"
+        on = next((kind for kind in ("approval", "signal", "timer") if kind in kinds), "retry")
         due = [
             c.due_at for c in flow.calls.values() if isinstance(c, (TimerCall, AttemptCall)) and c.due_at is not None
         ]

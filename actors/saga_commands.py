@@ -18,6 +18,7 @@ from msgspec import Raw
 from actors import messages as m
 from actors.active_run import ActiveRun
 from actors.answers import Answers
+from actors.approvals import ApprovalDesk
 from actors.errors import (
     Conflict,
     IdConflict,
@@ -78,10 +79,11 @@ class SagaCommands:
         self._engine, self._reader, self._answers, self._ready = engine, reader, answers, ready
         self._writer = engine.writer
         self._ended_sessions: dict[str, None] = {}
+        self._approvals = ApprovalDesk(engine, reader, self._open, self._accept, at_path)
         self.handlers: dict[type[m.Message], Callable[[Any, Letter], None]] = {
             m.StartRuns: self._start_runs, m.SignalRun: self._signal, m.CancelRun: self._cancel, m.PauseRun: self._pause,
             m.ResumeRun: self._resume, m.RetryRun: self._retry, m.ResolveCall: self._resolve, m.PutState: self._put_state,
-            m.DeleteState: self._delete_state, m.SessionEnded: self._session_ended,
+            m.DeleteState: self._delete_state, m.DecideApproval: self._approvals.decide, m.SessionEnded: self._session_ended,
         }  # fmt: skip
 
     def handle(self, letter: Letter) -> None:
@@ -435,7 +437,7 @@ class SagaCommands:
 REPLIES: dict[type[m.Message], type[m.Message]] = {
     m.StartRuns: m.StartedRuns, m.SignalRun: m.Accepted, m.CancelRun: m.Accepted, m.PauseRun: m.Accepted,
     m.ResumeRun: m.Accepted, m.RetryRun: m.Accepted, m.ResolveCall: m.Accepted, m.PutState: m.StateReply,
-    m.DeleteState: m.Accepted, m.OpenSession: m.SessionReply, m.TouchSession: m.SessionReply,
+    m.DeleteState: m.Accepted, m.DecideApproval: m.ApprovalReply, m.OpenSession: m.SessionReply, m.TouchSession: m.SessionReply,
     m.CloseSession: m.SessionReply,
 }  # fmt: skip
 

@@ -183,29 +183,36 @@ class SagaCoordinator:
             run_key = ready.take()
             run = engine.active.by_key.get(run_key)
             if run is None:
-                if len(engine.active) >= room:
-                    engine.park(trio.current_time(), at_least=READY_SLICE)
-                    if len(engine.active) >= room:
-                        ready.put_back(run_key)
-                        return  # an attempt that ends, or the look for idle runs, brings us here again
+                if len(engine.active) >= room and not self._make_room(room):
+                    ready.put_back(run_key)
+                    return
                 self._bring_in(run_key)
             elif run.flow is None and not (run.loading or run.ended):
                 if run.paused or run.blocked:
                     engine.sleep(run)
                 elif len(engine.active) > room and run.last_seq <= engine.writer.durable_seq:
-                    engine.active.remove(run)  # it comes back from the journal when there is room
-                    ready.put_back(run_key)
-                    engine.park(trio.current_time(), at_least=READY_SLICE)
-                    return
+                    engine.active.remove(run)  # it comes back from the journal, after those that are in memory
+                    ready.put_key(run_key)
                 else:
                     engine.begin(run)
                     engine.writer.cut()
         if len(ready):
             self._go_on()
 
+    def _make_room(self, room: int) -> bool:
+        """Park the runs that idled longest. They are gone once their records are durable, and then we go on; if none
+        idles, the end of an attempt brings us here again."""
+        engine, parked_before = self._engine, self._engine.parked_total
+        engine.park(trio.current_time(), at_least=READY_SLICE)
+        if len(engine.active) < room:
+            return True
+        if engine.parked_total > parked_before:
+            engine.writer.when_durable(engine.writer.seq, self._go_on)
+        return False
+
     def _bring_in(self, run_key: int) -> None:
         row = self._reader.run_by_key(run_key)
-        if row is not None and row.ended_at is None and not row.paused and row.phase != "blocked":
+        if row is not None and row.ended_at is None and not row.paused and not row.blocked:
             self._engine.load(self._engine.active.add(ActiveRun.from_row(row)))
 
     def _go_on(self) -> None:
@@ -240,7 +247,7 @@ class SagaCoordinator:
         """A timer of a run that is not in memory: it stands if the journal says so."""
         stands = any(row.key == call_key and row.due_at == due_at for row in self._reader.timers_of(run_key))
         row = self._reader.run_by_key(run_key)
-        if not stands or row is None or row.ended_at is not None or row.paused or row.phase == "blocked":
+        if not stands or row is None or row.ended_at is not None or row.paused or row.blocked:
             return
         if run is None:
             run = self._engine.active.add(ActiveRun.from_row(row))

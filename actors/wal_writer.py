@@ -66,6 +66,9 @@ class Link(Protocol):
     async def commit(self, entries: list[Entry]) -> None:
         """Return once the entries are on disk. Raises CommitFailed or WriterGone."""
 
+    async def lost(self) -> None:
+        """Wait for as long as there is a way to the journal, then raise WriterGone."""
+
     async def close(self) -> None:
         """Give the journal up in good order."""
 
@@ -81,6 +84,9 @@ class InlineLink:
     async def commit(self, entries: list[Entry]) -> None:
         self.journal.commit(entries)
         await trio.lowlevel.checkpoint()
+
+    async def lost(self) -> None:
+        await trio.sleep_forever()
 
     async def close(self) -> None:
         self.journal.close()
@@ -111,9 +117,12 @@ class ProcessLink:
         try:
             with trio.fail_after(HELLO_TIMEOUT_S):
                 hello = await link._receive()
-        except trio.TooSlowError:
-            process.kill()
-            raise WriterGone("the writer process did not open the journal in time") from None
+        except BaseException as error:
+            if isinstance(error, trio.TooSlowError):
+                process.kill()
+                error = WriterGone("the writer process did not open the journal in time")
+            await link.abandon()
+            raise error from None
         assert isinstance(hello, protocol.Hello)
         link.head = hello.head
         return link
@@ -129,12 +138,23 @@ class ProcessLink:
                 await self._stream.send_all(protocol.encode_frame(protocol.Commit(entries)))
                 receipt = await self._receive()
         except trio.TooSlowError:
+            self._process.kill()  # else the journal's lock, and the end of this process, would wait for it still longer
             raise WriterGone(f"the writer process gave no receipt within {self._commit_timeout_s} s") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise WriterGone("the writer process is gone") from error
         if not isinstance(receipt, protocol.Receipt) or receipt.seq != entries[-1].seq:
             raise CommitFailed(f"expected the receipt for seq {entries[-1].seq}, got {receipt!r}")
         self.wal_bytes, self.db_bytes = receipt.wal_bytes, receipt.db_bytes
+
+    async def lost(self) -> None:
+        """Wait until the process has ended, also while there is nothing to commit, then raise WriterGone: a runtime
+        without its journal must not look alive."""
+        exited = os.pidfd_open(self._process.pid)
+        try:
+            await trio.lowlevel.wait_readable(exited)
+        finally:
+            os.close(exited)
+        raise WriterGone(f"the writer process ended with {self._process.poll()}")
 
     async def close(self) -> None:
         try:

@@ -15,14 +15,21 @@ from typing import Any
 import apsw
 import msgspec
 
+from wal import approvals
 from wal.connections import one_row, scalar
 from wal.records import (
+    ApprovalDecided,
+    ApprovalRequested,
+    ApprovalVoted,
+    ApprovalWithdrawn,
     AttributesSet,
     CompensationFailed,
     Entry,
     ErrorData,
     Fact,
     RequestAnswered,
+    RunCancelled,
+    RunFailed,
     RunStarted,
     SessionClosed,
     SessionExpired,
@@ -197,6 +204,25 @@ class Projector:
 
     def _timer_gone(self, entry: Entry, record: TimerFired | TimerCancelled, change: RunChange) -> None:
         self._timers[entry.run_key, record.key] = None
+        if isinstance(record, TimerFired) and record.key:
+            approvals.closed(self._db, entry, record)
+
+    def _approval_requested(self, entry: Entry, record: ApprovalRequested, change: RunChange) -> None:
+        approvals.requested(self._db, entry, record)
+        if record.expires_at is not None:
+            self._timers[entry.run_key, record.key] = record.expires_at
+
+    def _approval_voted(self, entry: Entry, record: ApprovalVoted, change: RunChange) -> None:
+        if not approvals.voted(self._db, entry, record):
+            raise ProjectionError(f"record {entry.seq} votes on call {record.key}, which is not an open approval")
+
+    def _approval_closed(self, entry: Entry, record: ApprovalDecided | ApprovalWithdrawn, change: RunChange) -> None:
+        self._timers[entry.run_key, record.key] = None
+        if not approvals.closed(self._db, entry, record):
+            raise ProjectionError(f"record {entry.seq} closes call {record.key}, which is not an open approval")
+
+    def _run_ended(self, entry: Entry, record: Fact, change: RunChange) -> None:
+        approvals.run_ended(self._db, entry)
 
     def _attempt_failed(self, entry: Entry, record: StepFailed | CompensationFailed, change: RunChange) -> None:
         if record.retry_at is not None:
@@ -267,6 +293,12 @@ EFFECTS: Mapping[type[Fact], Callable[[Projector, Entry, Any, Any], None]] = {
     TimerCancelled: Projector._timer_gone,
     StepFailed: Projector._attempt_failed,
     CompensationFailed: Projector._attempt_failed,
+    ApprovalRequested: Projector._approval_requested,
+    ApprovalVoted: Projector._approval_voted,
+    ApprovalDecided: Projector._approval_closed,
+    ApprovalWithdrawn: Projector._approval_closed,
+    RunFailed: Projector._run_ended,
+    RunCancelled: Projector._run_ended,
     AttributesSet: Projector._attributes_set,
     SignalReceived: Projector._signal_received,
     StateWritten: Projector._state_written,
@@ -279,7 +311,22 @@ EFFECTS: Mapping[type[Fact], Callable[[Projector, Entry, Any, Any], None]] = {
 """Type of record -> what it does beside moving its run; the hot records (steps) are not here."""
 
 RUN_ONLY: frozenset[type[Fact]] = frozenset(
-    {RunStarted, TimerSet, TimerFired, TimerCancelled, StepFailed, CompensationFailed, AttributesSet, SignalReceived}
+    {
+        RunStarted,
+        TimerSet,
+        TimerFired,
+        TimerCancelled,
+        StepFailed,
+        CompensationFailed,
+        AttributesSet,
+        SignalReceived,
+        ApprovalRequested,
+        ApprovalVoted,
+        ApprovalDecided,
+        ApprovalWithdrawn,
+        RunFailed,
+        RunCancelled,
+    }
 )
 """Records whose effect needs a run; one that belongs to none is a contradiction."""
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import apsw
 from msgspec import Raw
 
-from wal import history, upkeep
+from wal import approvals, history, upkeep
 from wal.connections import all_rows, one_row, open_reader, read_errors, scalar
 from wal.listing import list_runs, list_sessions, list_states, run_row, session_view
 from wal.migrations import user_version
@@ -23,7 +23,7 @@ from wal.pages import page_limit, snapshot
 from wal.records import Entry
 from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, RunRow, StateRow, TimerRow
 from wal.run_status import OPEN_STATUSES
-from wal.views import EventView, Page, RunDetail, SessionView
+from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
 _RUN_COLUMNS = ", ".join(RunRow.__struct_fields__)
 _STATE_COLUMNS = ", ".join(StateRow.__struct_fields__)
@@ -173,6 +173,29 @@ class Reader:
         sql = "select digest, status, body, seq, at from answers where principal = ? and idempotency_key = ?"
         row = self._row(sql, principal, key)
         return None if row is None else AnswerRow(row[0], row[1], Raw(row[2].encode()), row[3], row[4])
+
+    # --- approvals ------------------------------------------------------------------------------------------------
+
+    def approval(self, id: str) -> ApprovalView | None:
+        """The approval with this id."""
+        row = self.approval_row(id)
+        return None if row is None else row.view
+
+    def approval_row(self, id: str) -> approvals.ApprovalRow | None:
+        """The same with the key of its run."""
+        with read_errors(self._path):
+            return approvals.find(self._db, id)
+
+    def approval_page(
+        self, *, status: str | None = None, run_id: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page:
+        """A page of `ApprovalView`, newest first. Raises `BadCursor`."""
+        with read_errors(self._path), snapshot(self._db):
+            run_key = None
+            if run_id is not None:
+                row = self.run(run_id)
+                run_key = -1 if row is None else row.run_key
+            return approvals.page(self._db, status=status, run_key=run_key, limit=page_limit(limit), cursor=cursor)
 
     # --- sessions and state ---------------------------------------------------------------------------------------
 

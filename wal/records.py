@@ -319,6 +319,53 @@ class StateRefused(Fact, frozen=True, gc=False):
     found: int
 
 
+# --- approvals -------------------------------------------------------------------------------------------------------
+
+
+class ApprovalRequested(Fact, frozen=True, gc=False):
+    """A workflow asks people. The approval's id is the seq of this record; at `expires_at` a `TimerFired` refuses it.
+    `form` is a JSON Schema or null; `payload_hash` the SHA-256 of all that is shown and of who may decide."""
+
+    key: str
+    title: str
+    payload_hash: str
+    detail: Raw = Raw(b"null")
+    roles: list[str] = []
+    quorum: int = 1
+    expires_at: int | None = None
+    form: Raw = Raw(b"null")
+    risk: str = "low"
+    four_eyes: bool = False
+
+
+class ApprovalVoted(Fact, frozen=True, gc=False):
+    """A person said yes or no. `by` is who the kernel or a token says it is; `via` from where (terminal, ssh peer)."""
+
+    key: str
+    approve: bool
+    by: str | None = None
+    reason: str | None = None
+    data: Raw = Raw(b"null")
+    via: str | None = None
+    trace_id: str | None = None
+
+
+class ApprovalDecided(Fact, frozen=True, gc=False):
+    """The approval is decided: by the quorum's last yes, or by one no."""
+
+    key: str
+    approved: bool
+    by: str | None = None
+    reason: str | None = None
+    data: Raw = Raw(b"null")
+
+
+class ApprovalWithdrawn(Fact, frozen=True, gc=False):
+    """Nobody needs to decide any more: the run went on otherwise, or is over."""
+
+    key: str
+
+
 # --- sessions, requests, the daemon -------------------------------------------------------------------------------
 
 
@@ -395,6 +442,7 @@ Record = (
     | CompensationAdded | CompensationScheduled | CompensationCompleted | CompensationFailed
     | TimerSet | TimerFired | TimerCancelled | SignalReceived | SignalSetAside
     | StateRead | StateWritten | StateRefused
+    | ApprovalRequested | ApprovalVoted | ApprovalDecided | ApprovalWithdrawn
     | SessionOpened | SessionTouched | SessionExpired | SessionClosed | RequestAnswered
     | DaemonStarted | DaemonStopped
 )  # fmt: skip

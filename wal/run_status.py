@@ -19,8 +19,9 @@ Rule 1: everything that moves a run is in `TRANSITIONS`; a record that is not na
 Rule 2: an ended phase is final. Records may still follow (a late outcome of an attempt); they change nothing here.
 Rule 3: a blocked run is moved only by a person's act, by its end, or by new work of its own. What merely arrives (an
 interrupted attempt found at a start, a timer that was due) does not unblock it.
-Rule 4: a signal for a run that waits for signals makes it run, until the run says that it waits again. So a run that was
-to be woken by it is known to be runnable, also by a daemon that is killed in between.
+Rule 4: a signal for a run that waits for signals makes it run, until the run says that it waits again; so does a
+decision. A run that was to be woken by it is then known to be runnable, also by a daemon that is killed in between. (A
+run that waits for an approval may wait for a signal too: what is told of it is what people would look for first.)
 Rule 5: `waiting_on` and `waiting_until` live as long as the phase that set them; an error lives until the run leaves
 the blocked phase that it stands for, or is replaced.
 
@@ -33,6 +34,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from wal.records import (
+    ApprovalDecided,
     CompensationScheduled,
     ErrorData,
     Fact,
@@ -114,7 +116,7 @@ _BACKWARD: Mapping[type[Fact], str] = {
     RunBlocked: COMPENSATING_BLOCKED,
     **_ENDS,
 }
-_FORWARD_ARRIVALS: Mapping[type[Fact], str] = {TimerFired: RUNNING, StepInterrupted: RUNNING}
+_FORWARD_ARRIVALS: Mapping[type[Fact], str] = {TimerFired: RUNNING, StepInterrupted: RUNNING, ApprovalDecided: RUNNING}
 _BACKWARD_ARRIVALS: Mapping[type[Fact], str] = {TimerFired: COMPENSATING, StepInterrupted: COMPENSATING}
 
 TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
@@ -170,7 +172,7 @@ def advance(state: RunState, record: Fact) -> RunState:
     if kind is RunPaused or kind is RunResumed:
         return state._replace(paused=kind is RunPaused)
     phase = TRANSITIONS[state.phase].get(kind)
-    if kind is SignalReceived and state.waiting_on != "signal":
+    if kind is SignalReceived and state.waiting_on not in ("signal", "approval"):
         return state  # buffered; whatever the run waits for, it is not this
     if phase is None or (phase == state.phase and kind not in _CARRIERS):
         return state

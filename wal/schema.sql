@@ -81,6 +81,28 @@ create table signals (
     primary key (run_key, signal_id)
 ) strict, without rowid;
 
+create table approvals (
+    id           integer primary key,
+    run_key      integer not null,
+    key          text not null,
+    title        text not null,
+    detail       text not null,
+    form         text not null,
+    roles        text not null,
+    quorum       integer not null,
+    risk         text not null,
+    four_eyes    integer not null,
+    status       text not null,
+    requested_at integer not null,
+    expires_at   integer,
+    payload_hash text not null,
+    votes        text not null,
+    decided_at   integer
+) strict;
+
+create index approvals_by_run  on approvals (run_key, key);
+create index approvals_by_status on approvals (status);
+
 create table sessions (
     opened_seq     integer primary key,
     id             text not null unique,

@@ -31,6 +31,7 @@ DERIVED: dict[str, str] = {
     "run_counts": "select * from run_counts where n <> 0 order by workflow, status",
     "timers": "select * from timers order by run_key, key",
     "signals": "select * from signals order by run_key, signal_id",
+    "approvals": "select * from approvals order by id",
     "sessions": "select * from sessions order by opened_seq",
     "state": "select * from state order by scope, key",
     "answers": "select * from answers order by principal, idempotency_key",

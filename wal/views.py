@@ -111,6 +111,38 @@ class SessionView(msgspec.Struct, frozen=True, gc=False):
     closed_at: str | None = None
 
 
+class Vote(msgspec.Struct, frozen=True, gc=False):
+    """What one person said, when, and from where."""
+
+    by: str | None
+    approve: bool
+    reason: str | None
+    at: str
+    via: str | None = None
+
+
+class ApprovalView(msgspec.Struct, frozen=True, gc=False):
+    """A request to people. `status` is `open | approved | refused | expired | withdrawn`; `call` its call in the run."""
+
+    id: str
+    run_id: str
+    workflow: str
+    call: str
+    title: str
+    detail: Raw
+    form: Raw
+    roles: list[str]
+    quorum: int
+    risk: str
+    four_eyes: bool
+    status: str
+    requested_at: str | None
+    expires_at: str | None
+    payload_hash: str
+    votes: list[Vote]
+    decided_at: str | None
+
+
 class StateView(msgspec.Struct, frozen=True, gc=False):
     """One value of the state surface; `version` counts its writes, from 1."""
 

@@ -84,6 +84,10 @@ class Call:
         """The record that opening this call writes, or None where it needs none."""
         return None
 
+    def withdrawn(self) -> r.Fact:
+        """The record that says that this call, which was recorded, is not wanted any more."""
+        return r.TimerCancelled(self.key)
+
     def matches(self, record: r.Fact) -> bool:
         """Whether a recorded fact is the one that this call would write."""
         raise AssertionError(f"{self.kind} writes no record")

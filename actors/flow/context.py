@@ -232,7 +232,7 @@ class Context:
         yes (one no refuses). After `timeout` seconds it is refused by nobody. `form` is a type that an approver fills
         in; with `four_eyes` who started the run may not decide."""
         flow = self._live()
-        if not isinstance(title, str) or not 1 <= len(title) <= TITLE_CHARACTERS_MAX:
+        if not 1 <= len(title) <= TITLE_CHARACTERS_MAX:
             raise ValueError(f"an approval's title has 1 to {TITLE_CHARACTERS_MAX} characters")
         if not 1 <= quorum <= QUORUM_MAX:
             raise ValueError(f"an approval's quorum is 1 to {QUORUM_MAX}, not {quorum!r}")
@@ -248,7 +248,7 @@ class Context:
             roles=list(roles),
             quorum=quorum,
             timeout=None if timeout is None else float(timeout),
-            form=None if form is None else form_schema(form),
+            form=form_schema(form),
             decoder=None if form is None else decoder_for(form),
             risk=risk,
             four_eyes=four_eyes,

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Raw
 
 from actors.errors import Nondeterminism, SignalTimeout, StepFailed, VersionConflict
+from actors.flow.approval import ApprovalCall
 from actors.flow.calls import (
     AttemptCall,
     Call,
@@ -350,6 +351,8 @@ class Flow(Scheduler):
         elif isinstance(call, SignalCall) and call.open:
             self._signal_waits[call.signal_name].remove(call)
             self._answer(call, SignalTimeout(f"no signal {call.signal_name!r} within {call.seconds} s"), raising=True)
+        elif isinstance(call, ApprovalCall) and call.open:
+            self._answer(call, call.expired(self.now_us))
         elif isinstance(call, TimerCall) and call.open:
             self._answer(call, None)
         else:
@@ -373,6 +376,18 @@ class Flow(Scheduler):
             self._answer(call, value)
             return True
         return False
+
+    def _approval_decided(self, record: Any) -> None:
+        call = self.calls.get(record.key)
+        if not isinstance(call, ApprovalCall) or not call.open:
+            there = describe(call) if call is not None else "no such call"
+            raise Nondeterminism(f"recorded: {describe(record)}; the code now makes: {there}")
+        try:
+            decision = call.decide(record, self.now_us)
+        except msgspec.ValidationError as error:
+            self._halt(Hold("undecodable", f"what was filled in for {call.title!r} does not decode: {error}", call.key))
+            return
+        self._answer(call, decision)
 
     def _cancel_run(self, record: Any) -> None:
         self.cancel_requested = True
@@ -408,11 +423,11 @@ class Flow(Scheduler):
         r.StepCompleted: _step_completed, r.CompensationCompleted: _step_completed,
         r.StepFailed: _step_failed, r.CompensationFailed: _step_failed,
         r.StepInterrupted: _step_interrupted, r.StepUnknown: _step_unknown, r.StepResolved: _step_resolved,
-        r.TimerFired: _timer_fired, r.SignalReceived: _signal_received,
+        r.TimerFired: _timer_fired, r.SignalReceived: _signal_received, r.ApprovalDecided: _approval_decided,
         r.RunCancelRequested: _cancel_run, r.RunRetried: _run_retried,
     }  # fmt: skip
     _ignored: ClassVar[frozenset[type[r.Fact]]] = frozenset(
-        {r.RunStarted, r.RunPaused, r.RunResumed, r.RunBlocked, r.PatchMarked}
+        {r.RunStarted, r.RunPaused, r.RunResumed, r.RunBlocked, r.PatchMarked, r.ApprovalVoted}
     )
 
     # --- the scheduler's hooks
@@ -492,7 +507,7 @@ class Flow(Scheduler):
 
     def _forget_timer(self, call: Call) -> None:
         if call.state in (State.ACTIVE, State.BACKOFF):
-            self.asks.append(r.TimerCancelled(call.key))
+            self.asks.append(call.withdrawn())
         elif call in self.asks:
             self.asks.remove(call)
 

@@ -57,6 +57,12 @@ def story() -> list[tuple[int, Record]]:
         (1, r.SignalReceived("go", Raw(b'"now"'))),
         (1, r.TimerCancelled("4")),
         (1, r.OutputEmitted("5", Raw(b"[1,2]"))),
+        (1, r.ApprovalRequested("6", "Ship?", "ab12", Raw(b'{"id":1}'), ["ops"], 2, later, Raw(b"{}"), "high", True)),
+        (1, r.ApprovalVoted("6", True, "uid:1000", "seen", Raw(b'{"n":1}'), "pts/1", "t3")),
+        (1, r.ApprovalVoted("6", True, "uid:1001", None)),
+        (1, r.ApprovalDecided("6", True, "uid:1000, uid:1001", "seen", Raw(b'{"n":1}'))),
+        (1, r.ApprovalRequested("7", "Again?", "cd34")),
+        (1, r.ApprovalWithdrawn("7")),
         (1, r.RunCompleted(Raw(b'{"ok":true}'))),
         # 2: failed, with its step undone
         (2, r.RunStarted("order-2", "checkout", Raw(b"null"), parent_id="order-1")),
@@ -122,6 +128,7 @@ def expectation(reader: Reader) -> dict[str, Any]:
         "states": [reader.states("global"), reader.state("global", "gone")],
         "answer": reader.answer("uid:0", "key-1"),
         "signal": reader.signal_seen(1, "signal-1"),
+        "approvals": reader.approval_page(),
         "found_by_attribute": reader.runs(attributes={"city": "Oslo"}),
         "events": reader.events(0),
     }

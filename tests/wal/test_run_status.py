@@ -35,6 +35,7 @@ MOVES: dict[type[Fact], Fact] = {
     r.StepInterrupted: r.StepInterrupted("0", "charge"),
     r.TimerFired: r.TimerFired("0"),
     r.SignalReceived: r.SignalReceived("go", ONE),
+    r.ApprovalDecided: r.ApprovalDecided("0", True),
     r.RunRetried: r.RunRetried(),
     r.RunCancelRequested: r.RunCancelRequested("enough"),
     r.RunWaiting: r.RunWaiting("signal", 5),
