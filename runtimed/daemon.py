@@ -85,8 +85,8 @@ async def _serve(settings: Settings, apps: list[App], access: Access) -> None:
 def _tell_ready(settings: Settings, notifier: Notifier, addresses: list[object]) -> None:
     where = [str(settings.paths.socket)]
     where += [f"{a[0]}:{a[1]}" for a in addresses if isinstance(a, tuple)]
-    notifier.ready(f"ready; {settings.paths.data_dir}")
     log.info("runtimed %s is ready (pid %d) on %s", VERSION, os.getpid(), ", ".join(where))
+    notifier.ready(f"ready; {settings.paths.data_dir}")
 
 
 async def _obey(

@@ -402,14 +402,15 @@ async def running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIte
             runtime.actors.writer.append(r.DaemonStarted(VERSION, os.getpid(), link.head.clean))
             await nursery.start(runtime.root.run)
             nursery.start_soon(runtime.watch, folder)
+            nursery.start_soon(link.lost)
             runtime.started = True
             try:
                 yield runtime
             finally:
+                # A daemon has drained by now, or is in a hurry; and what has failed need not be waited for.
+                over = runtime.draining or nursery.cancel_scope.cancel_called
                 with trio.CancelScope(shield=True):
-                    await runtime.drain(
-                        runtime.settings.daemon.drain_timeout if not nursery.cancel_scope.cancel_called else 0
-                    )
+                    await runtime.drain(0.0 if over else runtime.settings.daemon.drain_timeout)
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise single(group) from None
