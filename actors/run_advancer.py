@@ -154,7 +154,7 @@ class RunAdvancer:
         flow.notes.clear()
         asks, records_max = flow.asks, self.limits.history_records_max
         while asks and not flow.holds:
-            if flow.records >= records_max:
+            if flow.records >= records_max and not flow.cancel_requested:  # to undo it takes some more
                 flow.halted = Hold("history_limit", f"more than {records_max} records in one run")
                 return
             ask = asks.popleft()
