@@ -97,16 +97,16 @@ class SagaEngine(RunAdvancer):
         flow = run.flow
         assert flow is not None
         if not (run.paused or run.blocked):
-            while run.deferred and not run.blocked:
+            # All of them stand in the journal already, before whatever the code asks for because of them. So all are
+            # applied before anything asked is recorded: in replay it will be so too.
+            while run.deferred:
                 record, seq, at = run.deferred.popleft()
                 if seq > run.load_upto:
                     self.apply(run, record, at)
-                    self.pump(run, flow)
-            if run.flow is flow and flow.halted is not None and flow.cancel_requested and run.attempts:
+            if flow.halted is not None and flow.cancel_requested and run.attempts:
                 self._settle_first(run)
                 return
-            if run.flow is flow:  # else it was blocked or ended meanwhile
-                flow.unwind_if_cancelled()
+            flow.unwind_if_cancelled()
         self._call_back(run)
         if run.flow is flow and not (run.paused or run.blocked):
             self.pump(run, flow)
@@ -144,6 +144,14 @@ class SagaEngine(RunAdvancer):
         """Record the answer that a blocked run waits for, and replay the run from its records."""
         self.close_flow(run)
         return self.deliver_all(run, record)
+
+    def close(self) -> None:
+        """The engine's life is over: nothing more happens, and code that was running is put away, not left to whenever
+        Python finds its coroutines."""
+        self.dead = True  # what it arranged to happen once durable does not happen any more
+        with self.stage:
+            for run in list(self.active.by_key.values()):
+                self.close_flow(run)
 
     def end_unbegun(self, run: ActiveRun) -> None:
         """A run has ended before its code ever ran."""

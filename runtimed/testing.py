@@ -63,7 +63,7 @@ def runtime_settings() -> Settings:
 
 @pytest.fixture
 def virtual_clock() -> trio.testing.MockClock:
-    """The clock of a test on virtual time. Every test that uses it, as `runtime` does, runs on trio and on this clock."""
+    """The clock of virtual time. Every test that uses it, as `runtime` does, runs on trio and on this clock."""
     return trio.testing.MockClock(autojump_threshold=0)
 
 

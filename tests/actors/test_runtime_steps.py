@@ -32,7 +32,10 @@ class Order(msgspec.Struct, frozen=True):
     cents: int
 
 
-@app.step(retry=Retry(max_attempts=3, initial_interval=1.0, backoff_coefficient=2.0, jitter=0.0, non_retryable=(Declined,)))  # fmt: skip
+DOUBLING = Retry(max_attempts=3, initial_interval=1.0, backoff_coefficient=2.0, jitter=0.0, non_retryable=(Declined,))
+
+
+@app.step(retry=DOUBLING)
 async def charge(order: Order) -> str:
     return str(await WORLD.act("charge", order.id, result=f"charge of {order.cents}"))
 
