@@ -56,25 +56,27 @@ class CoordinatorStatistics(msgspec.Struct, frozen=True):
 
 
 class ReadyRuns:
-    """Runs that are to begin or to be recovered when there is room: by key, so that a hundred thousand cost little."""
+    """Runs that are to begin or to be recovered in turn: by key, so that a hundred thousand cost little. Those in
+    memory come first: they take up the room that the others, which are only in the journal, wait for."""
 
     def __init__(self) -> None:
-        self._keys: deque[int] = deque()
+        self._in_memory: deque[int] = deque()
+        self._in_journal: deque[int] = deque()
 
     def put(self, run: ActiveRun) -> None:
-        self._keys.append(run.run_key)
+        self._in_memory.append(run.run_key)
 
     def put_key(self, run_key: int) -> None:
-        self._keys.append(run_key)
+        self._in_journal.append(run_key)
 
     def put_back(self, run_key: int) -> None:
-        self._keys.appendleft(run_key)
+        self._in_journal.appendleft(run_key)
 
     def take(self) -> int:
-        return self._keys.popleft()
+        return self._in_memory.popleft() if self._in_memory else self._in_journal.popleft()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._in_memory) + len(self._in_journal)
 
 
 class SagaCoordinator:
@@ -200,14 +202,15 @@ class SagaCoordinator:
             self._go_on()
 
     def _make_room(self, room: int) -> bool:
-        """Park the runs that idled longest. They are gone once their records are durable, and then we go on; if none
-        idles, the end of an attempt brings us here again."""
-        engine, parked_before = self._engine, self._engine.parked_total
+        """Park the runs that idled longest, some at a time. One whose last records are not durable yet goes when they
+        are, and then we go on; if none idles, the end of an attempt brings us here again."""
+        engine, writer = self._engine, self._engine.writer
+        parked_before = engine.parked_total
         engine.park(trio.current_time(), at_least=READY_SLICE)
         if len(engine.active) < room:
             return True
-        if engine.parked_total > parked_before:
-            engine.writer.when_durable(engine.writer.seq, self._go_on)
+        if engine.parked_total > parked_before or writer.seq > writer.durable_seq:
+            writer.when_durable(writer.seq, self._go_on)
         return False
 
     def _bring_in(self, run_key: int) -> None:
