@@ -162,9 +162,12 @@ class Daemon:
         return httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=timeout_s)
 
     async def close(self) -> None:
-        """Leave nothing behind: kill it if it lives."""
+        """Leave nothing behind: kill it if it lives, and wait until its writer has ended after it."""
         if self._process is not None and self._process.poll() is None:
+            writer = self.writer_pid()
             await self.kill()
+            if writer is not None:
+                await _exited(writer)
         if self._notices is not None:
             self._notices.close()
 
@@ -181,6 +184,18 @@ def _children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+async def _exited(pid: int) -> None:
+    try:
+        exited = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with trio.fail_after(END_SECONDS):
+            await trio.lowlevel.wait_readable(exited)
+    finally:
+        os.close(exited)
 
 
 @asynccontextmanager

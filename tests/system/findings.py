@@ -103,7 +103,12 @@ class Findings:
                     self._check_completion(run_id, entry, entry.record, began, done)
 
     def _check_completion(
-        self, run_id: str, entry: Entry, record: r.StepCompleted, began: dict[str, dict[int, int]], done: set[tuple[str, int]]
+        self,
+        run_id: str,
+        entry: Entry,
+        record: r.StepCompleted,
+        began: dict[str, dict[int, int]],
+        done: set[tuple[str, int]],
     ) -> None:
         key = f"{run_id}/0/{record.key}/{record.name}"
         if (key, record.attempt) not in done:

@@ -48,14 +48,30 @@ class Load:
                 nursery.start_soon(self._work, random.Random(self._chance.randrange(1 << 30) + number))
 
     async def _work(self, chance: random.Random) -> None:
-        doings = (self.start, self.start, self.start_many, self.signal, self.signal, self.put_state, self.session, self.cancel)
+        doings = (
+            self.start,
+            self.start,
+            self.start_many,
+            self.signal,
+            self.signal,
+            self.put_state,
+            self.session,
+            self.cancel,
+        )
         async with self.daemon.client() as client:
             while True:
                 await chance.choice(doings)(client, chance)
                 await trio.sleep(PAUSE_SECONDS * chance.random())
 
     async def ask(
-        self, client: httpx2.AsyncClient, method: str, path: str, body: Any = None, *, insist: bool = True, **headers: str
+        self,
+        client: httpx2.AsyncClient,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        insist: bool = True,
+        **headers: str,
     ) -> httpx2.Response | None:
         """The answer, or None if it did not arrive and nobody insists on it."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -186,7 +202,9 @@ class Load:
                         await self._help(client, run)
                     await trio.sleep(0.1)
                 return trio.current_time() - began
-            left = [(run["id"], run["status"], run["waiting_on"], run["error"]) for run in await self._open_runs(client)]
+            left = [
+                (run["id"], run["status"], run["waiting_on"], run["error"]) for run in await self._open_runs(client)
+            ]
         raise AssertionError(f"after {seconds} s without faults {len(left)} runs are still open: {left[:10]}")
 
     async def _help(self, client: httpx2.AsyncClient, run: dict[str, Any]) -> None:

@@ -125,11 +125,11 @@ async def nap(ctx: Context, rests: list[float]) -> list[str]:
 
 @app.workflow
 async def fan(ctx: Context, width: int) -> list[Any]:
-    """Several at once, a race, state of the run and of all, output; and a block that is undone while the run goes on."""
+    """Several at once, a race, state of the run and of all, output; a block that is undone while the run goes on."""
     values = await ctx.gather(*(ctx.step(charge, f"item-{at}") for at in range(width)))
     await ctx.state.put("values", values)
     _, first = await ctx.race(one=ctx.step(ship, "one"), other=ctx.sleep(30.0))
-    seen, version = await ctx.global_state.get_versioned("fans", type=int)
+    seen, _ = await ctx.global_state.get_versioned("fans", type=int)
     await ctx.global_state.put("fans", (seen or 0) + 1)
     try:
         async with ctx.saga():

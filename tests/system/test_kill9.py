@@ -102,7 +102,8 @@ async def test_kill_minus_nine_loses_nothing_and_repeats_nothing(
     starts = sorted(killer.starts)
     figures(
         "P2", kills=kills, **killer.victims, acknowledged=len(load.acks), unanswered=load.unanswered, **found.figures(),
-        restart_p50_s=round(starts[len(starts) // 2], 2), restart_max_s=round(starts[-1], 2), problems=len(found.problems),
+        restart_p50_s=round(starts[len(starts) // 2], 2), restart_max_s=round(starts[-1], 2),
+        problems=len(found.problems),
     )  # fmt: skip
     figures("P15", all_ended_after_s=round(quiet, 2), open_runs=found.open_runs)
     assert problems == []

@@ -26,7 +26,7 @@ def value_of(key: str) -> str:
 
 
 def mood(key: str, attempt: int) -> str:
-    """How an attempt is treated: `well` mostly, an error `before` or `after` the effect, or `slow`. Never by the time."""
+    """How an attempt is treated: mostly `well`, else `slow` or an error `before` or `after` the effect. No chance."""
     if attempt >= PATIENT_FROM_ATTEMPT:
         return "well"
     draw = hashlib.blake2b(f"{key} {attempt}".encode(), digest_size=1).digest()[0]

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+
+from tests.system.conftest import Running
+from tests.system.daemon_process import HERE, Daemon
+from wal import records as r
+from wal.codec import decode_record
+from wal.connections import open_reader
+
+pytestmark = [pytest.mark.trio, pytest.mark.slow]
+
+
+def records_of(daemon: Daemon) -> list[r.Fact]:
+    connection = open_reader(daemon.data_dir / "journal.db")
+    try:
+        return [decode_record(row[0]) for row in connection.execute("select body from records order by seq")]
+    finally:
+        connection.close()
+
+
+async def post(daemon: Daemon, path: str, body: Any) -> Any:
+    async with daemon.client() as client:
+        return (await client.post(path, json=body)).raise_for_status().json()
+
+
+async def start_run(daemon: Daemon, workflow: str, value: Any = None, run_id: str = "one") -> None:
+    await post(daemon, "/v1/runs", {"workflow": workflow, "input": value, "id": run_id})
+
+
+async def status_of(daemon: Daemon, path: str) -> int:
+    async with daemon.client() as client:
+        return (await client.get(path)).status_code
+
+
+# --- start ----------------------------------------------------------------------------------------------------------
+
+
+async def test_it_starts_quickly(running: Running, figures: Callable[..., None]) -> None:
+    """The first start, with an empty folder, and a second one; the figures are printed, not judged."""
+    async with running(started=False) as daemon:
+        first = await daemon.start()
+        assert await daemon.stop() == 0
+        figures("start", first_s=round(first, 2), second_s=round(await daemon.start(), 2))
+
+
+async def test_a_second_daemon_ends_with_75_and_names_the_first(running: Running) -> None:
+    """One daemon a data folder: the second exits 75 at once, naming the pid of the first, which does not notice."""
+    async with running() as daemon:
+        second = await trio.run_process(
+            daemon.command, capture_stdout=True, capture_stderr=True, check=False, cwd=HERE, env=os.environ
+        )
+        assert second.returncode == 75, second.stderr
+        assert f"pid {daemon.pid}" in second.stderr.decode()
+        assert await status_of(daemon, "/health/ready") == 200
+
+
+async def test_the_socket_is_for_owner_and_group_and_goes_with_the_daemon(running: Running) -> None:
+    """The unix socket has mode 0660 and is removed at the end."""
+    async with running() as daemon:
+        assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o660
+        assert await daemon.stop() == 0
+        assert not daemon.socket.exists()
+
+
+async def test_tcp_serves_probes_and_metrics_to_all_and_the_rest_to_nobody(running: Running) -> None:
+    """A TCP bind tells a load balancer how it is; everything else needs a token, of which there are none."""
+    async with running(options=("--bind", "127.0.0.1:0", "--log-format", "json")) as daemon:
+        port = re.findall(r"127\.0\.0\.1:(\d+)", daemon.log_tail())[-1]
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            for path in ("/health", "/health/ready", "/health/startup", "/livez", "/readyz", "/startupz", "/metrics"):
+                assert (await client.get(path)).status_code == 200, path
+            for path in ("/v1/runs", "/v1/events", "/v1/actors", "/openapi.json", "/health/detail"):
+                assert (await client.get(path)).status_code in (401, 403), path
+            refused = await client.post("/v1/runs", json={"workflow": "waiting"})
+            assert refused.status_code in (401, 403)
+            assert refused.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "command", [["-P", "-m", "runtimed"], ["-c", "import sys; from runtimed.__main__ import main; sys.exit(main())"]]
+)
+async def test_there_are_two_ways_to_call_it(command: list[str]) -> None:
+    """As a module, and as what the console script calls; the script itself, where it is installed, is the second."""
+    said = await trio.run_process([sys.executable, *command, "version"], capture_stdout=True, env=environment())
+    assert re.search(r"\d+\.\d+\.\d+", said.stdout.decode())
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+
+
+# --- stop -----------------------------------------------------------------------------------------------------------
+
+
+async def test_sigterm_lets_running_steps_finish(running: Running) -> None:
+    """A step that is under way when SIGTERM comes finishes and is recorded; the exit is 0 and noted as clean."""
+    async with running() as daemon:
+        await start_run(daemon, "resting", 0.6)
+        assert await daemon.stop() == 0
+        kinds = [type(record) for record in records_of(daemon)]
+        assert kinds.count(r.StepCompleted) == 1
+        assert kinds[-1] is r.DaemonStopped
+        await daemon.start()
+        assert records_of(daemon)[-1] == r.DaemonStarted(version(), daemon.pid, clean=True)
+
+
+def version() -> str:
+    from runtimed.version import VERSION
+
+    return VERSION
+
+
+async def test_a_step_that_outlasts_the_drain_is_parked_and_repeated(running: Running) -> None:
+    """What is not done within `drain_timeout` is given up, the exit is 0 all the same, and the step runs again."""
+    async with running(options=("--drain-timeout", "0.2")) as daemon:
+        await start_run(daemon, "resting", 1.0)
+        assert await daemon.stop() == 0
+        assert not any(isinstance(record, r.StepCompleted) for record in records_of(daemon))
+        await daemon.start()
+        async with daemon.client() as client:
+            assert (await client.get("/v1/runs/one/result?wait=10")).json() == 1.0
+        assert [record.attempt for record in records_of(daemon) if isinstance(record, r.StepInterrupted)] == [1]
+
+
+async def test_a_second_sigterm_hurries(running: Running) -> None:
+    """The first SIGTERM would wait for a step of a minute; the second does not, and the end is as clean."""
+    async with running(options=("--drain-timeout", "60")) as daemon:
+        await start_run(daemon, "resting", 60.0)
+        daemon.send(signal.SIGTERM)
+        await daemon.notices.until("STOPPING=1")
+        daemon.send(signal.SIGTERM)
+        assert await daemon.ended(5.0) == 0
+        assert isinstance(records_of(daemon)[-1], r.DaemonStopped)
+
+
+async def test_a_reader_that_does_not_read_cannot_hold_up_the_drain(running: Running) -> None:
+    """A client that takes nothing of an endless event stream is left behind: the drain ends in its time."""
+    async with running(options=("--drain-timeout", "1")) as daemon:
+        for number in range(4):
+            runs = [{"workflow": "ending", "input": "x" * 2_000, "id": f"r{number}-{at}"} for at in range(500)]
+            await post(daemon, "/v1/runs", runs)
+        async with await trio.open_unix_socket(str(daemon.socket)) as stalled:
+            await stalled.send_all(b"GET /v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await stalled.receive_some(100)).startswith(b"HTTP/1.1 200")
+            daemon.send(signal.SIGTERM)
+            assert await daemon.ended(8.0) == 0
+
+
+async def test_readiness_fails_first_while_a_balancer_looks_away(running: Running) -> None:
+    """With a `drain_delay`, readiness fails and requests are still answered before the listener closes."""
+    async with running(options=("--drain-delay", "1.0")) as daemon:
+        daemon.send(signal.SIGTERM)
+        await daemon.notices.until("STOPPING=1")
+        assert await status_of(daemon, "/health/ready") == 503
+        assert await status_of(daemon, "/health") == 200
+        assert await status_of(daemon, "/v1/runs") == 200
+        await start_run(daemon, "waiting")
+        assert await daemon.ended() == 0
+        assert r.RunStarted in {type(record) for record in records_of(daemon)}
+
+
+# --- other signals and the service manager -----------------------------------------------------------------------
+
+
+async def test_sighup_with_a_bad_file_changes_nothing(running: Running, short_dir: Path) -> None:
+    """A reload is all or nothing: a bad file is named to the service manager, and the daemon goes on as it was."""
+    config = short_dir / "runtimed.toml"
+    config.write_text('[log]\nlevel = "info"\n')
+    async with running(options=("--config", str(config))) as daemon:
+        config.write_text('[log]\nlevel = "deafening"\n')
+        daemon.send(signal.SIGHUP)
+        await daemon.notices.until("RELOADING=1")
+        said = await daemon.notices.until("READY=1")
+        assert "reload refused" in said
+        assert "log.level" in said
+        assert await status_of(daemon, "/health/ready") == 200
+        config.write_text('[log]\nlevel = "info"\n[limits]\nthreads_max = 7\n')
+        daemon.send(signal.SIGHUP)
+        assert "refused" not in await daemon.notices.until("READY=1")
+        assert "limits" in daemon.log_tail()  # that one needs a restart, and is named
+
+
+async def test_sigusr1_shows_what_it_does(running: Running) -> None:
+    """SIGUSR1 writes the tree of tasks to the log: for the moment when somebody asks what it is doing."""
+    async with running() as daemon:
+        daemon.send(signal.SIGUSR1)
+        assert await status_of(daemon, "/health") == 200
+        daemon.send(signal.SIGHUP)  # when this is answered, that is done
+        await daemon.notices.until("READY=1")
+        log = daemon.log_tail()
+        for task in ("root/journal", "root/engine/coordinator", "root/sessions"):
+            assert task in log
+
+
+async def test_it_tells_its_service_manager_how_it_is(running: Running) -> None:
+    """READY when ready, WATCHDOG at half the period, STOPPING at the beginning of the end."""
+    async with running(environ={"WATCHDOG_USEC": "200000"}) as daemon:
+        with trio.fail_after(3.0):
+            for _ in range(3):
+                await daemon.notices.until("WATCHDOG=1")
+        daemon.send(signal.SIGTERM)
+        await daemon.notices.until("STOPPING=1")
+        assert await daemon.ended() == 0
+        assert daemon.notices.states[0].startswith("READY=1")
+
+
+# --- the writer -----------------------------------------------------------------------------------------------------
+
+
+async def test_without_its_writer_it_acknowledges_nothing_and_ends(running: Running) -> None:
+    """When the writer is killed the daemon ends by itself, non-zero, and no request in between is acknowledged."""
+    async with running() as daemon:
+        writer = daemon.writer_pid()
+        assert writer is not None
+        acknowledged: list[str] = []
+
+        async def ask(number: int) -> None:
+            async with daemon.client() as client:
+                try:
+                    answer = await client.post("/v1/runs", json={"workflow": "waiting", "id": f"late-{number}"})
+                except httpx2.TransportError:
+                    return
+                if answer.status_code < 300:
+                    acknowledged.append(answer.json()["id"])
+
+        os.kill(writer, signal.SIGKILL)
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(ask, number)
+            assert await daemon.ended(5.0) not in (0, -signal.SIGKILL)
+        assert acknowledged == []
+        await daemon.start()
+        assert await status_of(daemon, "/health/ready") == 200
+
+
+async def test_an_idle_daemon_notices_that_its_writer_is_gone(running: Running) -> None:
+    """Also with nothing to commit: a service without its journal must not look alive."""
+    async with running() as daemon:
+        writer = daemon.writer_pid()
+        assert writer is not None
+        os.kill(writer, signal.SIGKILL)
+        assert await daemon.ended(5.0) not in (0, -signal.SIGKILL)
+
+
+async def test_a_writer_that_hangs_fails_liveness_and_then_the_daemon(running: Running) -> None:
+    """A writer that stands still: liveness fails, the watchdog is not fed, and after the time limit the daemon ends
+    non-zero, having acknowledged nothing."""
+    async with running(environ={"WATCHDOG_USEC": "200000"}) as daemon:
+        daemon.command[daemon.command.index("-m") : daemon.command.index("serve")] = [str(HERE / "impatient.py")]
+        await daemon.stop()
+        await daemon.start()
+        writer = daemon.writer_pid()
+        assert writer is not None
+        os.kill(writer, signal.SIGSTOP)
+        answers: list[int] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_post_and_note, daemon, answers)
+            async with daemon.client() as client:
+                with trio.fail_after(2.0):
+                    while (await client.get("/health")).status_code != 503:  # noqa: ASYNC110 - another process's state
+                        await trio.sleep(0.05)
+            assert await daemon.ended(10.0) not in (0, -signal.SIGKILL)
+        assert all(status >= 500 for status in answers)
+        with pytest.raises(ProcessLookupError):  # it was not left behind, holding the journal's lock
+            os.kill(writer, 0)
+
+
+async def _post_and_note(daemon: Daemon, answers: list[int]) -> None:
+    async with daemon.client() as client:
+        try:
+            answers.append((await client.post("/v1/runs", json={"workflow": "waiting"})).status_code)
+        except httpx2.TransportError:
+            pass  # no answer, which claims nothing
