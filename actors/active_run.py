@@ -18,7 +18,7 @@ class ActiveRun:
     """One run in memory. Without a `flow` it is asleep: its code is not loaded, and what arrives is `deferred`."""
 
     __slots__ = (
-        "attempts", "blocked", "cancel_reason", "deferred", "ended", "final", "flow", "id", "idle_since", "info", "last_seq", "load_upto",
+        "attempts", "begun", "blocked", "cancel_reason", "deferred", "ended", "final", "flow", "id", "idle_since", "info", "last_seq", "load_upto",
         "loading", "paused", "reload_when_settled", "run_key", "signal_ids", "start_at", "started_at", "waiting", "when_loaded", "workflow",
     )  # fmt: skip
 
@@ -28,6 +28,7 @@ class ActiveRun:
         self.info: RunInfo | None = None  # known before the flow is, for a run that has just been started
         self.started_at = 0
         self.start_at: int | None = None  # it begins then, and has not begun
+        self.begun = False  # whether there may be more of it in the journal than its start
         self.loading = self.paused = self.blocked = self.ended = self.reload_when_settled = False
         self.load_upto = 0
         self.deferred: deque[tuple[r.Fact, int, int]] = deque()  # (record, seq, at): recorded and not applied yet
@@ -43,7 +44,7 @@ class ActiveRun:
     def from_row(cls, row: RunRow) -> ActiveRun:
         """A run as its row says it, asleep."""
         run = cls(row.run_key, row.id, row.workflow, row.last_seq)
-        run.paused = row.paused
+        run.begun, run.paused = True, row.paused
         run.blocked = row.blocked
         if row.phase == "queued":
             run.start_at = row.created_at

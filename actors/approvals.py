@@ -1,8 +1,8 @@
 """Deciding approvals: who may, about what, and when it is settled.
 
-Everything is checked before anything is recorded: that the approval is open, that the decision is about what was
-shown, that this person may decide and has not yet, and that what was filled in fits the form. The form's type lives in
-the workflow's code, so the run is woken for it.
+Everything is checked before anything is recorded: that the approval is open and in time, that the decision is about
+what was shown, that this person may decide and has not yet, and that what was filled in fits the form. The form's type
+lives in the workflow's code, so the run is woken for it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from actors.errors import (
     ApprovalNotFound,
     InvalidInput,
     NotAllowed,
+    PayloadTooLarge,
     StaleApproval,
 )
 from actors.flow.approval import ApprovalCall
@@ -26,6 +27,7 @@ from actors.mailbox import Letter
 from actors.run_advancer import RunAdvancer
 from wal import records as r
 from wal.approvals import ApprovalRow
+from wal.codec import payload_fault
 from wal.errors import RuntimedError
 from wal.queries import Reader
 from wal.views import ApprovalView, Vote, rfc3339
@@ -34,7 +36,8 @@ REASON_CHARACTERS_MAX = 4_000
 
 
 class ApprovalDesk:
-    """Handles `DecideApproval`. `open_run` brings a run into memory, `accept` answers once all is durable."""
+    """Handles `DecideApproval`. `open_run` brings a run into memory, `accept` answers once all is durable, `repeat`
+    gives the first answer to a request that had one."""
 
     def __init__(
         self,
@@ -42,10 +45,11 @@ class ApprovalDesk:
         reader: Reader,
         open_run: Callable[[str], ActiveRun],
         accept: Callable[[Letter, m.Message], None],
+        repeat: Callable[[Letter], bool],
         at_path: Callable[[Exception, str], str],
     ) -> None:
         self._engine, self._reader, self._open_run = engine, reader, open_run
-        self._accept, self._at_path = accept, at_path
+        self._accept, self._repeat, self._at_path = accept, repeat, at_path
         self._undurable: dict[str, ApprovalView] = {}
 
     def decide(self, command: m.DecideApproval, letter: Letter) -> None:
@@ -62,7 +66,8 @@ class ApprovalDesk:
 
     def _loaded(self, run: ActiveRun, command: m.DecideApproval, letter: Letter) -> None:
         try:
-            self._vote(run, command, letter)
+            if not self._repeat(letter):  # its first try may have waited for the same load
+                self._vote(run, command, letter)
         except RuntimedError as error:
             letter.refuse(error)
         self._engine.writer.cut()
@@ -78,6 +83,10 @@ class ApprovalDesk:
         view, by = row.view, command.origin.by
         if view.status != "open":
             raise ApprovalClosed(f"approval {view.id} is {view.status}{_by_whom(view)}")
+        now = rfc3339(self._engine.clock.now_us()) or ""
+        if view.expires_at is not None and now >= view.expires_at:
+            # The timer that refuses it may be late: the run is paused, or the daemon was down.
+            raise ApprovalClosed(f"approval {view.id} could be decided until {view.expires_at}; it is {now}")
         if command.payload_hash is not None and command.payload_hash != view.payload_hash:
             raise StaleApproval(
                 f"approval {view.id} asks for {view.payload_hash[:12]}.., "
@@ -91,14 +100,23 @@ class ApprovalDesk:
             )
         if view.four_eyes and by is not None and by == self._starter(row.run_key):
             raise NotAllowed(f"{by} started run {view.run_id}; approval {view.id} needs somebody else's eyes")
-        if any(vote.by == by for vote in view.votes):
-            raise AlreadyVoted(f"{by} has voted on approval {view.id} already")
+        for vote in view.votes:
+            if vote.by == by:
+                raise AlreadyVoted(f"{by} has voted on approval {view.id} already, at {vote.at}")
+        self._check_words(command, view)
+
+    def _check_words(self, command: m.DecideApproval, view: ApprovalView) -> None:
         reason = (command.reason or "").strip()
         if not reason and (not command.approve or view.risk == "high"):
             what = "a refusal" if not command.approve else "approving at high risk"
             raise InvalidInput(f"$.reason: {what} needs a reason")
         if len(reason) > REASON_CHARACTERS_MAX:
             raise InvalidInput(f"$.reason: at most {REASON_CHARACTERS_MAX} characters")
+        limit = self._engine.limits.payload_max_bytes
+        if len(command.data) > limit:
+            raise PayloadTooLarge(f"the data is {len(command.data)} bytes, over the limit of {limit}")
+        if (fault := payload_fault(bytes(command.data))) is not None:
+            raise InvalidInput(f"$.data: it {fault}")
 
     def _starter(self, run_key: int) -> str | None:
         history = self._reader.history(run_key, last_seq=self._first_seq(run_key))
@@ -154,7 +172,9 @@ def _status_after(votes: list[Vote], quorum: int) -> str:
 
 
 def _by_whom(view: ApprovalView) -> str:
+    """Who decided, when and why: people who came too late want to know whom to ask."""
     if not view.votes or view.status not in ("approved", "refused"):
         return f" since {view.decided_at}" if view.decided_at else ""
     last = view.votes[-1]
-    return f": decided by {last.by} at {last.at}" + (f" ({last.reason})" if last.reason else "")
+    who = f"{last.by} ({last.via})" if last.via else last.by
+    return f": decided by {who} at {last.at}" + (f", saying {last.reason[:200]!r}" if last.reason else "")

@@ -92,10 +92,6 @@ class RunAdvancer:
         """Have the run's history read, and go on from there."""
         raise AssertionError("abstract")
 
-    def begin(self, run: ActiveRun) -> None:
-        """Run a new run's code to its first waits."""
-        raise AssertionError("abstract")
-
     # --- recording
 
     def append(self, run: ActiveRun, record: r.Fact, weight: int = 0, at: int | None = None) -> int:
@@ -233,7 +229,10 @@ class RunAdvancer:
             self.deliver(run, completed(key, attempt.step.name, result, attempt.attempt), len(result))
         else:
             self._attempt_failed(run, attempt)
-        if run.flow is None:
+        if run.flow is not None:
+            if run.paused and not run.attempts:
+                self.sleep(run)
+        else:
             if run.reload_when_settled and not run.attempts:
                 run.reload_when_settled = False
                 self.load(run)
@@ -272,10 +271,11 @@ class RunAdvancer:
         if run.ended or run.paused or run.blocked or run.loading:
             return  # when the run goes on, its timers are set again
         if flow is None:
-            if not call_key and run.start_at is not None and run.info is not None:
-                run.started_at = self.clock.now_us()
-                self.append(run, r.TimerFired(""), at=run.started_at)
-                self.begin(run)
+            if call_key:
+                self.load(run)  # put away a moment ago: whether the timer stands is for the run's records to say
+            elif run.start_at is not None:
+                run.start_at = None
+                self.deliver(run, r.TimerFired(""))
             return
         call = flow.calls.get(call_key)
         stands = (isinstance(call, TimerCall) and call.open and call.state is State.ACTIVE) or (

@@ -6,9 +6,7 @@ a connection of the coordinator's own: 10 microseconds, against 60 and more for 
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -58,13 +56,6 @@ class ReadyQueue(Protocol):
     def __len__(self) -> int: ...
 
 
-def new_id() -> str:
-    """A fresh id, ordered by time, in the shape of a version 7 UUID (RFC 9562), so that indexes grow at their edge."""
-    stamp, noise = time.time_ns() // 1_000_000, os.urandom(10).hex()
-    head = f"{stamp:012x}"
-    return f"{head[:8]}-{head[8:]}-7{noise[:3]}-{'89ab'[int(noise[3], 16) & 3]}{noise[4:7]}-{noise[7:19]}"
-
-
 def check_id(value: str, what: str) -> str:
     """The id, or InvalidId naming what it is the id of."""
     if not NAME.match(value):
@@ -75,11 +66,13 @@ def check_id(value: str, what: str) -> str:
 class SagaCommands:
     """Handles the commands about runs and state."""
 
-    def __init__(self, engine: SagaEngine, reader: Reader, answers: Answers, ready: ReadyQueue) -> None:
+    def __init__(
+        self, engine: SagaEngine, reader: Reader, answers: Answers, ready: ReadyQueue, new_id: Callable[[], str]
+    ) -> None:
         self._engine, self._reader, self._answers, self._ready = engine, reader, answers, ready
-        self._writer = engine.writer
+        self._writer, self._new_id = engine.writer, new_id
         self._ended_sessions: dict[str, None] = {}
-        self._approvals = ApprovalDesk(engine, reader, self._open, self._accept, at_path)
+        self._approvals = ApprovalDesk(engine, reader, self._open, self._accept, self._repeated, at_path)
         self.handlers: dict[type[m.Message], Callable[[Any, Letter], None]] = {
             m.StartRuns: self._start_runs, m.SignalRun: self._signal, m.CancelRun: self._cancel, m.PauseRun: self._pause,
             m.ResumeRun: self._resume, m.RetryRun: self._retry, m.ResolveCall: self._resolve, m.PutState: self._put_state,
@@ -90,15 +83,39 @@ class SagaCommands:
         """Carry a command out, or refuse it; a refusal has recorded nothing."""
         message = letter.message
         try:
-            known = self._answers.find(message.origin.request) if hasattr(message, "origin") else None
-            if known is not None:
-                reply = msgspec.json.decode(known.body, type=REPLIES[type(message)])
-                self._writer.when_durable(known.seq, letter.reply, reply)
+            if hasattr(message, "origin") and self._repeated(letter):
                 return
             self.handlers[type(message)](message, letter)
         except RuntimedError as error:
             letter.refuse(error)
+            run = self._engine.active.by_id.get(getattr(message, "run_id", ""))
+            if run is not None:
+                self._rest(run)  # it may have been brought into memory for this
         self._writer.cut()
+
+    def _once_loaded(self, run: ActiveRun, letter: Letter, then: Callable[[], None]) -> None:
+        """Carry a command out once the run's history is here. Another with its key may have been answered by then."""
+
+        def carry_out() -> None:
+            try:
+                if not self._repeated(letter):
+                    then()
+            except RuntimedError as error:
+                letter.refuse(error)
+            self._writer.cut()
+
+        run.when_loaded.append(carry_out)
+        if not run.loading:
+            self._engine.load(run)
+
+    def _repeated(self, letter: Letter) -> bool:
+        """Whether this request had an answer before, which is then given again. Raises KeyReused."""
+        known = self._answers.find(letter.message.origin.request)
+        if known is None:
+            return False
+        reply = msgspec.json.decode(known.body, type=REPLIES[type(letter.message)])
+        self._writer.when_durable(known.seq, letter.reply, reply)
+        return True
 
     def _accept(self, letter: Letter, reply: m.Message) -> None:
         """Answer once everything recorded so far is durable; keep the answer if a key asks for that."""
@@ -153,7 +170,7 @@ class SagaCommands:
         if item.session_id is not None:
             tenant, classification = self._session_of(item.session_id)
         record = r.RunStarted(
-            item.id or new_id(), item.workflow, item.input, workflow.version, item.session_id, tenant, classification,
+            item.id or self._new_id(), item.workflow, item.input, workflow.version, item.session_id, tenant, classification,
             None, item.priority, None, item.start_at, origin.trace_id, origin.traceparent, item.attributes, origin.by,
         )  # fmt: skip
         run = self._make(record)
@@ -308,10 +325,23 @@ class SagaCommands:
             raise NotBlocked(f"run {command.run_id!r} is not blocked")
         row = self._reader.run(command.run_id)
         if row is not None and row.error is not None and row.error.type == "outcome_unknown":
+            # A signal may have ended the wait for that call since: whether it still holds the run, its code must say.
+            self._once_loaded(run, letter, lambda: self._retry_loaded(run, command, letter))
+        else:
+            self._retry_now(run, command, letter)
+
+    def _retry_loaded(self, run: ActiveRun, command: m.RetryRun, letter: Letter) -> None:
+        hold = run.flow.hold if run.flow is not None else None
+        if not run.blocked:
+            raise NotBlocked(f"run {command.run_id!r} is not blocked")
+        if hold is not None and hold.code == "outcome_unknown":
             raise NotBlocked(
-                f"run {command.run_id!r} waits for somebody to say whether {row.error.step or 'a step'} happened",
+                f"run {command.run_id!r} waits for somebody to say whether {hold.key or 'a step'} happened",
                 hint="Look outside, then `runtimed runs resolve`.",
             )
+        self._retry_now(run, command, letter)
+
+    def _retry_now(self, run: ActiveRun, command: m.RetryRun, letter: Letter) -> None:
         run.blocked = False
         origin = command.origin
         seq = self._engine.reload_with(run, r.RunRetried(origin.by, command.reason, origin.trace_id))
@@ -321,36 +351,29 @@ class SagaCommands:
         run = self._open(command.run_id)
         if not run.blocked:
             raise NotBlocked(f"run {command.run_id!r} is not blocked")
-        run.when_loaded.append(lambda: self._resolve_loaded(run, command, letter))
-        if not run.loading:
-            self._engine.load(run)
+        self._once_loaded(run, letter, lambda: self._resolve_loaded(run, command, letter))
 
     def _resolve_loaded(self, run: ActiveRun, command: m.ResolveCall, letter: Letter) -> None:
         flow = run.flow
         key = command.call
         if flow is None or not flow.is_held(key):
             held = ", ".join(flow.held_keys()) if flow is not None else ""
-            letter.refuse(
-                NotFound(f"call {key!r} of run {run.id!r} is not waiting to be resolved; held: {held or 'none'}")
-            )
-            return
+            raise NotFound(f"call {key!r} of run {run.id!r} is not waiting to be resolved; held: {held or 'none'}")
         call = flow.calls[key]
         if command.happened and isinstance(call, AttemptCall):
             try:
                 call.step.signature.result.decode(command.result)
             except msgspec.ValidationError as error:
-                letter.refuse(InvalidInput(f"the result of {call.name}: {at_path(error, '$.result')}"))
-                return
+                raise InvalidInput(f"the result of {call.name}: {at_path(error, '$.result')}") from None
         run.blocked = False
         origin = command.origin
         record = r.StepResolved(key, command.happened, command.result, origin.by, command.reason, origin.trace_id)
-        seq = self._engine.deliver(run, record, len(command.result))
+        seq = self._engine.deliver_all(run, record, len(command.result))
         self._accept(letter, m.Accepted(seq=seq, id=command.run_id))
-        self._writer.cut()
 
     def _rest(self, run: ActiveRun) -> None:
         """What was woken only to be written down may go back to sleep."""
-        if run.flow is None and not run.loading and run.info is None:
+        if (run.flow is None or run.paused) and not (run.loading or run.ended or run.attempts):
             self._engine.sleep(run)
 
     def _session_ended(self, command: m.SessionEnded, letter: Letter) -> None:
@@ -358,11 +381,9 @@ class SagaCommands:
         if len(self._ended_sessions) > 1_000:  # older ones are durable, and so are seen in the journal
             self._ended_sessions.pop(next(iter(self._ended_sessions)))
         if command.cancel_runs:
-            ids = {
-                run.id for run in self._engine.active.by_id.values() if run.info and run.info.session_id == command.id
-            }
-            ids.update(self._open_runs_of(command.id))
-            for run_id in ids:
+            active = self._engine.active.by_id.values()
+            ids = [run.id for run in active if run.info and run.info.session_id == command.id]
+            for run_id in dict.fromkeys([*ids, *self._open_runs_of(command.id)]):  # in an order that repeats itself
                 try:
                     self._cancel(
                         m.CancelRun(run_id=run_id, reason=command.reason, origin=m.Origin(by="runtimed")),

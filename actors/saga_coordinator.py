@@ -120,7 +120,7 @@ class SagaCoordinator:
                     if engine.active.idle or len(self._ready):
                         self._idle_wake.set()
             finally:
-                engine.dead = True  # what it arranged to happen once durable does not happen any more
+                engine.close()
 
     def _handle_all(self, letters: list[Letter]) -> None:
         waiting = iter(letters)
@@ -195,6 +195,8 @@ class SagaCoordinator:
                 elif len(engine.active) > room and run.last_seq <= engine.writer.durable_seq:
                     engine.active.remove(run)  # it comes back from the journal, after those that are in memory
                     ready.put_key(run_key)
+                elif run.begun:  # it was loaded and put away before its turn came
+                    engine.load(run)
                 else:
                     engine.begin(run)
                     engine.writer.cut()
@@ -241,20 +243,19 @@ class SagaCoordinator:
         engine = self._engine
         for due_at, run_key, call_key in message.due:
             run = engine.active.by_key.get(run_key)
-            if run is None or (run.flow is None and run.info is None and not run.loading):
-                self._wake(run, due_at, run_key, call_key)
+            if run is None:
+                self._wake(due_at, run_key, call_key)
             else:
                 engine.timer_due(run, call_key, due_at)
 
-    def _wake(self, run: ActiveRun | None, due_at: int, run_key: int, call_key: str) -> None:
-        """A timer of a run that is not in memory: it stands if the journal says so."""
+    def _wake(self, due_at: int, run_key: int, call_key: str) -> None:
+        """A timer of a run that is not in memory. If the journal says that it stands, the run is loaded and sets it
+        anew: its code may have been answered otherwise by a record that it has not seen yet."""
         stands = any(row.key == call_key and row.due_at == due_at for row in self._reader.timers_of(run_key))
         row = self._reader.run_by_key(run_key)
         if not stands or row is None or row.ended_at is not None or row.paused or row.blocked:
             return
-        if run is None:
-            run = self._engine.active.add(ActiveRun.from_row(row))
-        self._engine.deliver(run, r.TimerFired(call_key))
+        self._engine.timer_due(self._engine.active.add(ActiveRun.from_row(row)), call_key, due_at)
 
     def _load_later(self, run: ActiveRun) -> None:
         self._to_load.append(run)

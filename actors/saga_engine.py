@@ -43,7 +43,7 @@ class SagaEngine(RunAdvancer):
             registry.workflows.get(info.workflow), info, registry.steps,
             payload_max_bytes=self.limits.payload_max_bytes, history=history,
         )  # fmt: skip
-        run.start_at = None
+        run.start_at, run.begun = None, True
         if self.marker.suspected(run.run_key):
             flow.workflow = None
             flow.halted = Hold("stuck", "the daemon died twice while this run's code was running; it may never yield")
@@ -55,7 +55,7 @@ class SagaEngine(RunAdvancer):
 
     def load(self, run: ActiveRun) -> None:
         """Have the run's history read; `loaded` goes on from there."""
-        run.loading = True
+        run.loading = run.begun = True
         run.load_upto = run.last_seq
         run.deferred.clear()  # all of it is in what will be read
         self.load_later(run)
@@ -63,6 +63,9 @@ class SagaEngine(RunAdvancer):
     def loaded(self, run: ActiveRun, entries: list[Entry]) -> None:
         """The history is here: replay it, then go on with what has arrived since."""
         run.loading = False
+        if run.ended:  # cancelled before it began
+            self._call_back(run)
+            return
         first = entries[0].record
         assert isinstance(first, r.RunStarted), first
         info = info_of(first)
@@ -75,12 +78,15 @@ class SagaEngine(RunAdvancer):
             fired = next((at for record, at in recorded if type(record) is r.TimerFired and not record.key), None)
             if fired is None:
                 run.start_at, run.info = first.start_at, info
+                self.timers.set(run.last_seq, first.start_at, run.run_key, "")  # it may have been due meanwhile
                 self._call_back(run)
                 self.sleep(run)
                 return
             begun_at = fired
         self._make_flow(run, info, begun_at, History.of([entry.record for entry in entries]))
         for entry in entries[1:]:
+            if type(entry.record) is r.RunCancelRequested:
+                run.cancel_reason = entry.record.reason
             self.apply(run, entry.record, entry.at)
         flow = run.flow
         assert flow is not None
@@ -88,27 +94,29 @@ class SagaEngine(RunAdvancer):
         last = entries[-1].record
         # A signal makes a waiting run run, so what it waits for is then to be said again, if it still does.
         run.waiting = last if isinstance(last, r.RunWaiting) and not run.deferred else None
-        self._rearm(run)
-        self._interrupted(run)
         self._catch_up(run)
 
     def _catch_up(self, run: ActiveRun) -> None:
-        """Apply what was recorded while the run could not take it."""
+        """Apply what was recorded while the run could not take it, then let it go on if nothing holds it back."""
         flow = run.flow
         assert flow is not None
+        # All of them stand in the journal already, before whatever is recorded because of them: what the code asks for,
+        # and what became of attempts of a life before this one. So all are applied first: in replay it will be so too.
+        # That goes for a run that is held back as well, for who has it loaded looks at it as it stands now.
+        while run.deferred:
+            record, seq, at = run.deferred.popleft()
+            if seq > run.load_upto:
+                self.apply(run, record, at)
         if not (run.paused or run.blocked):
-            # All of them stand in the journal already, before whatever the code asks for because of them. So all are
-            # applied before anything asked is recorded: in replay it will be so too.
-            while run.deferred:
-                record, seq, at = run.deferred.popleft()
-                if seq > run.load_upto:
-                    self.apply(run, record, at)
             if flow.halted is not None and flow.cancel_requested and run.attempts:
                 self._settle_first(run)
                 return
             flow.unwind_if_cancelled()
+        if not run.paused:
+            self._interrupted(run)
         self._call_back(run)
         if run.flow is flow and not (run.paused or run.blocked):
+            self._rearm(run)
             self.pump(run, flow)
         elif run.flow is flow:
             self.sleep(run)
@@ -128,12 +136,12 @@ class SagaEngine(RunAdvancer):
         elif not run.loading:
             self.load(run)
 
-    def deliver_all(self, run: ActiveRun, record: r.Fact) -> int:
+    def deliver_all(self, run: ActiveRun, record: r.Fact, weight: int = 0) -> int:
         """The same with one more answer, after what has been recorded meanwhile."""
         if run.flow is None and not run.loading:
             self.load(run)
         at = self.clock.now_us()
-        seq = self.append(run, record, at=at)
+        seq = self.append(run, record, weight, at)
         run.deferred.append((record, seq, at))
         if run.flow is not None:
             self.active.idle.pop(run.run_key, None)
@@ -169,7 +177,7 @@ class SagaEngine(RunAdvancer):
             due = call.due_at if isinstance(call, (TimerCall, AttemptCall)) else None
             waits = call.state is State.ACTIVE if isinstance(call, TimerCall) else call.state is State.BACKOFF
             if due is not None and waits:
-                self.timers.set(0, due, run.run_key, call.key)
+                self.timers.set(run.last_seq, due, run.run_key, call.key)
 
     def _interrupted(self, run: ActiveRun) -> None:
         """Attempts that were in flight when the process ended: run again, or ask a person, or write them off."""
@@ -178,8 +186,8 @@ class SagaEngine(RunAdvancer):
         if flow.halted is not None:
             return
         for call in flow.in_flight():
-            if call.key in run.attempts:
-                continue  # it is still running, in this process
+            if call.key in run.attempts or call in flow.starts:
+                continue  # it is running in this process, or has yet to start
             name = call.step.name
             if not call.open:
                 self._note(

@@ -20,7 +20,7 @@ from actors.answers import Answers
 from actors.clock import Clock
 from actors.errors import Conflict, MailboxFull, SessionNotFound
 from actors.mailbox import Letter, Mailbox
-from actors.saga_commands import REPLIES, check_id, new_id
+from actors.saga_commands import REPLIES, check_id
 from actors.session_core import Session
 from actors.wal_writer import WalWriter
 from wal import records as r
@@ -37,10 +37,11 @@ class SessionManager:
 
     def __init__(
         self, mailbox: Mailbox, reader: Reader, writer: WalWriter, clock: Clock, answers: Answers,
-        tell_coordinator: Callable[[m.SessionEnded], None], recheck_s: float = 1.0,
+        tell_coordinator: Callable[[m.SessionEnded], None], new_id: Callable[[], str], recheck_s: float = 1.0,
     ) -> None:  # fmt: skip
         self.mailbox, self._reader, self._writer, self._clock = mailbox, reader, writer, clock
         self._answers, self._tell, self._recheck_s = answers, tell_coordinator, recheck_s
+        self._new_id = new_id
         self._undurable: dict[str, tuple[Session, int]] = {}
         self._untold: dict[str, m.SessionEnded] = {}
         self._next_us: int | None = None
@@ -84,7 +85,7 @@ class SessionManager:
 
     def _open(self, command: m.OpenSession, letter: Letter) -> None:
         core.check(command.ttl, command.on_close, command.classification)
-        session_id = check_id(command.id, "session id") if command.id is not None else new_id()
+        session_id = check_id(command.id, "session id") if command.id is not None else self._new_id()
         existing = self._find(session_id)
         if existing is not None:
             asked = (command.tenant, command.subject, command.ttl, command.on_close, command.classification)

@@ -25,8 +25,7 @@ import trio
 from msgspec import Raw
 
 from actors.current_step import CURRENT, CurrentStep
-from actors.errors import PayloadTooLarge
-from actors.flow.calls import AttemptCall
+from actors.flow.calls import AttemptCall, check_payload
 from actors.flow.definitions import Step
 from actors.gil_gate import GilGate
 from actors.statistics import StepStatistics
@@ -282,15 +281,10 @@ class StepRunner:
     def _completed(self, attempt: Attempt, value: Any) -> None:
         try:
             data = encode(value)
+            check_payload(data, self._payload_max_bytes, f"the result of {attempt.step.name}")
             attempt.step.signature.result.decode(data)  # what cannot be read back must not be recorded
         except Exception as error:
             self._end(attempt, "defect", f"the result of {attempt.step.name} cannot be recorded: {error}", error)
-            return
-        if len(data) > self._payload_max_bytes:
-            large = PayloadTooLarge(
-                f"the result of {attempt.step.name} is {len(data)} bytes, over {self._payload_max_bytes}"
-            )
-            self._end(attempt, "defect", str(large), large)
             return
         attempt.result = Raw(data)
         self._end(attempt, "completed")

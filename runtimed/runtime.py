@@ -30,11 +30,13 @@ from actors.wal_writer import InlineLink, Link, ProcessLink
 from runtimed.assembly import Actors
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
+from runtimed.runtime_approvals import ApprovalVerbs
 from runtimed.settings import Settings
 from runtimed.settling import Watch
 from runtimed.siblings import check_siblings
 from runtimed.version import VERSION
 from wal import records as r
+from wal.codec import payload_fault
 from wal.errors import RuntimedError
 from wal.journal import Journal
 from wal.lock import DataFolderLock
@@ -68,7 +70,7 @@ class Handle:
         return f"<run {self.id}>"
 
 
-class Runtime:
+class Runtime(ApprovalVerbs):
     """What `open_runtime` gives. All verbs that change something return when that is on disk."""
 
     def __init__(self, actors: Actors, readers: Readers, registry: Registry, settings: Settings, clock: Clock) -> None:
@@ -124,6 +126,10 @@ class Runtime:
 
     async def restart_actor(self, path: str) -> ActorView | None:
         """Restart an actor by its path; None if there is none."""
+        if path in (self.root.name, f"{self.root.name}/journal"):
+            raise e.Conflict(
+                f"{path} is not restarted by itself", hint="Restart the daemon: nothing that is on disk is lost."
+            )
         try:
             self.root.restart(path)
         except e.NotFound:
@@ -167,6 +173,7 @@ class Runtime:
             step_attempts_total=dict(steps.outcomes), commit_seconds=_histogram(writer.commit_seconds),
             commit_records=_histogram(writer.commit_records), sqlite_wal_bytes=writer.wal_bytes,
             disk_free_bytes=self._disk_free, loop_lag_seconds=self._loop_lag_s,
+            approvals_open=self._readers.on_loop.approvals_open(),
         )  # fmt: skip
 
     # --- the verbs of the contract
@@ -316,7 +323,10 @@ def as_error(problem: m.ProblemData) -> Exception:
 
 def _json(value: Any) -> Raw:
     try:
-        return Raw(msgspec.json.encode(value))
+        data = msgspec.json.encode(value)
+        if (fault := payload_fault(data)) is not None:
+            raise ValueError(f"it {fault}")
+        return Raw(data)
     except (TypeError, ValueError) as error:
         raise e.InvalidInput(f"the value cannot be carried as JSON: {error}") from None
 
@@ -355,7 +365,7 @@ async def open_runtime(
                 virtual = clock is not None
                 actors = Actors(
                     registry=registry, settings=settings, link=link, readers=readers, clock=clock or SystemClock(), gate=gate,
-                    marker_path=folder / "advancing" if folder is not None else None, dice=random.Random(seed),
+                    marker_path=folder / "advancing" if folder is not None else None, dice=random.SystemRandom() if seed is None else random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
                 )  # fmt: skip
                 async with running(

@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from actors.errors import DefinitionError, PayloadTooLarge
 from wal import records as r
+from wal.codec import PAYLOAD_DEPTH_MAX, payload_fault
 
 if TYPE_CHECKING:
     from actors.flow.definitions import Step
@@ -52,9 +53,18 @@ class State(IntEnum):
 def payload(value: Any, limit_bytes: int, what: str) -> Raw:
     """A value as the JSON that will be recorded. Raises PayloadTooLarge, TypeError."""
     data = encode(value)
+    check_payload(data, limit_bytes, what)
+    return Raw(data)
+
+
+def check_payload(data: bytes, limit_bytes: int, what: str) -> None:
+    """Raises PayloadTooLarge, or ValueError for what is nested so deeply that it could not be read back."""
     if len(data) > limit_bytes:
         raise PayloadTooLarge(f"{what} is {len(data)} bytes, over the limit of {limit_bytes}")
-    return Raw(data)
+    if data.count(b"[") + data.count(b"{") > PAYLOAD_DEPTH_MAX:  # a cheap bound: only then is it worth a closer look
+        fault = payload_fault(data)
+        if fault is not None:
+            raise ValueError(f"{what} cannot be kept: {fault}")
 
 
 class Call:
@@ -99,7 +109,17 @@ class Call:
 class AttemptCall(Call):
     """A call that runs attempts of a step: `StepCall`, or `UndoCall` for a compensation."""
 
-    __slots__ = ("arg_count", "args", "attempt", "due_at", "first_at", "first_attempt", "interruptions", "scope", "step")
+    __slots__ = (
+        "arg_count",
+        "args",
+        "attempt",
+        "due_at",
+        "first_at",
+        "first_attempt",
+        "interruptions",
+        "scope",
+        "step",
+    )
     scheduled: type[r.StepScheduled] = r.StepScheduled
 
     def __init__(self, step: Step, args: Raw, arg_count: int) -> None:
@@ -125,8 +145,15 @@ class AttemptCall(Call):
             type(record) is self.scheduled
             and record.key == self.key
             and record.name == self.step.name
-            and bytes(record.args) == bytes(self.args)
+            and (bytes(record.args) == bytes(self.args) or self._means_the_same(record.args))
         )
+
+    def _means_the_same(self, recorded: Raw) -> bool:
+        """Whether other bytes are the same arguments: a set in another order, a field that has got a default since."""
+        try:
+            return bool(self.step.signature.decode(recorded) == self.step.signature.decode(self.args))
+        except msgspec.ValidationError:
+            return False
 
 
 class StepCall(AttemptCall):

@@ -327,10 +327,13 @@ class Flow(Scheduler):
             self._again(call)
 
     def _run_retried(self, record: Any) -> None:
+        for call in self.calls.values():
+            if isinstance(call, AttemptCall):
+                call.interruptions = 0  # also of one that replay does not know as held: the coordinator held it
         for key, hold in list(self.holds.items()):
-            call = self.calls.get(key)
-            if isinstance(call, AttemptCall) and hold.code != "outcome_unknown":
-                call.interruptions = 0
+            held = self.calls.get(key)
+            if isinstance(held, AttemptCall) and hold.code != "outcome_unknown":
+                call = held
                 call.first_attempt, call.first_at = call.attempt + 1, self.now_us
                 self._again(call)
 
