@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from actors.current_step import CurrentStep as CurrentStep
     from actors.current_step import StepUnwanted as StepUnwanted
     from actors.current_step import current_step as current_step
+    from actors.errors import AlreadyVoted as AlreadyVoted
+    from actors.errors import ApprovalClosed as ApprovalClosed
+    from actors.errors import ApprovalNotFound as ApprovalNotFound
     from actors.errors import ChildFailed as ChildFailed
     from actors.errors import Conflict as Conflict
     from actors.errors import DefinitionError as DefinitionError
@@ -39,10 +42,12 @@ if TYPE_CHECKING:
     from actors.errors import SessionEnded as SessionEnded
     from actors.errors import SessionNotFound as SessionNotFound
     from actors.errors import SignalTimeout as SignalTimeout
+    from actors.errors import StaleApproval as StaleApproval
     from actors.errors import StepFailed as StepFailed
     from actors.errors import SupervisionFailed as SupervisionFailed
     from actors.errors import UnknownWorkflow as UnknownWorkflow
     from actors.errors import VersionConflict as VersionConflict
+    from actors.flow.approval import Decision as Decision
     from actors.flow.calls import Cancelled as Cancelled
     from actors.flow.context import Context as Context
     from actors.flow.definitions import App as App
@@ -60,15 +65,58 @@ if TYPE_CHECKING:
     from wal.errors import RuntimedError as RuntimedError
     from wal.errors import WriterGone as WriterGone
 
-_ERRORS = ["ChildFailed", "Conflict", "DefinitionError", "Draining", "DuplicateName", "Failure", "ForeignAwait", "IdConflict", "InvalidId", "InvalidInput", "KeyReused", "MailboxFull", "Nondeterminism", "NotAllowed", "NotBlocked", "NotFound", "Overloaded", "PayloadTooLarge", "Rejected", "RunBlocked", "RunCancelled", "RunEnded", "RunFailed", "RunNotFound", "SessionEnded", "SessionNotFound", "SignalTimeout", "StepFailed", "SupervisionFailed", "UnknownWorkflow", "VersionConflict"]
-_JOURNAL_ERRORS = (
-    ["CommitFailed", "JournalCorrupt", "JournalError", "JournalLocked", "JournalRefused", "RuntimedError", "WriterGone"]
-)
+_ERRORS = [
+    "AlreadyVoted",
+    "ApprovalClosed",
+    "ApprovalNotFound",
+    "ChildFailed",
+    "Conflict",
+    "DefinitionError",
+    "Draining",
+    "DuplicateName",
+    "Failure",
+    "ForeignAwait",
+    "IdConflict",
+    "InvalidId",
+    "InvalidInput",
+    "KeyReused",
+    "MailboxFull",
+    "Nondeterminism",
+    "NotAllowed",
+    "NotBlocked",
+    "NotFound",
+    "Overloaded",
+    "PayloadTooLarge",
+    "Rejected",
+    "RunBlocked",
+    "RunCancelled",
+    "RunEnded",
+    "RunFailed",
+    "RunNotFound",
+    "SessionEnded",
+    "SessionNotFound",
+    "SignalTimeout",
+    "StaleApproval",
+    "StepFailed",
+    "SupervisionFailed",
+    "UnknownWorkflow",
+    "VersionConflict",
+]
+_JOURNAL_ERRORS = [
+    "CommitFailed",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalLocked",
+    "JournalRefused",
+    "RuntimedError",
+    "WriterGone",
+]
 
 _WHERE = {
     **dict.fromkeys(("App", "Retry"), "actors.flow.definitions"),
     "Context": "actors.flow.context",
     "Cancelled": "actors.flow.calls",
+    "Decision": "actors.flow.approval",
     **dict.fromkeys(("CurrentStep", "StepUnwanted", "current_step"), "actors.current_step"),
     **dict.fromkeys(_ERRORS, "actors.errors"),
     **dict.fromkeys(_JOURNAL_ERRORS, "wal.errors"),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
-from wal.views import NULL, ActorView, ErrorView, HistoryRecord, RunView, SessionView, StateView
+from wal.views import NULL, ActorView, ApprovalView, ErrorView, HistoryRecord, RunView, SessionView, StateView
 
 ID_PATTERN = r"^[A-Za-z0-9._:-]+$(?!\n)"
 """`$` alone would let a trailing newline through in Python; the look-ahead changes nothing in JSON Schema."""
@@ -35,6 +35,8 @@ RunStatus = Literal[
     "queued", "running", "waiting", "paused", "compensating", "blocked", "completed", "failed", "cancelled"
 ]
 SessionStatus = Literal["open", "expired", "closed"]
+ApprovalStatus = Literal["open", "approved", "refused", "expired", "withdrawn"]
+PayloadHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="the approval's payload_hash")]
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -80,6 +82,16 @@ class ResolveRequest(Body, frozen=True):
     happened: bool
     result: Raw = NULL
     reason: Reason | None = None
+
+
+class DecideRequest(Body, frozen=True):
+    """A yes or no to an approval, about exactly what `payload_hash` stands for; `data` is what the form asks for. Who
+    decides is who sends it, and no field says otherwise."""
+
+    approve: bool
+    payload_hash: PayloadHash
+    reason: Reason | None = None
+    data: Raw = NULL
 
 
 class OpenSessionRequest(Body, frozen=True):
@@ -149,6 +161,15 @@ class ResultQuery(Query, frozen=True):
     """How many seconds to wait for the run to end."""
 
     wait: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
+
+
+class ApprovalsQuery(Query, frozen=True):
+    """Which approvals to list."""
+
+    status: ApprovalStatus | None = None
+    run_id: Id | None = None
+    limit: PageLimit = 50
+    cursor: Cursor | None = None
 
 
 class SessionsQuery(Query, frozen=True):
@@ -249,6 +270,12 @@ class OutputPage(PageFields, frozen=True):
     """A page of a run's output, oldest first; `next` is the `after` of the next page."""
 
     items: list[OutputItem]
+
+
+class ApprovalPage(PageFields, frozen=True):
+    """A page of approvals, newest first."""
+
+    items: list[ApprovalView]
 
 
 class SessionPage(PageFields, frozen=True):

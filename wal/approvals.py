@@ -12,7 +12,7 @@ import apsw
 import msgspec
 from msgspec import Raw
 
-from wal.connections import all_rows, one_row
+from wal.connections import all_rows, one_row, scalar
 from wal.pages import read_int_cursor, write_cursor
 from wal.records import (
     ApprovalDecided,
@@ -114,7 +114,13 @@ def page(db: apsw.Connection, *, status: str | None, run_key: int | None, limit:
         items=[_row(row).view for row in rows[:limit]],
         next=write_cursor("approvals", rows[limit - 1][0]) if len(rows) > limit else None,
         total=total[0] if total else 0,
+        seq=int(scalar(db, "select coalesce(max(seq), 0) from records")),
     )
+
+
+def count_open(db: apsw.Connection) -> int:
+    """How many wait for people."""
+    return int(scalar(db, "select count(*) from approvals where status = 'open'"))
 
 
 def _row(row: tuple[Any, ...]) -> ApprovalRow:

@@ -197,6 +197,11 @@ class Reader:
                 run_key = -1 if row is None else row.run_key
             return approvals.page(self._db, status=status, run_key=run_key, limit=page_limit(limit), cursor=cursor)
 
+    def approvals_open(self) -> int:
+        """How many approvals wait for people."""
+        with read_errors(self._path):
+            return approvals.count_open(self._db)
+
     # --- sessions and state ---------------------------------------------------------------------------------------
 
     def session(self, id: str) -> SessionView | None:

@@ -1,4 +1,4 @@
-"""Who calls, and what they may: the peer of a connection, and the level it has."""
+"""Who calls, and what they may: the peer of a connection, the level it has, and the roles that approvals ask for."""
 
 from __future__ import annotations
 
@@ -70,26 +70,37 @@ def _number(kind: str, name: str) -> int:
 
 
 class Access:
-    """The levels of principals. Root and the daemon's own user are always admin. Raises `ConfigError`."""
+    """The levels and roles of principals. Root and the daemon's own user are always admin. Raises `ConfigError`."""
 
-    def __init__(self, levels: Mapping[str, Iterable[str]] | Levels = Levels()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        levels: Mapping[str, Iterable[str]] | Levels = Levels(),  # noqa: B008 - frozen
+        groups: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
         named = msgspec.structs.asdict(levels) if isinstance(levels, Levels) else levels
-        self._uids = {0: Level.ADMIN, os.geteuid(): Level.ADMIN}
+        self._masters = frozenset((0, os.geteuid()))
+        self._uids = dict.fromkeys(self._masters, Level.ADMIN)
         self._gids: dict[int, Level] = {}
+        self._roles: dict[tuple[str, int], set[str]] = {}
         for name, principals in named.items():
             for principal in principals:
                 self._put(principal, Level[name.upper()])
+        for role, principals in (groups or {}).items():
+            for principal in principals:
+                self._put_role(principal, role)
 
     def _put(self, principal: str, level: Level) -> None:
         kind, _, who = principal.partition(":")
         if kind == "token":  # means nothing on the unix socket
             return
         known = self._uids if kind == "uid" else self._gids
-        try:
-            number = int(who) if who.isdecimal() else _number(kind, who)
-        except KeyError:
-            raise ConfigError(f"access.levels: there is no {'user' if kind == 'uid' else 'group'} {who!r}") from None
+        number = _resolve("access.levels", kind, who)
         known[number] = max(level, known.get(number, level))
+
+    def _put_role(self, principal: str, role: str) -> None:
+        kind, _, who = principal.partition(":")
+        if kind != "token":
+            self._roles.setdefault((kind, _resolve(f"access.groups.{role}", kind, who)), set()).add(role)
 
     def level(self, peer: Peer) -> Level:
         """What a peer may do. Over TCP nobody is known: public routes only."""
@@ -99,3 +110,20 @@ class Access:
         if self._gids:
             found = max(found, *(self._gids.get(gid, Level.PUBLIC) for gid in (peer.gid, *peer.groups)))
         return found
+
+    def roles(self, peer: Peer) -> frozenset[str] | None:
+        """The groups of `[access.groups]` that a peer is in; None stands for all of them, which root and the daemon's
+        own user have: they could write the file itself."""
+        if not peer.local:
+            return frozenset()
+        if peer.uid in self._masters:
+            return None
+        principals = [("uid", peer.uid), *(("gid", gid) for gid in (peer.gid, *peer.groups))]
+        return frozenset().union(*(self._roles.get(principal, ()) for principal in principals))
+
+
+def _resolve(where: str, kind: str, who: str) -> int:
+    try:
+        return int(who) if who.isdecimal() else _number(kind, who)
+    except KeyError:
+        raise ConfigError(f"{where}: there is no {'user' if kind == 'uid' else 'group'} {who!r}") from None

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.routing import Route as PathRoute
 
 from runtimed import wire
-from runtimed.http import actors, events, health, metrics, openapi, runs, sessions, state
+from runtimed.http import actors, approvals, events, health, metrics, openapi, runs, sessions, state
 from runtimed.http.access import Access, Level
 from runtimed.http.connection import AsgiApp
 from runtimed.http.errors import (
@@ -33,9 +33,9 @@ from runtimed.http.limits import Bodies, EdgeLimits, Receive
 from runtimed.http.replies import Send
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
-from wal.views import ActorView, RunDetail, SessionView, StateView
+from wal.views import ActorView, ApprovalView, RunDetail, SessionView, StateView
 
-PUBLIC, VIEWER, OPERATOR, ADMIN = Level.PUBLIC, Level.VIEWER, Level.OPERATOR, Level.ADMIN
+PUBLIC, VIEWER, OPERATOR, APPROVER, ADMIN = Level
 
 
 class Answer(Protocol):
@@ -66,6 +66,7 @@ class Route(msgspec.Struct, frozen=True):
 
 HEALTH: Final = "application/health+json"
 ACCEPTED: Final = {202: wire.AcceptedView}
+_APPROVAL = "/v1/approvals/{id}"
 _RUN, _SESSION, _STATE = "/v1/runs/{id}", "/v1/sessions/{id}", "/v1/state/{scope}/{key:path}"
 
 
@@ -90,6 +91,12 @@ ROUTES: Final = (
     Route("POST", _RUN + "/resume", runs.resume, OPERATOR, ACCEPTED, wire.ReasonRequest),
     Route("POST", _RUN + "/retry", runs.retry, OPERATOR, ACCEPTED, wire.ReasonRequest),
     Route("POST", _RUN + "/resolve", runs.resolve, OPERATOR, ACCEPTED, wire.ResolveRequest),
+    Route(
+        "GET", "/v1/approvals", approvals.list_approvals, VIEWER,
+        {200: wire.ApprovalPage}, query=wire.ApprovalsQuery,
+    ),
+    Route("GET", _APPROVAL, approvals.show, VIEWER, {200: ApprovalView}),
+    Route("POST", _APPROVAL + "/decide", approvals.decide, APPROVER, {200: ApprovalView}, wire.DecideRequest),
     _probe("/health", health.live),
     _probe("/health/ready", health.ready),
     _probe("/health/startup", health.startup),
@@ -202,7 +209,7 @@ class Endpoint:
         """Answer one request; nothing but cancellation leaves here."""
         if scope["type"] != "http":
             return
-        request = Request(scope, receive, self._edge.bodies, self._edge.answers)
+        request = Request(scope, receive, self._edge.bodies, self._edge.answers, self._edge.access)
         try:
             answer = await self._answer(request)
         except ClientGone:

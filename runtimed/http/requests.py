@@ -15,7 +15,7 @@ import trio
 
 from actors.errors import InvalidId
 from actors.messages import Origin, RequestKey
-from runtimed.http.access import STRANGER, Peer
+from runtimed.http.access import STRANGER, Access, Peer
 from runtimed.http.errors import BadRequest
 from runtimed.http.faults import invalid
 from runtimed.http.limits import Bodies, Receive, check_json
@@ -41,6 +41,7 @@ class Request:
         "_bodies",
         "_receive",
         "_twice",
+        "access",
         "answers",
         "headers",
         "limits",
@@ -53,9 +54,10 @@ class Request:
     )
 
     def __init__(
-        self, scope: Any, receive: Receive, bodies: Bodies, answers: Mapping[tuple[str, str, int], int]
+        self, scope: Any, receive: Receive, bodies: Bodies, answers: Mapping[tuple[str, str, int], int], access: Access
     ) -> None:
         self.scope = scope
+        self.access = access
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.params: dict[str, str] = scope.get("path_params") or {}
