@@ -35,16 +35,19 @@ async def ten(ctx: Context, number: int) -> int:
 @app.workflow
 async def one(ctx: Context, number: int) -> int:
     """One step."""
-    return await ctx.step(add, number)
+    result: int = await ctx.step(add, number)
+    return result
 
 
 @app.workflow
 async def thread(ctx: Context, number: int) -> int:
     """One step in a thread."""
-    return await ctx.step(enter, number)
+    result: int = await ctx.step(enter, number)
+    return result
 
 
 @app.workflow
 async def wait(ctx: Context, number: int) -> int:
     """Waits for a signal that never comes: an open run."""
-    return await ctx.signal("go", type=int)
+    result: int = await ctx.signal("go", type=int)
+    return result
