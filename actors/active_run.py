@@ -6,7 +6,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from actors.flow.driver import Flow, RunInfo
+from actors.flow.driver import Flow
+from actors.flow.run_info import RunInfo
 from wal import records as r
 from wal.rows import RunRow
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actors.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from actors.flow.driver import RunInfo
+    from actors.flow.run_info import RunInfo
 
 
 class StepUnwanted(Exception):

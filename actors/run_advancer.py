@@ -23,7 +23,8 @@ from actors.clock import Clock
 from actors.current_step import CurrentStep
 from actors.flow.calls import AttemptCall, Call, State, StateCall, StepCall, TimerCall
 from actors.flow.definitions import Registry
-from actors.flow.driver import Flow, Hold
+from actors.flow.driver import Flow
+from actors.flow.run_info import Hold
 from actors.flow.saga_core import UNDO_MARK
 from actors.outside_trio import OutsideTrio
 from actors.retry import next_delay

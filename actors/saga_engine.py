@@ -13,7 +13,8 @@ from typing import Any
 from actors.active_run import ActiveRun
 from actors.flow.calls import AttemptCall, State, StepCall, TimerCall
 from actors.flow.context import Context
-from actors.flow.driver import Flow, History, Hold, RunInfo
+from actors.flow.driver import Flow
+from actors.flow.run_info import History, Hold, RunInfo
 from actors.run_advancer import EngineLimits as EngineLimits
 from actors.run_advancer import RunAdvancer
 from wal import records as r

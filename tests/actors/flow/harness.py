@@ -16,7 +16,8 @@ from msgspec import Raw
 from actors.flow.calls import AttemptCall, Call, StateCall, StateGet, StatePut, TimerCall, UndoCall
 from actors.flow.context import Context
 from actors.flow.definitions import Retry, Step, Workflow
-from actors.flow.driver import Flow, History, Hold, RunInfo
+from actors.flow.driver import Flow
+from actors.flow.run_info import History, Hold, RunInfo
 from wal import records as r
 
 Journal = list[tuple[r.Fact, int]]

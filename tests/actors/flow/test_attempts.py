@@ -10,7 +10,7 @@ from actors.errors import StepFailed
 from actors.flow.calls import State
 from actors.flow.context import Context
 from actors.flow.definitions import App
-from actors.flow.driver import Hold
+from actors.flow.run_info import Hold
 from tests.actors.flow.harness import Run, Traced, raw
 from wal import records as r
 

@@ -12,7 +12,8 @@ import pytest
 from actors.errors import DefinitionError, PayloadTooLarge, VersionConflict
 from actors.flow.context import Context, decoder_for
 from actors.flow.definitions import App
-from actors.flow.driver import Flow, RunInfo
+from actors.flow.driver import Flow
+from actors.flow.run_info import RunInfo
 from tests.actors.flow.harness import EPOCH_US, Run, Traced, raw
 from wal import records as r
 

@@ -1,0 +1,46 @@
+"""Records, calls and exceptions as data and as words; and whether two facts are the same for a replay."""
+
+from __future__ import annotations
+
+import traceback
+
+from actors.errors import StepFailed
+from actors.flow.calls import AttemptCall, Call, EmitCall, StatePut, encode
+from wal import records as r
+
+
+def error_data(error: BaseException, *, with_traceback: bool = False) -> r.ErrorData:
+    """An exception as data."""
+    kind, step, message = type(error).__name__, getattr(error, "step", None), str(error)
+    if isinstance(error, StepFailed) and error.cause_type:
+        message = f"{error.cause_type}: {message}"
+    shown = "".join(traceback.format_exception(error))[-8_000:] if with_traceback else None
+    return r.ErrorData(kind, message[:4_000], step or None, shown)
+
+
+def same_fact(ask: r.Fact, record: r.Fact) -> bool:
+    """Whether a recorded fact is the one that the code asks for now. What is told for people may differ."""
+    if type(ask) is not type(record):
+        return False
+    if isinstance(ask, (r.RunCompensating, r.RunFailed)) and isinstance(record, (r.RunCompensating, r.RunFailed)):
+        return (ask.error and ask.error.type) == (record.error and record.error.type)
+    if isinstance(ask, r.RunCancelled):
+        return True  # the reason is the asker's, not the code's
+    if isinstance(ask, (r.AttributesSet, r.SignalSetAside)):
+        return ask.key == getattr(record, "key", None)
+    return encode(ask) == encode(record)
+
+
+def describe(thing: Call | r.Fact | None) -> str:
+    """A record or a call for a person, with what it carries, shortened."""
+    if isinstance(thing, r.Fact):
+        name, key = getattr(thing, "name", ""), getattr(thing, "key", "")
+        shown = " ".join(filter(None, [thing.kind, repr(name) if name else "", f"(call {key})" if key else ""]))
+        carries: tuple[type, ...] = (r.StepScheduled, r.CompensationAdded, r.OutputEmitted, r.StateWritten)
+    else:
+        shown = repr(thing)
+        carries = (AttemptCall, EmitCall, StatePut)
+    if not isinstance(thing, carries):
+        return shown
+    carried = getattr(thing, "args", None) or getattr(thing, "value", None) or b""
+    return f"{shown} {bytes(carried)[:200].decode(errors='replace')}".strip()
