@@ -27,7 +27,7 @@ from actors.flow.calls import (
     UndoCall,
 )
 from actors.flow.definitions import Step, Workflow
-from actors.flow.descriptions import describe, error_data
+from actors.flow.descriptions import describe
 from actors.flow.fibers import Fiber, Scheduler, Scope
 from actors.flow.run_info import History, Hold, RunInfo
 from actors.flow.saga_core import UndoLedger
@@ -148,9 +148,8 @@ class AnsweredRun(Scheduler):
         for key, hold in list(self.holds.items()):
             held = self.calls.get(key)
             if isinstance(held, AttemptCall) and hold.code != "outcome_unknown":
-                call = held
-                call.first_attempt, call.first_at = call.attempt + 1, self.now_us
-                self._again(call)
+                held.first_attempt, held.first_at = held.attempt + 1, self.now_us
+                self._again(held)
 
     def _again(self, call: AttemptCall) -> None:
         self.holds.pop(call.key, None)
@@ -287,18 +286,6 @@ class AnsweredRun(Scheduler):
             and call.scope is not None and call.scope.is_within(scope)
             for call in self.calls.values()
         )  # fmt: skip
-
-    def is_failure(self, error: BaseException) -> bool:
-        assert self.workflow is not None
-        return isinstance(error, self.workflow.fails_on)
-
-    def main_ended(self, value: Any, error: BaseException | None) -> None:
-        if error is not None and self.cancel_requested and not self._unwinding:
-            # Whatever the code does about its cancellation, a bug or being cut off included, it was to be undone.
-            self._main = self.spawn(self._unwind(None), "", self._root)
-        elif error is not None and self.halted is None:
-            data = error_data(error, with_traceback=True)
-            self._halt(Hold("code_error", f"{data.type}: {data.message}", "", data.traceback))
 
     def _wake_settlers(self) -> None:
         for fiber in list(self._settlers):

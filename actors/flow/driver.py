@@ -148,6 +148,18 @@ class Flow(AnsweredRun):
 
     # --- the run itself
 
+    def is_failure(self, error: BaseException) -> bool:
+        assert self.workflow is not None
+        return isinstance(error, self.workflow.fails_on)
+
+    def main_ended(self, value: Any, error: BaseException | None) -> None:
+        if error is not None and self.cancel_requested and not self._unwinding:
+            # Whatever the code does about its cancellation, a bug or being cut off included, it was to be undone.
+            self._main = self.spawn(self._unwind(None), "", self._root)
+        elif error is not None and self.halted is None:
+            data = error_data(error, with_traceback=True)
+            self._halt(Hold("code_error", f"{data.type}: {data.message}", "", data.traceback))
+
     async def _run(self, value: Any) -> None:
         workflow = self.workflow
         assert workflow is not None

@@ -27,6 +27,18 @@ SECOND = 1_000_000
 ARGS = Raw(b'[[{"id":"order-1","cents":4200}],{}]')
 
 
+def approvals(later: int) -> list[tuple[int, Record]]:
+    """One that two people decided, and one that nobody had to."""
+    return [
+        (1, r.ApprovalRequested("6", "Ship?", "ab12", Raw(b'{"id":1}'), ["ops"], 2, later, Raw(b"{}"), "high", True)),
+        (1, r.ApprovalVoted("6", True, "uid:1000", "seen", Raw(b'{"n":1}'), "pts/1", "t3")),
+        (1, r.ApprovalVoted("6", True, "uid:1001", None)),
+        (1, r.ApprovalDecided("6", True, "uid:1000, uid:1001", "seen", Raw(b'{"n":1}'))),
+        (1, r.ApprovalRequested("7", "Again?", "cd34")),
+        (1, r.ApprovalWithdrawn("7")),
+    ]
+
+
 def story() -> list[tuple[int, Record]]:
     """Every kind of record, in lives that a runtime could have led: (run key, record)."""
     later = BEGAN + 3600 * SECOND
@@ -57,12 +69,7 @@ def story() -> list[tuple[int, Record]]:
         (1, r.SignalReceived("go", Raw(b'"now"'))),
         (1, r.TimerCancelled("4")),
         (1, r.OutputEmitted("5", Raw(b"[1,2]"))),
-        (1, r.ApprovalRequested("6", "Ship?", "ab12", Raw(b'{"id":1}'), ["ops"], 2, later, Raw(b"{}"), "high", True)),
-        (1, r.ApprovalVoted("6", True, "uid:1000", "seen", Raw(b'{"n":1}'), "pts/1", "t3")),
-        (1, r.ApprovalVoted("6", True, "uid:1001", None)),
-        (1, r.ApprovalDecided("6", True, "uid:1000, uid:1001", "seen", Raw(b'{"n":1}'))),
-        (1, r.ApprovalRequested("7", "Again?", "cd34")),
-        (1, r.ApprovalWithdrawn("7")),
+        *approvals(later),
         (1, r.RunCompleted(Raw(b'{"ok":true}'))),
         # 2: failed, with its step undone
         (2, r.RunStarted("order-2", "checkout", Raw(b"null"), parent_id="order-1")),
