@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import trio
@@ -27,8 +27,7 @@ from runtimed.loading import load_apps
 from runtimed.logs import set_up
 from runtimed.notify import Notifier
 from runtimed.runtime import Runtime, open_runtime, single
-from runtimed.settings import ConfigError, Settings
-from runtimed.settings import load as load_settings
+from runtimed.settings import ConfigError, Settings, differences
 from runtimed.version import VERSION
 from wal.errors import RuntimedError
 
@@ -37,17 +36,21 @@ log = logging.getLogger("runtimed")
 # Records, letters and entries are made by the ten thousand and die young without cycles; the default threshold of 700
 # would look for cycles after every few dozen steps.
 GC_THRESHOLDS = (50_000, 20, 50)
+LIVE = ("access.", "log.level")
+"""The keys that a reload applies; all others are named as needing a restart."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
-def main(settings: Settings) -> int:
-    """Run the daemon until it is told to stop; the exit code. Errors are told in a line, not a traceback."""
+def main(settings: Settings, *, again: Callable[[], Settings]) -> int:
+    """Run the daemon until it is told to stop; the exit code. Errors are told in a line, not a traceback.
+
+    `again` reads the settings once more, from where these came, flags included: for SIGHUP."""
     set_up(settings.log.level, settings.log.format)
     apps = load_apps(settings.daemon.apps, Path.cwd())
-    access = Access(settings.access.levels)
+    access = _access(settings)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        trio.run(_serve, settings, apps, access)
+        trio.run(_serve, settings, apps, access, again)
     except BaseExceptionGroup as group:
         error = single(group)
         if isinstance(error, RuntimedError):
@@ -56,7 +59,11 @@ def main(settings: Settings) -> int:
     return 0
 
 
-async def _serve(settings: Settings, apps: list[App], access: Access) -> None:
+def _access(settings: Settings) -> Access:
+    return Access(settings.access.levels, settings.access.groups)
+
+
+async def _serve(settings: Settings, apps: list[App], access: Access, again: Callable[[], Settings]) -> None:
     notifier = Notifier()
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with open_runtime(apps, settings.paths.data_dir, settings=settings) as runtime:
@@ -75,7 +82,8 @@ async def _serve(settings: Settings, apps: list[App], access: Access) -> None:
                     gc.collect()
                     gc.freeze()  # what is here now stays: it need not be looked through again
                     _tell_ready(settings, notifier, [listener.socket.getsockname() for listener in listeners])
-                    await _obey(signals, settings, notifier, runtime, server)
+                    reload = Reload(settings, again, edge, runtime, notifier)
+                    await _obey(signals, settings, notifier, runtime, server, reload)
                     nursery.cancel_scope.cancel()
             finally:
                 settings.paths.socket.unlink(missing_ok=True)
@@ -90,14 +98,19 @@ def _tell_ready(settings: Settings, notifier: Notifier, addresses: list[object])
 
 
 async def _obey(
-    signals: AsyncIterator[int], settings: Settings, notifier: Notifier, runtime: Runtime, server: HttpServer
+    signals: AsyncIterator[int],
+    settings: Settings,
+    notifier: Notifier,
+    runtime: Runtime,
+    server: HttpServer,
+    reload: Reload,
 ) -> None:
     """Do what signals say, until one of them has stopped us."""
     async with trio.open_nursery() as nursery:
         draining = False
         async for number in signals:
             if number == signal.SIGHUP:
-                _reload(settings, notifier)
+                reload()
             elif number == signal.SIGUSR1:
                 log.info("tasks:\n%s", task_tree())
             elif not draining:
@@ -120,22 +133,33 @@ async def _drain(
     done.cancel()
 
 
-def _reload(settings: Settings, notifier: Notifier) -> None:
-    """Read and check the whole configuration again. What can change while running is applied, all or nothing."""
-    notifier.reloading()
-    try:
-        fresh = load_settings(settings.paths.config, os.environ, {})
-    except ConfigError as error:
-        log.warning("reload refused, nothing was changed: %s", error)
-        notifier.ready(f"reload refused: {error}")
-        return
-    logging.getLogger().setLevel(fresh.log.level.upper())
-    need_restart = [
-        name for name in ("daemon", "http", "journal", "limits", "queues", "connectors", "access")
-        if getattr(fresh, name) != getattr(settings, name)
-    ]  # fmt: skip
-    log.info("reloaded%s", f"; a restart is needed for: {', '.join(need_restart)}" if need_restart else "")
-    notifier.ready("ready")
+class Reload:
+    """What SIGHUP does: read and check the whole configuration again, and apply what can change while running, all or
+    nothing. A refusal stays visible in the health detail until a reload succeeds."""
+
+    def __init__(
+        self, settings: Settings, again: Callable[[], Settings], edge: Edge, runtime: Runtime, notifier: Notifier
+    ) -> None:
+        self._running, self._again = settings, again
+        self._edge, self._runtime, self._notifier = edge, runtime, notifier
+
+    def __call__(self) -> None:
+        """Do it, and tell the service manager."""
+        self._notifier.reloading()
+        try:
+            fresh = self._again()
+            access = _access(fresh)
+        except ConfigError as error:
+            log.warning("reload refused, nothing was changed: %s", error)
+            self._runtime.remarks["reload"] = f"the last reload was refused: {error}"
+            self._notifier.ready(f"reload refused: {error}")
+            return
+        self._runtime.remarks.pop("reload", None)
+        self._edge.access = access
+        logging.getLogger().setLevel(fresh.log.level.upper())
+        later = [key for key in differences(self._running, fresh) if not key.startswith(LIVE)]
+        log.info("reloaded%s", f"; a restart is needed for: {', '.join(later)}" if later else "")
+        self._notifier.ready("ready")
 
 
 async def _feed_watchdog(runtime: Runtime, notifier: Notifier, interval: float) -> None:

@@ -79,6 +79,7 @@ class Runtime(ApprovalVerbs):
         self.feed = actors.feed
         self.started = self._closed = False
         self.draining = False  # readiness fails, but what comes is still served; `drain` ends that
+        self.remarks: dict[str, str] = {}  # what people should know, by subject; health tells it as `warn`
         self._disk_free: int | None = None
         self._loop_lag_s = 0.0
 
@@ -147,7 +148,7 @@ class Runtime(ApprovalVerbs):
 
     def health(self) -> Health:
         """How the runtime is, from memory alone."""
-        writer, reasons = self.actors.writer, []
+        writer, reasons = self.actors.writer, [*self.remarks.values()]
         busy = writer.busy_since
         live = busy is None or trio.current_time() - busy < WRITER_LATE_S
         if not live:

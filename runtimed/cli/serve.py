@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def serve(**given: Any) -> int:
 
     SIGTERM and Ctrl-C drain, a second one hurries; SIGHUP reads the settings again; SIGUSR1 logs the task tree.
     """
-    settings = load_settings(os.environ, Path.cwd(), given)
+    load = partial(load_settings, os.environ, Path.cwd(), given)
+    settings = load()
     from runtimed.daemon import main  # loads everything there is
 
-    return int(main(settings))
+    return int(main(settings, again=load))

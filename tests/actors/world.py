@@ -105,6 +105,6 @@ async def _asleep(runtime: Runtime, row: Any) -> str | None:
         return f"nothing in flight, and its last record is {last.kind}"
     armed = {timer.key for timer in timers}
     for call in waits[-1].calls:
-        if call.kind == "signal" or call.key in armed:
+        if call.kind in ("signal", "approval") or call.key in armed:
             return None
     return f"it waits for {waits[-1].calls}, and its timers are {sorted(armed)}"
