@@ -15,6 +15,7 @@ from actors.clock import Clock
 from actors.feed import Feed
 from actors.flow.definitions import Registry
 from actors.gil_gate import GilGate
+from actors.ids import Ids
 from actors.mailbox import Mailbox
 from actors.saga_commands import SagaCommands
 from actors.saga_coordinator import ReadyRuns, SagaCoordinator
@@ -67,15 +68,11 @@ class Actors:
         runs_mailbox = Mailbox("coordinator", limits.mailbox_size)
         self.timers = Timers(self._reader, clock, self.writer, runs_mailbox.report, recheck_s)
         self.coordinator = SagaCoordinator(runs_mailbox, self._reader, readers.read, self._make_engine)
+        self._new_id = Ids(clock, dice)
         self.sessions = SessionManager(
-            Mailbox("sessions", limits.mailbox_size),
-            self._reader,
-            self.writer,
-            clock,
-            self.answers,
-            runs_mailbox.tell,
-            recheck_s,
-        )
+            Mailbox("sessions", limits.mailbox_size), self._reader, self.writer, clock, self.answers, runs_mailbox.tell,
+            self._new_id, recheck_s,
+        )  # fmt: skip
         self.root = self._supervise()
 
     def _make_engine(self, ready: ReadyRuns) -> tuple[SagaEngine, SagaCommands]:
@@ -84,7 +81,7 @@ class Actors:
             state=StateTable(self._reader, self.writer.when_durable), clock=self._clock, limits=self._limits,
             marker=self._marker, settled=self.settling.settled, dice=self._dice,
         )  # fmt: skip
-        return engine, SagaCommands(engine, self._reader, self.answers, ready)
+        return engine, SagaCommands(engine, self._reader, self.answers, ready, self._new_id)
 
     def _supervise(self) -> Supervisor:
         """The tree. A crash of the coordinator restarts what works for it too, because their attempts and timers are
@@ -117,6 +114,7 @@ class Actors:
                     ChildSpec(name="sessions", run=self.sessions.run, mailbox=self.sessions.mailbox),
                 ),
             ),
+            chance=self._dice.random,
         )  # fmt: skip
 
     def mailbox_of(self, command: m.Message) -> Mailbox:

@@ -366,7 +366,8 @@ async def open_runtime(
                 virtual = clock is not None
                 actors = Actors(
                     registry=registry, settings=settings, link=link, readers=readers, clock=clock or SystemClock(), gate=gate,
-                    marker_path=folder / "advancing" if folder is not None else None, dice=random.SystemRandom() if seed is None else random.Random(seed),
+                    marker_path=folder / "advancing" if folder is not None else None,
+                    dice=random.SystemRandom() if seed is None else random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
                 )  # fmt: skip
                 async with running(

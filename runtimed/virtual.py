@@ -20,6 +20,7 @@ import trio
 import trio.testing
 
 from actors.clock import VIRTUAL_START_US, VirtualClock
+from actors.errors import RunEnded
 from actors.flow.definitions import App, Registry, Workflow
 from actors.gil_gate import GilGate
 from actors.step_runner import Attempt
@@ -31,6 +32,7 @@ from runtimed.settings import Settings
 from wal.errors import CommitFailed
 from wal.journal import Journal
 from wal.records import DaemonStopped, Entry
+from wal.views import ApprovalView
 
 
 class VirtualDisk(InlineLink):
@@ -73,7 +75,7 @@ class HoldingGate(GilGate):
 
 
 class VirtualRuntime(Runtime):
-    """A `Runtime` for tests: all its verbs, and `advance`, `jump` and `crash`. Made by `runtimed.testing`.
+    """A `Runtime` for tests: all its verbs, and `asked`, `advance`, `jump` and `crash`. Made by `runtimed.testing`.
 
     `apps` may be left out: a workflow that is started brings its app along. `executed` lists what attempts were let
     go, as (call, step, attempt), over all crashes.
@@ -85,7 +87,8 @@ class VirtualRuntime(Runtime):
         self, nursery: trio.Nursery, apps: Iterable[App] = (), *, settings: Settings | None = None, seed: int = 0,
         kept: Iterable[Entry] = (), start_us: int = VIRTUAL_START_US,
     ) -> None:  # fmt: skip
-        self._nursery, self._apps, self._seed = nursery, [*apps], seed
+        self._nursery, self._apps = nursery, [*apps]
+        self._dice = random.Random(seed)  # one for all lives, because ids made after a crash must be others
         self._virtual_settings = _without_drain(settings or Settings())
         self._virtual_clock = VirtualClock(start_us)
         self.executed: list[tuple[str, str, int]] = []
@@ -100,7 +103,7 @@ class VirtualRuntime(Runtime):
         registry, settings, clock = Registry(*self._apps), self._virtual_settings, self._virtual_clock
         actors = Actors(
             registry=registry, settings=settings, link=disk, readers=readers, clock=clock, gate=gate, marker_path=None,
-            dice=random.Random(self._seed), recheck_s=math.inf,
+            dice=self._dice, recheck_s=math.inf,
         )  # fmt: skip
         super().__init__(actors, readers, registry, settings, clock)
         start = actors.runner.start
@@ -168,6 +171,19 @@ class VirtualRuntime(Runtime):
         if isinstance(workflow, Workflow) and workflow.app not in self.registry.apps:
             await self.restart(apps=[*self._apps, workflow.app])
         return await super().start(workflow, input, **options)
+
+    async def asked(self, run_id: str, nth: int = 0) -> ApprovalView:
+        """The approval that this run asks for: the `nth` one that it ever asked for, counted from 0, as it is now.
+        Waits until it is asked for; raises RunEnded if the run ends without."""
+        while True:
+            seq = self.feed.seq
+            page = await self.approvals(run_id=run_id, limit=500)
+            if len(page.items) > nth:
+                found: ApprovalView = page.items[-1 - nth]
+                return found
+            if (await self.run(run_id)).ended_at is not None:
+                raise RunEnded(f"run {run_id!r} has ended and asked for {len(page.items)} approvals")
+            await self.feed.wait_beyond(seq)
 
     async def advance(self, seconds: float) -> None:
         """Let so many seconds of virtual time pass, with all that falls due in them."""
