@@ -53,24 +53,16 @@ requirements: $(PIN_READY) ## resolve pyproject.toml anew into requirements/*.tx
 	.venv-pin/bin/python requirements/pin.py
 
 clean: ## remove what the other targets made, results apart
-	rm -rf .venv .venv-bench .venv-pin .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-bench .venv-pin .venv.lock .venv-bench.lock .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist build
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made anew when what they are made from changes, else a second run is instant -----------------------
 
 $(READY): requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; try: make PYTHON=python3.12")'
-	@echo "setting up $(VENV) (once) ..."
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
-	@touch $@
+	@$(PYTHON) requirements/install.py $(VENV) requirements/dev.txt --project
 
 $(BENCH_READY): requirements/bench.txt
-	@echo "setting up .venv-bench (once) ..."
-	@$(PYTHON) -m venv --clear .venv-bench
-	@.venv-bench/bin/python -m pip install -qq --require-hashes -r requirements/bench.txt
-	@touch $@
+	@$(PYTHON) requirements/install.py .venv-bench requirements/bench.txt
 
 $(PIN_READY):
 	@$(PYTHON) -m venv --clear .venv-pin
