@@ -19,7 +19,9 @@ def main() -> int:
     """Run the outside in the background and the daemon in the foreground; returns the daemon's exit code."""
     DATA.mkdir(mode=0o700, exist_ok=True)
     outside_command = [sys.executable, str(HERE / "payments.py"), "--ledger", str(DATA / "ledger.jsonl"), "--until-eof"]
-    with subprocess.Popen(outside_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as outside:
+    # A session of its own: Ctrl-C is for the daemon, whose last steps still want an answer. It ends with its stdin.
+    pipe = subprocess.PIPE
+    with subprocess.Popen(outside_command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as outside:
         assert outside.stdout is not None
         address = outside.stdout.readline().strip()
         serve = [sys.executable, "-P", "-m", "runtimed", "serve", "--config", "runtimed.toml", "--data-dir", str(DATA)]
