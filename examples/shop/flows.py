@@ -6,6 +6,7 @@ carrier are one small process here (`payments.py`); its address comes in `SHOP_U
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from typing import Annotated, Any, Literal
@@ -20,6 +21,8 @@ SHOP_URL = os.environ.get("SHOP_URL", "http://127.0.0.1:8710")
 REVIEW_FROM = {"JPY": 80_000, "SEK": 5_000_00}  # in minor units
 REVIEW_FROM_DEFAULT = 500_00
 TLS = ssl.create_default_context()  # once: loading the certificates costs more than a request
+
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # else each request is a line in the daemon's log
 
 app = App("shop")
 
