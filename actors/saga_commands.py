@@ -49,6 +49,9 @@ BEGIN_AT_ONCE_MAX = 8
 """Runs of one request that begin in the commit that starts them; more are acknowledged first and begin in turn."""
 
 
+BY_US = m.Origin(by="runtimed")
+
+
 class ReadyQueue(Protocol):
     """Runs that are to begin when there is room."""
 
@@ -285,6 +288,9 @@ class SagaCommands:
                 raise InvalidInput(f"signal {command.name!r}: {at_path(error, '$.value')}") from None
 
     def _cancel(self, command: m.CancelRun, letter: Letter) -> None:
+        self._accept(letter, m.Accepted(seq=self._cancel_run(command), id=command.run_id))
+
+    def _cancel_run(self, command: m.CancelRun) -> int:
         run = self._open(command.run_id)
         origin, engine = command.origin, self._engine
         record = r.RunCancelRequested(command.reason, origin.by, origin.trace_id)
@@ -300,7 +306,7 @@ class SagaCommands:
                 seq = engine.reload_with(run, record)
             else:
                 seq = engine.deliver_all(run, record)
-        self._accept(letter, m.Accepted(seq=seq, id=command.run_id))
+        return seq
 
     def _pause(self, command: m.PauseRun, letter: Letter) -> None:
         run = self._open(command.run_id)
@@ -385,10 +391,7 @@ class SagaCommands:
             ids = [run.id for run in active if run.info and run.info.session_id == command.id]
             for run_id in dict.fromkeys([*ids, *self._open_runs_of(command.id)]):  # in an order that repeats itself
                 try:
-                    self._cancel(
-                        m.CancelRun(run_id=run_id, reason=command.reason, origin=m.Origin(by="runtimed")),
-                        Letter(command),
-                    )
+                    self._cancel_run(m.CancelRun(run_id=run_id, reason=command.reason, origin=BY_US))
                 except RunEnded:
                     continue  # it ended by itself first
         letter.reply(None)

@@ -10,7 +10,8 @@ from actors.flow.calls import Cancelled
 from actors.flow.context import Context
 from actors.flow.definitions import App, Retry
 from runtimed.virtual import VirtualRuntime
-from tests.actors.world import HANG, WORLD, World, kinds
+from tests.actors.world import HANG, WORLD, World, kinds, records
+from wal import records as r
 
 app = App("cancelling")
 mended = App("cancelling")
@@ -232,6 +233,8 @@ async def test_a_cancellation_on_disk_is_carried_out_after_a_crash(runtime: Virt
     await runtime.cancel(handle.id, "enough")
     await runtime.crash()
     assert (await runtime.settled(handle.id, None)).status == "cancelled"
+    ended = (await records(runtime, handle.id))[-1]
+    assert isinstance(ended, r.RunCancelled) and ended.reason == "enough"
 
 
 @pytest.mark.trio

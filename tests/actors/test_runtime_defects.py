@@ -215,7 +215,7 @@ async def test_another_call_than_recorded_blocks_with_both_sides_named(runtime: 
     await runtime.advance(1)
     await runtime.restart(apps=[mended])
     await runtime.signal(handle.id, "go", "now")
-    with pytest.raises(RunBlocked, match="recorded: step_scheduled 'charge'.*; the code now makes: timer") as caught:
+    with pytest.raises(RunBlocked, match=r"recorded: step_scheduled 'charge'.*now makes: timer") as caught:
         await handle.result()
     assert caught.value.type == "nondeterminism"
     await runtime.restart(apps=[broken])  # the old code comes back

@@ -168,7 +168,7 @@ async def test_an_undo_of_ones_own_is_carried_out(runtime: VirtualRuntime, world
 
 @pytest.mark.trio
 async def test_a_failed_branch_undoes_its_siblings_once_they_settled(runtime: VirtualRuntime, world: World) -> None:
-    """The first failure of a gather cancels the rest; what completed is undone, what was cut off if it asks for that."""
+    """The first failure of a gather cancels the rest; what completed is undone, what was cut off if it asks for it."""
     world.script["reserve"].append(OSError("no shelf"))
     world.script["ship"].append(HANG)
     handle = await runtime.start(side_by_side)
@@ -180,7 +180,7 @@ async def test_a_failed_branch_undoes_its_siblings_once_they_settled(runtime: Vi
 
 @pytest.mark.trio
 async def test_an_undo_that_fails_for_good_blocks_the_run(runtime: VirtualRuntime, world: World) -> None:
-    """A compensation whose attempts are used up leaves the run blocked with what is left; `retry` goes on from there."""
+    """A compensation whose attempts are used up leaves the run blocked with what is left; `retry` goes on there."""
     world.script["refund"].extend([OSError("bank closed")] * 2)
     handle = await runtime.start(undoing_in_vain)
     with pytest.raises(RunBlocked, match="bank closed") as blocked:

@@ -1,0 +1,231 @@
+"""What the runtime promises about sessions: opened, touched, expired and closed, with their runs cancelled or left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors import messages as m
+from actors.errors import Conflict, InvalidInput, SessionEnded, SessionNotFound
+from actors.flow.context import Context
+from actors.flow.definitions import App
+from runtimed.virtual import VirtualRuntime
+from tests.actors.world import HANG, WORLD, World
+from wal import records as r
+
+app = App("sessions")
+
+
+@app.step
+async def work() -> None:
+    await WORLD.act("work")
+
+
+@work.compensation
+async def undo(result: None) -> None:
+    await WORLD.act("undo")
+
+
+@app.workflow
+async def serve(ctx: Context) -> str:
+    await ctx.step(work)
+    return f"{await ctx.signal('go')} {ctx.session_id} {ctx.tenant}"
+
+
+async def open_session(runtime: VirtualRuntime, id: str = "s", **fields: Any) -> m.SessionReply:
+    reply: m.SessionReply = await runtime.ask(m.OpenSession(id=id, **fields))
+    return reply
+
+
+async def status(runtime: VirtualRuntime, id: str = "s") -> str:
+    found = await runtime.read(lambda reader: reader.session(id))
+    assert found is not None
+    return str(found.status)
+
+
+@pytest.mark.trio
+async def test_a_session_opens_once(runtime: VirtualRuntime) -> None:
+    """Opening it again as it was finds it; with other properties it is a conflict."""
+    first = await open_session(runtime, tenant="acme", subject="ann", ttl=60.0)
+    again = await open_session(runtime, tenant="acme", subject="ann", ttl=60.0)
+    assert (first.created, again.created, again.session) == (True, False, first.session)
+    assert first.session.expires_at == "2026-01-01T00:01:00.000000Z"
+    with pytest.raises(Conflict):
+        await open_session(runtime, tenant="umbrella")
+    await runtime.crash()
+    assert not (await open_session(runtime, tenant="acme", subject="ann", ttl=60.0)).created
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("fields", [{"ttl": 0.0}, {"ttl": -1.0}, {"on_close": "shred"}, {"classification": "secret"}])
+async def test_a_wrong_session_is_refused(runtime: VirtualRuntime, fields: dict[str, Any]) -> None:
+    """What is out of range is named, and nothing is recorded."""
+    before = runtime.actors.writer.seq
+    with pytest.raises(InvalidInput, match=next(iter(fields))):
+        await open_session(runtime, **fields)
+    with pytest.raises(SessionNotFound):
+        await runtime.ask(m.TouchSession(id="s"))
+    assert runtime.actors.writer.seq == before
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("crashed", [False, True], ids=["live", "over a crash"])
+async def test_a_session_expires_unless_it_is_touched(runtime: VirtualRuntime, crashed: bool) -> None:
+    """A touch extends it by its time to live; left alone, it ends."""
+    await open_session(runtime, ttl=60.0)
+    await runtime.advance(50)
+    await runtime.ask(m.TouchSession(id="s"))
+    if crashed:
+        await runtime.crash()
+    await runtime.advance(50)
+    assert await status(runtime) == "open"
+    await runtime.advance(11)
+    assert await status(runtime) == "expired"
+    with pytest.raises(SessionEnded, match="expired"):
+        await runtime.ask(m.TouchSession(id="s"))
+
+
+@pytest.mark.trio
+async def test_a_session_that_expired_while_we_were_down(runtime: VirtualRuntime) -> None:
+    """It is found expired at the next start; whoever touches it is told so."""
+    await open_session(runtime, ttl=60.0)
+    await runtime.crash(downtime=120)
+    with pytest.raises(SessionEnded):
+        await runtime.ask(m.TouchSession(id="s"))
+    await runtime.advance(0.1)
+    assert await status(runtime) == "expired"
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("how", ["close", "expire"])
+@pytest.mark.parametrize("on_close", ["cancel", "leave"])
+async def test_the_runs_of_an_ended_session(runtime: VirtualRuntime, world: World, how: str, on_close: str) -> None:
+    """With `cancel` they are cancelled and undone, wherever they are; with `leave` they go on."""
+    await open_session(runtime, tenant="acme", ttl=3600.0, on_close=on_close)
+    waiting = await runtime.start(serve, session_id="s")
+    await runtime.advance(100)
+    world.script["work"].append(HANG)
+    working = await runtime.start(serve, session_id="s")
+    queued = await runtime.start(serve, session_id="s", start_at=runtime.clock.now_us() + 86_400_000_000)
+    stranger = await runtime.start(serve)
+    await runtime.advance(1)
+    if how == "close":
+        assert (await runtime.ask(m.CloseSession(id="s", reason="bye"))).session.status == "closed"
+    else:
+        await runtime.advance(3600)
+    await runtime.advance(10)
+    statuses = [await handle.status() for handle in (waiting, working, queued, stranger)]
+    if on_close == "cancel":
+        assert statuses == ["cancelled", "cancelled", "cancelled", "waiting"]
+        assert world.names.count("undo") == 1
+    else:
+        assert statuses == ["waiting", "running", "queued", "waiting"]
+        await runtime.signal(waiting.id, "go", "on")
+        assert await waiting.result() == "on s acme"
+
+
+@pytest.mark.trio
+async def test_a_run_belongs_to_its_session(runtime: VirtualRuntime) -> None:
+    """It has the session's tenant and classification, whatever else was asked for."""
+    await open_session(runtime, tenant="acme", classification="client")
+    handle = await runtime.start(serve, session_id="s", tenant="umbrella", classification="platform")
+    found = await runtime.run(handle.id)
+    assert (found.session_id, found.tenant, found.classification) == ("s", "acme", "client")
+    await runtime.start(serve)
+    assert [run.id for run in (await runtime.runs(session_id="s")).items] == [handle.id]
+    assert [run.id for run in (await runtime.runs(tenant="acme")).items] == [handle.id]
+
+
+@pytest.mark.trio
+async def test_nothing_starts_in_a_session_that_is_not_open(runtime: VirtualRuntime) -> None:
+    """Unknown, closed or expired: refused, and no run is made."""
+    await (await runtime.start(serve)).status()
+    await open_session(runtime)
+    await open_session(runtime, "brief", ttl=1.0)
+    await runtime.ask(m.CloseSession(id="s"))
+    await runtime.advance(2)
+    total = (await runtime.runs()).total
+    with pytest.raises(SessionNotFound):
+        await runtime.start(serve, session_id="none")
+    for session_id in ("s", "brief"):
+        with pytest.raises(SessionEnded):
+            await runtime.start(serve, session_id=session_id)
+    with pytest.raises(SessionEnded):
+        await runtime.ask(m.CloseSession(id="s"))
+    assert (await runtime.runs()).total == total
+
+
+@pytest.mark.trio
+async def test_starts_beside_a_close_are_cancelled_or_refused(runtime: VirtualRuntime) -> None:
+    """However they interleave, no run stays open in a session that ended with `cancel`."""
+    await open_session(runtime, on_close="cancel")
+    await runtime.start(serve)
+    started: list[str] = []
+
+    async def start() -> None:
+        try:
+            started.append((await runtime.start(serve, session_id="s")).id)
+        except SessionEnded:
+            started.append("refused")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(start)
+            if number == 20:
+                nursery.start_soon(runtime.ask, m.CloseSession(id="s"))
+    await runtime.advance(10)
+    for run_id in set(started) - {"refused"}:
+        assert await runtime.status(run_id) == "cancelled"
+
+
+@pytest.mark.trio
+async def test_a_crash_between_the_close_and_the_cancellations(runtime: VirtualRuntime, world: World) -> None:
+    """That the session ended is on disk and nothing else: after the restart its runs are cancelled all the same."""
+    await open_session(runtime, on_close="cancel")
+    handles = [await runtime.start(serve, session_id="s") for _ in range(3)]
+    await runtime.advance(1)
+    await runtime.ask(m.CloseSession(id="s"))
+    entries = runtime.disk.entries
+    cut = next(i for i, entry in enumerate(entries) if isinstance(entry.record, r.SessionClosed))
+    runtime.disk.entries = entries[: cut + 1]
+    await runtime.crash()
+    await runtime.advance(1)
+    assert [await handle.status() for handle in handles] == ["cancelled"] * 3
+    assert world.names.count("undo") >= 3
+
+
+@pytest.mark.trio
+async def test_a_key_repeats_the_first_answer(runtime: VirtualRuntime) -> None:
+    """Opening and closing under an idempotency key is answered as the first time."""
+    opening = m.Origin(request=m.RequestKey(principal="uid:1", key="o", digest="d"))
+    first = await runtime.ask(m.OpenSession(origin=opening))
+    assert await runtime.ask(m.OpenSession(origin=opening)) == first
+    closing = m.Origin(request=m.RequestKey(principal="uid:1", key="c", digest="d"))
+    closed = await runtime.ask(m.CloseSession(id=first.session.id, origin=closing))
+    await runtime.crash()
+    assert await runtime.ask(m.CloseSession(id=first.session.id, origin=closing)) == closed
+
+
+@pytest.mark.trio
+async def test_many_sessions_expire_in_pages(runtime: VirtualRuntime) -> None:
+    """More sessions than one page that expire at one instant all end."""
+    for number in range(250):
+        await open_session(runtime, f"s{number}", ttl=60.0)
+    await runtime.advance(61)
+    page = await runtime.read(lambda reader: reader.sessions(status="expired"))
+    assert page.total == 250
+
+
+@pytest.mark.trio
+async def test_a_coordinator_that_crashed_over_it_still_cancels(runtime: VirtualRuntime, world: World) -> None:
+    """What the session manager told a coordinator that died is found in the journal by its next life."""
+    await open_session(runtime, on_close="cancel")
+    handle = await runtime.start(serve, session_id="s")
+    await runtime.advance(1)
+    runtime.actors.sessions._tell = lambda message: None
+    await runtime.ask(m.CloseSession(id="s"))
+    await runtime.restart_actor("root/engine/coordinator")
+    assert (await runtime.settled(handle.id, 60)).status == "cancelled"
+    assert world.names == ["work", "undo"]
