@@ -11,16 +11,11 @@ never restarted.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import trio
@@ -28,13 +23,9 @@ import trio
 from actors.clock import Clock
 from actors.errors import Draining
 from actors.feed import Feed
+from actors.journal_link import Link
 from actors.statistics import COUNTS, Histogram, HistogramValues
-from wal import errors as wal_errors
-from wal import protocol
-from wal.errors import CommitFailed, JournalError, RuntimedError, WriterGone
-from wal.journal import Journal
-from wal.options import JournalOptions
-from wal.protocol import Head
+from wal.errors import WriterGone
 from wal.records import Entry, Fact
 
 RECEIVE_BYTES = 65_536
@@ -54,158 +45,6 @@ class WriterStatistics(msgspec.Struct, frozen=True):
     wal_bytes: int
     db_bytes: int
     busy_since: float | None
-
-
-class Link(Protocol):
-    """The way to a journal: a process behind a socket, or the journal itself in this process."""
-
-    head: Head
-    wal_bytes: int
-    db_bytes: int
-
-    async def commit(self, entries: list[Entry]) -> None:
-        """Return once the entries are on disk. Raises CommitFailed or WriterGone."""
-
-    async def lost(self) -> None:
-        """Wait for as long as there is a way to the journal, then raise WriterGone."""
-
-    async def close(self) -> None:
-        """Give the journal up in good order."""
-
-
-class InlineLink:
-    """The journal in this process: for tests on virtual time and small embeddings."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.head = journal.head
-        self.wal_bytes = self.db_bytes = 0
-
-    async def commit(self, entries: list[Entry]) -> None:
-        self.journal.commit(entries)
-        await trio.lowlevel.checkpoint()
-
-    async def lost(self) -> None:
-        await trio.sleep_forever()
-
-    async def close(self) -> None:
-        self.journal.close()
-
-
-class ProcessLink:
-    """The writer process at the other end of a socket pair."""
-
-    def __init__(self, process: subprocess.Popen[bytes], stream: trio.SocketStream, commit_timeout_s: float) -> None:
-        self._process, self._stream, self._commit_timeout_s = process, stream, commit_timeout_s
-        self._decoder = protocol.FrameDecoder()
-        self._replies: deque[protocol.Reply] = deque()
-        self.head: Head
-        self.wal_bytes = self.db_bytes = 0
-
-    @classmethod
-    async def start(cls, path: Path, options: JournalOptions, commit_timeout_s: float) -> ProcessLink:
-        """Start the process and wait until its journal is open. Raises what opening the journal raised there."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "wal", str(theirs.fileno()), str(path), msgspec.json.encode(options).decode()]  # fmt: skip
-            # Its own session keeps a terminal's signals away; a plain Popen because its end is awaited by the socket.
-            process = subprocess.Popen(
-                command, pass_fds=(theirs.fileno(),), start_new_session=True, stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
-            )  # fmt: skip
-        link = cls(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), commit_timeout_s)
-        try:
-            with trio.fail_after(HELLO_TIMEOUT_S):
-                hello = await link._receive()
-        except BaseException as error:
-            if isinstance(error, trio.TooSlowError):
-                process.kill()
-                error = WriterGone("the writer process did not open the journal in time")
-            await link.abandon()
-            raise error from None
-        assert isinstance(hello, protocol.Hello)
-        link.head = hello.head
-        return link
-
-    @property
-    def pid(self) -> int:
-        """The process id of the writer."""
-        return self._process.pid
-
-    async def commit(self, entries: list[Entry]) -> None:
-        try:
-            with trio.fail_after(self._commit_timeout_s):
-                await self._stream.send_all(protocol.encode_frame(protocol.Commit(entries)))
-                receipt = await self._receive()
-        except trio.TooSlowError:
-            self._process.kill()  # else the journal's lock, and the end of this process, would wait for it still longer
-            raise WriterGone(f"the writer process gave no receipt within {self._commit_timeout_s} s") from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise WriterGone("the writer process is gone") from error
-        if not isinstance(receipt, protocol.Receipt) or receipt.seq != entries[-1].seq:
-            raise CommitFailed(f"expected the receipt for seq {entries[-1].seq}, got {receipt!r}")
-        self.wal_bytes, self.db_bytes = receipt.wal_bytes, receipt.db_bytes
-
-    async def lost(self) -> None:
-        """Wait until the process has ended, also while there is nothing to commit, then raise WriterGone: a runtime
-        without its journal must not look alive."""
-        exited = os.pidfd_open(self._process.pid)
-        try:
-            await trio.lowlevel.wait_readable(exited)
-        finally:
-            os.close(exited)
-        raise WriterGone(f"the writer process ended with {self._process.poll()}")
-
-    async def close(self) -> None:
-        try:
-            with trio.move_on_after(self._commit_timeout_s):
-                await self._stream.send_all(protocol.encode_frame(protocol.Close()))
-                await self._receive()
-        except (WriterGone, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it ended on its own: everything that was acknowledged is on disk, and there is no more to give up
-        finally:
-            await self.abandon()
-
-    async def abandon(self) -> None:
-        """Close our end; the process ends at that. One that does not within the time limit is killed."""
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(self._stream)
-            await trio.to_thread.run_sync(self._reap, abandon_on_cancel=False)
-
-    def _reap(self) -> None:
-        try:
-            self._process.wait(self._commit_timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    async def _receive(self) -> protocol.Reply:
-        while not self._replies:
-            try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
-            if not data:
-                raise WriterGone("the writer process ended without a receipt")
-            self._replies.extend(protocol.decode_reply(body) for body in self._decoder.feed(data))
-        reply = self._replies.popleft()
-        if isinstance(reply, protocol.Failure):
-            raise _error_named(reply)
-        return reply
-
-
-def _error_named(failure: protocol.Failure) -> RuntimedError:
-    for kind in vars(wal_errors).values():
-        if isinstance(kind, type) and issubclass(kind, JournalError) and kind.code == failure.code:
-            return kind(failure.message)
-    return WriterGone(failure.message)
-
-
-def _import_path() -> list[str]:
-    """Where the writer finds `wal`: beside this package, in a checkout as when installed."""
-    here = str(Path(__file__).resolve().parent.parent)
-    before = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != here]
-    return [here, *before]
 
 
 class WalWriter:
@@ -303,8 +142,13 @@ class WalWriter:
         batch = self._take()
         self.busy_since = trio.current_time()
         started = time.perf_counter()
-        with trio.CancelScope(shield=True):  # a batch that was sent is awaited: its outcome is wanted
+        # A batch that was sent is awaited: its outcome is wanted.
+        limit_s = self._link.commit_timeout_s
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s) as scope:
             await self._link.commit(batch)
+        if scope.cancelled_caught:
+            self._link.give_up()
+            raise WriterGone(f"the writer process gave no receipt within {limit_s} s")
         self._seconds.observe(time.perf_counter() - started)
         self._sizes.observe(len(batch))
         self._commits += 1

@@ -16,6 +16,7 @@ from actors.feed import Feed
 from actors.flow.definitions import Registry
 from actors.gil_gate import GilGate
 from actors.ids import Ids
+from actors.journal_link import Link
 from actors.mailbox import Mailbox
 from actors.saga_commands import SagaCommands
 from actors.saga_coordinator import ReadyRuns, SagaCoordinator
@@ -27,7 +28,7 @@ from actors.step_runner import StepRunner
 from actors.supervisor import Supervisor
 from actors.supervisor_spec import ChildSpec, SupervisorSpec
 from actors.timers import Timers
-from actors.wal_writer import Link, WalWriter
+from actors.wal_writer import WalWriter
 from runtimed.readers import Readers
 from runtimed.settings import Settings
 from runtimed.settling import Settling

@@ -24,9 +24,9 @@ from actors import messages as m
 from actors.clock import Clock, SystemClock
 from actors.flow.definitions import App, Registry, Workflow
 from actors.gil_gate import GilGate
+from actors.journal_link import InlineLink, Link, ProcessLink
 from actors.statistics import HistogramValues
 from actors.supervisor import Supervisor
-from actors.wal_writer import InlineLink, Link, ProcessLink
 from runtimed.assembly import Actors
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers

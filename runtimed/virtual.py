@@ -23,8 +23,8 @@ from actors.clock import VIRTUAL_START_US, VirtualClock
 from actors.errors import RunEnded
 from actors.flow.definitions import App, Registry, Workflow
 from actors.gil_gate import GilGate
+from actors.journal_link import InlineLink
 from actors.step_runner import Attempt
-from actors.wal_writer import InlineLink
 from runtimed.assembly import Actors
 from runtimed.readers import Readers
 from runtimed.runtime import Handle, Runtime, running
