@@ -146,11 +146,12 @@ class RunAdvancer:
             self._wait(run, flow)
 
     def _record_asks(self, run: ActiveRun, flow: Flow) -> None:
-        for note in flow.notes:
-            self.append(run, note)
-        flow.notes.clear()
         asks, records_max = flow.asks, self.limits.history_records_max
-        while asks and not flow.holds:
+        while True:
+            if flow.notes:  # also those made by what was just recorded: they come before what is asked after them
+                self._record_notes(run, flow)
+            if not asks or flow.holds:
+                return
             if flow.records >= records_max and not flow.cancel_requested:  # to undo it takes some more
                 flow.halted = Hold("history_limit", f"more than {records_max} records in one run")
                 return
@@ -163,6 +164,11 @@ class RunAdvancer:
                 self._record_ask(run, flow, ask)
                 if flow.halted is not None:
                     return
+
+    def _record_notes(self, run: ActiveRun, flow: Flow) -> None:
+        for note in flow.notes:
+            self.append(run, note)
+        flow.notes.clear()
 
     def _record_ask(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> None:
         fact, weight = self._fact(run, flow, ask)
