@@ -17,6 +17,7 @@ from actors.errors import (
     AlreadyVoted,
     ApprovalClosed,
     ApprovalNotFound,
+    Conflict,
     InvalidInput,
     NotAllowed,
     PayloadTooLarge,
@@ -133,9 +134,7 @@ class ApprovalDesk:
         view, engine = row.view, self._engine
         call = run.flow.calls.get(view.call) if run.flow is not None else None
         if run.ended or not isinstance(call, ApprovalCall) or not call.open:
-            why = run.flow.hold if run.flow is not None else None
-            said = f"; the run is blocked: {why.code}" if why is not None else ""
-            raise ApprovalClosed(f"approval {view.id} is not awaited by its run any more{said}")
+            raise _not_awaited(run, view)
         if command.approve and call.decoder is not None:
             try:
                 call.decoder.decode(command.data)
@@ -148,7 +147,9 @@ class ApprovalDesk:
         vote = Vote(by, command.approve, reason, rfc3339(engine.clock.now_us()) or "", command.via)
         votes = [*view.votes, vote]
         status = _status_after(votes, view.quorum)
-        seq = engine.deliver(run, voted, len(command.data))
+        # The vote changes nothing for the code. What it settles follows at once, in the same commit: no kill can leave
+        # an approval that is settled and open.
+        seq = engine.append(run, voted, len(command.data))
         if status != "open":
             names = ", ".join(each.by or "" for each in votes if each.approve is command.approve)
             decided = r.ApprovalDecided(view.call, status == "approved", names or None, reason, command.data)
@@ -169,6 +170,16 @@ def _status_after(votes: list[Vote], quorum: int) -> str:
     if not votes[-1].approve:
         return "refused"
     return "approved" if len({vote.by for vote in votes if vote.approve}) >= quorum else "open"
+
+
+def _not_awaited(run: ActiveRun, view: ApprovalView) -> RuntimedError:
+    hold = run.flow.hold if run.flow is not None else None
+    if hold is None:
+        return ApprovalClosed(f"approval {view.id} is not awaited by its run any more")
+    return Conflict(
+        f"run {run.id!r} is blocked ({hold.code}) and cannot take a decision; approval {view.id} stays open",
+        hint=f"`runtimed runs explain {run.id}` says what to mend; decide once the run goes on.",
+    )
 
 
 def _by_whom(view: ApprovalView) -> str:

@@ -1,7 +1,7 @@
 """The crash-point tester: runs a workflow once, then kills it after every record, recovers, and compares the ends.
 
 For each number of records the journal is cut there, a fresh runtime starts on what is left, its clock where the cut
-record stood, and the client sends again what it had sent: the start under the same id, the signals under theirs. Then
+record stood, and people and programs send again what they had sent: the start and the signals under the same ids. Then
 the run is to end as it did undisturbed: status, result, error, output, state, and what was compensated. What was in
 flight at the cut is told, because it may act twice: give it an idempotency key.
 
@@ -24,7 +24,7 @@ from trio._core import _run as trio_run
 
 from actors import messages as m
 from actors.clock import VIRTUAL_START_US
-from actors.errors import RunEnded
+from actors.errors import AlreadyVoted, ApprovalClosed, RunEnded
 from actors.flow.definitions import App, Workflow
 from runtimed.runtime import Runtime
 from runtimed.settings import Settings
@@ -49,6 +49,18 @@ class SendSignal(msgspec.Struct, frozen=True):
     after: float = 0.0
 
 
+class SendDecision(msgspec.Struct, frozen=True):
+    """A person's answer in the scenario, to the `nth` approval that the run asks for (counted from 0), as soon as it
+    asks and `after` seconds have passed since the start; said again after each kill, when it may have been kept."""
+
+    approve: bool = True
+    by: str = "somebody"
+    reason: str | None = "because"
+    data: Any = None
+    nth: int = 0
+    after: float = 0.0
+
+
 class Scenario(msgspec.Struct, frozen=True):
     """What is played: all that a client does. `prepare` runs before each start and must bear being repeated."""
 
@@ -56,6 +68,7 @@ class Scenario(msgspec.Struct, frozen=True):
     input: Any
     apps: tuple[App, ...]
     signals: tuple[SendSignal, ...] = ()
+    decisions: tuple[SendDecision, ...] = ()
     cancel_after: float | None = None
     session_id: str | None = None
     prepare: Prepare | None = None
@@ -148,9 +161,9 @@ class Play(msgspec.Struct, frozen=True):
 
 async def crash_everywhere(
     workflow: Workflow, input: Any = None, *, app: App | Iterable[App] | None = None,
-    signals: Sequence[SendSignal] = (), cancel_after: float | None = None, session_id: str | None = None,
-    prepare: Prepare | None = None, settings: Settings | None = None, twice: bool = False,
-    pairs_max: int | None = PAIRS_MAX, seed: int = 0,
+    signals: Sequence[SendSignal] = (), decisions: Sequence[SendDecision] = (), cancel_after: float | None = None,
+    session_id: str | None = None, prepare: Prepare | None = None, settings: Settings | None = None,
+    twice: bool = False, pairs_max: int | None = PAIRS_MAX, seed: int = 0,
 ) -> CrashReport:  # fmt: skip
     """Kill the run after every record, recover, compare; `twice` kills once more in each recovery.
 
@@ -161,8 +174,9 @@ async def crash_everywhere(
     """
     apps = (workflow.app,) if app is None else (app,) if isinstance(app, App) else tuple(app)
     scenario = Scenario(
-        workflow, input, apps, tuple(signals), cancel_after, session_id, prepare, settings or Settings(), seed
-    )
+        workflow, input, apps, tuple(signals), tuple(decisions), cancel_after, session_id, prepare,
+        settings or Settings(), seed,
+    )  # fmt: skip
     return await anyio.to_thread.run_sync(partial(_everywhere, scenario, twice, pairs_max))
 
 
@@ -170,16 +184,14 @@ def _everywhere(scenario: Scenario, twice: bool, pairs_max: int | None) -> Crash
     undisturbed = _play(scenario, [])
     cuts: list[Cut] = []
     recoveries: list[tuple[int, Play]] = []
-    for count in range(len(undisturbed.entries) + 1):
+    for count in _cuts(undisturbed.entries):
         anyio.from_thread.check_cancelled()
         kept = undisturbed.entries[:count]
         play = _play(scenario, kept)
         recoveries.append((count, play))
         cuts.append(_compare(undisturbed.ending, kept, play, count, _place(kept)))
     if twice:
-        pairs = [
-            (first, play, second) for first, play in recoveries for second in range(first + 1, len(play.entries) + 1)
-        ]
+        pairs = [(first, play, second) for first, play in recoveries for second in _cuts(play.entries, first + 1)]
         if pairs_max is not None and len(pairs) > pairs_max:
             pairs = random.Random(scenario.seed).sample(pairs, pairs_max)
         for first, before, second in pairs:
@@ -188,6 +200,14 @@ def _everywhere(scenario: Scenario, twice: bool, pairs_max: int | None) -> Crash
             after = _place(before.entries[:first])
             cuts.append(_compare(undisturbed.ending, kept, _play(scenario, kept), first, after, _place(kept)))
     return CrashReport(scenario.workflow.name, undisturbed.ending, tuple(cuts))
+
+
+def _cuts(entries: Sequence[Entry], first: int = 0) -> Iterator[int]:
+    """After how many records a kill may come: anywhere, but not between a vote and what it decides, which are always
+    in one commit."""
+    for count in range(first, len(entries) + 1):
+        if not (0 < count < len(entries) and isinstance(entries[count].record, r.ApprovalDecided)):
+            yield count
 
 
 # --- one play ---------------------------------------------------------------------------------------------------------
@@ -211,6 +231,8 @@ async def _play_on(scenario: Scenario, kept: list[Entry]) -> Play:
         await runtime.start(scenario.workflow, scenario.input, id=RUN_ID, session_id=scenario.session_id)
         async with trio.open_nursery() as senders:
             senders.start_soon(_send_all, scenario, runtime)
+            for decision in scenario.decisions:
+                senders.start_soon(_send_decision, decision, runtime)
             found = await runtime.settled(RUN_ID, PATIENCE_S)
             senders.cancel_scope.cancel()
         entries = list(runtime.disk.entries)
@@ -229,12 +251,28 @@ async def _send_all(scenario: Scenario, runtime: VirtualRuntime) -> None:
         once = m.Origin(by="embedded", request=m.RequestKey(principal="crash-everywhere", key="cancel", digest=""))
         sends.append((scenario.cancel_after, m.CancelRun(run_id=RUN_ID, reason="asked for", origin=once)))
     for after, command in sorted(sends, key=lambda each: each[0]):
-        passed = (runtime.clock.now_us() - VIRTUAL_START_US) / 1e6
-        await trio.sleep(max(0.0, after - passed))
+        await _reach(runtime, after)
         try:
             await runtime.ask(command)
         except RunEnded:
             return  # it has ended without what was still to be sent
+
+
+async def _send_decision(decision: SendDecision, runtime: VirtualRuntime) -> None:
+    await _reach(runtime, decision.after)
+    try:
+        asked = await runtime.asked(RUN_ID, decision.nth)
+        await runtime.decide(
+            asked.id, approve=decision.approve, by=decision.by, reason=decision.reason, data=decision.data
+        )
+    except (RunEnded, ApprovalClosed, AlreadyVoted):
+        return  # it was decided before the kill, or the run has gone on without it
+
+
+async def _reach(runtime: VirtualRuntime, after: float) -> None:
+    """Sleep until so many seconds after the run was first asked for, kills included."""
+    passed = (runtime.clock.now_us() - VIRTUAL_START_US) / 1e6
+    await trio.sleep(max(0.0, after - passed))
 
 
 # --- what a play left -------------------------------------------------------------------------------------------------

@@ -8,12 +8,16 @@ In a `conftest.py` or a test module::
         handle = await runtime.start(checkout, Order("A-1", 990))
         await runtime.advance(30 * 86400)                     # milliseconds
         await runtime.signal(handle.id, "paid")
+        asked = await runtime.asked(handle.id)                # the approval, once the run asks for it
+        await runtime.decide(asked.id, approve=True, by="kim", reason="looks fine")
         await runtime.crash()                                 # as by kill -9, and started again
         assert await handle.result() == "shipped"
 
     @pytest.mark.trio
     async def test_checkout_survives(runtime):
-        report = await crash_everywhere(checkout, Order("A-1", 990), signals=[SendSignal("paid")])
+        report = await crash_everywhere(
+            checkout, Order("A-1", 990), signals=[SendSignal("paid")], decisions=[SendDecision(by="kim")]
+        )
         report.check()
 
 It needs pytest-trio. The mark in the first line keeps pytest from complaining where a test module imports from here
@@ -31,13 +35,14 @@ import trio
 import trio.testing
 
 from actors.flow.definitions import App
-from runtimed.crash_testing import CrashReport, Cut, SendSignal, crash_everywhere
+from runtimed.crash_testing import CrashReport, Cut, SendDecision, SendSignal, crash_everywhere
 from runtimed.settings import Settings
 from runtimed.virtual import VirtualRuntime
 
 __all__ = [
     "CrashReport",
     "Cut",
+    "SendDecision",
     "SendSignal",
     "VirtualRuntime",
     "crash_everywhere",
