@@ -30,9 +30,10 @@ class DueWindow:
         """Take the earliest entries of the journal, read when `durable_seq` was durable; `more` says that there are
         later ones. What is not durable yet cannot have been read, and is added from memory."""
         self.forget_durable(durable_seq)
+        undurable = [(seq, entry) for entry, seq in self._heap if seq > durable_seq]
         self._heap = [(entry, 0) for entry in page]
         self.horizon = page[-1] if more and page else FOREVER
-        waiting, self._beyond = self._beyond, deque()
+        waiting, self._beyond = sorted([*self._beyond, *undurable]), deque()
         for seq, entry in waiting:
             self.add(seq, entry)
 
