@@ -42,7 +42,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
 
     runs_active_max: int = 10_000
     payload_max_bytes: int = 2 << 20
-    crashed_attempts_max: int = 3
+    crashed_attempts_max: int = 10
     history_records_max: int = 50_000
     park_after_s: float = 60.0
 

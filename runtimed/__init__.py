@@ -53,7 +53,12 @@ if TYPE_CHECKING:
     from actors.flow.definitions import App as App
     from actors.flow.definitions import Retry as Retry
     from runtimed.client import Client as Client
+    from runtimed.client_errors import BadAnswer as BadAnswer
     from runtimed.client_errors import DaemonUnreachable as DaemonUnreachable
+    from runtimed.client_errors import TimedOut as TimedOut
+    from runtimed.client_runs import NewRun as NewRun
+    from runtimed.config_layers import ConfigError as ConfigError
+    from runtimed.loading import LoadError as LoadError
     from runtimed.runtime import Handle as Handle
     from runtimed.runtime import Runtime as Runtime
     from runtimed.runtime import open_runtime as open_runtime
@@ -65,65 +70,81 @@ if TYPE_CHECKING:
     from wal.errors import RuntimedError as RuntimedError
     from wal.errors import WriterGone as WriterGone
 
-_ERRORS = [
-    "AlreadyVoted",
-    "ApprovalClosed",
-    "ApprovalNotFound",
-    "ChildFailed",
-    "Conflict",
-    "DefinitionError",
-    "Draining",
-    "DuplicateName",
-    "Failure",
-    "ForeignAwait",
-    "IdConflict",
-    "InvalidId",
-    "InvalidInput",
-    "KeyReused",
-    "MailboxFull",
-    "Nondeterminism",
-    "NotAllowed",
-    "NotBlocked",
-    "NotFound",
-    "Overloaded",
-    "PayloadTooLarge",
-    "Rejected",
-    "RunBlocked",
-    "RunCancelled",
-    "RunEnded",
-    "RunFailed",
-    "RunNotFound",
-    "SessionEnded",
-    "SessionNotFound",
-    "SignalTimeout",
-    "StaleApproval",
-    "StepFailed",
-    "SupervisionFailed",
-    "UnknownWorkflow",
-    "VersionConflict",
-]
-_JOURNAL_ERRORS = [
-    "CommitFailed",
-    "JournalCorrupt",
-    "JournalError",
-    "JournalLocked",
-    "JournalRefused",
-    "RuntimedError",
-    "WriterGone",
-]
-
-_WHERE = {
-    **dict.fromkeys(("App", "Retry"), "actors.flow.definitions"),
-    "Context": "actors.flow.context",
-    "Cancelled": "actors.flow.calls",
-    "Decision": "actors.flow.approval",
-    **dict.fromkeys(("CurrentStep", "StepUnwanted", "current_step"), "actors.current_step"),
-    **dict.fromkeys(_ERRORS, "actors.errors"),
-    **dict.fromkeys(_JOURNAL_ERRORS, "wal.errors"),
-    **dict.fromkeys(("Handle", "Runtime", "open_runtime"), "runtimed.runtime"),
-    "Client": "runtimed.client",
-    "DaemonUnreachable": "runtimed.client_errors",
+_HOMES: dict[str, tuple[str, ...]] = {
+    "actors.current_step": (
+        "CurrentStep",
+        "StepUnwanted",
+        "current_step",
+    ),
+    "actors.errors": (
+        "AlreadyVoted",
+        "ApprovalClosed",
+        "ApprovalNotFound",
+        "ChildFailed",
+        "Conflict",
+        "DefinitionError",
+        "Draining",
+        "DuplicateName",
+        "Failure",
+        "ForeignAwait",
+        "IdConflict",
+        "InvalidId",
+        "InvalidInput",
+        "KeyReused",
+        "MailboxFull",
+        "Nondeterminism",
+        "NotAllowed",
+        "NotBlocked",
+        "NotFound",
+        "Overloaded",
+        "PayloadTooLarge",
+        "Rejected",
+        "RunBlocked",
+        "RunCancelled",
+        "RunEnded",
+        "RunFailed",
+        "RunNotFound",
+        "SessionEnded",
+        "SessionNotFound",
+        "SignalTimeout",
+        "StaleApproval",
+        "StepFailed",
+        "SupervisionFailed",
+        "UnknownWorkflow",
+        "VersionConflict",
+    ),
+    "actors.flow.approval": ("Decision",),
+    "actors.flow.calls": ("Cancelled",),
+    "actors.flow.context": ("Context",),
+    "actors.flow.definitions": (
+        "App",
+        "Retry",
+    ),
+    "runtimed.client": ("Client",),
+    "runtimed.client_errors": (
+        "BadAnswer",
+        "DaemonUnreachable",
+        "TimedOut",
+    ),
+    "runtimed.client_runs": ("NewRun",),
+    "runtimed.config_layers": ("ConfigError",),
+    "runtimed.loading": ("LoadError",),
+    "runtimed.runtime": (
+        "Handle",
+        "Runtime",
+        "open_runtime",
+    ),
+    "wal.errors": (
+        "CommitFailed",
+        "JournalCorrupt",
+        "JournalError",
+        "JournalLocked",
+        "JournalRefused",
+        "RuntimedError",
+        "WriterGone",
+    ),
 }
+_WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [*_WHERE]
 

@@ -16,6 +16,9 @@ import msgspec
 from runtimed.escape import escape
 
 FIELDS = ("run_id", "step", "trace_id")
+NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "hypercorn", "urllib3")
+"""Libraries that write a line for each request at `info`: their warnings are wanted, their chatter is not."""
+
 MESSAGE_CHARACTERS_MAX = 8_192
 TRACEBACK_CHARACTERS_MAX = 65_536
 
@@ -36,6 +39,8 @@ def set_up(
         root.removeHandler(before)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    for name in NOISY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
     return handler
 

@@ -99,7 +99,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     steps_concurrent_max: Count = 1_000
     threads_max: Annotated[int, Meta(ge=1, le=10_000)] = 32
     park_after: Seconds = 60.0
-    crashed_attempts_max: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    crashed_attempts_max: Annotated[int, Meta(ge=1, le=1_000)] = 10
     step_cancel_grace: Seconds = 10.0
     batch_records_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
     batch_bytes_max: Annotated[int, Meta(ge=KIB, le=GIB)] = 8 * MIB

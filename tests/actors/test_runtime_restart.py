@@ -136,14 +136,15 @@ async def test_an_interrupted_attempt_is_repeated_under_its_key(runtime: Virtual
 @pytest.mark.trio
 async def test_a_step_that_keeps_killing_us_is_held(runtime: VirtualRuntime, world: World) -> None:
     """After `crashed_attempts_max` interrupted attempts the run is blocked (`interrupted`), until somebody retries."""
-    world.script["a"].extend([HANG] * 3)
+    crashes = Settings().limits.crashed_attempts_max
+    world.script["a"].extend([HANG] * crashes)
     handle = await runtime.start(everything)
-    for _ in range(3):
+    for _ in range(crashes):
         await runtime.advance(1)
         await runtime.crash()
     found = await runtime.settled(handle.id, None)
     assert (found.status, found.error and found.error.type) == ("blocked", "interrupted")
-    assert world.names == ["a"] * 3
+    assert world.names == ["a"] * crashes
     await runtime.retry(handle.id, "it was the power supply")
     await runtime.signal(handle.id, "go", "now")
     await runtime.advance(1000)
