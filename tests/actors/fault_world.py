@@ -1,0 +1,164 @@
+"""The world of the fault tests on virtual time: workflows, an outside that remembers, and a client that insists."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from actors import messages as m
+from actors.errors import ActorRestarted
+from runtimed import App, Context, Failure, Retry, current_step
+from runtimed.virtual import VirtualRuntime
+from wal import records as r
+
+T = TypeVar("T")
+TRIES_MAX = 50
+QUICK = Retry(max_attempts=20, initial_interval=0.1, max_interval=1.0)
+
+
+class Outside:
+    """What steps did: (idempotency key, attempt), in order; `bad` are the keys whose first attempt fails."""
+
+    def __init__(self) -> None:
+        self.effects: list[tuple[str, int]] = []
+
+    async def act(self, seconds: float, *, fails_first: bool) -> str:
+        step = current_step()
+        await trio.sleep(seconds)
+        self.effects.append((step.idempotency_key, step.attempt))
+        if fails_first and step.attempt == 1:
+            raise OSError("not at the first attempt")
+        return step.idempotency_key
+
+
+outside = Outside()
+app = App("world")
+
+
+class Enough(Failure):
+    """Why a trip is over."""
+
+
+@app.step(retry=QUICK)
+async def work(tag: str, seconds: float = 0.01) -> str:
+    """Do something that takes a moment."""
+    return await outside.act(seconds, fails_first=False)
+
+
+@work.compensation(retry=QUICK)
+async def unwork(value: str, tag: str, seconds: float = 0.01) -> None:
+    """Undo it, at the second attempt."""
+    await outside.act(0.01, fails_first=True)
+
+
+@app.step(retry=QUICK, timeout=5.0)
+async def flaky(tag: str) -> str:
+    """Fail once."""
+    return await outside.act(0.02, fails_first=True)
+
+
+@app.workflow(signals={"go": str})
+async def trip(ctx: Context, number: int) -> list[Any]:
+    """Steps, a rest, a person, a group, state and output."""
+    done: list[Any] = [await ctx.step(work, "a")]
+    await ctx.sleep(5.0)
+    done.append(await ctx.signal("go", timeout=3600.0))
+    done += await ctx.gather(ctx.step(work, "b"), ctx.step(flaky, "c"))
+    await ctx.state.put("done", len(done))
+    await ctx.emit(number)
+    return [*done, (await ctx.race(quick=ctx.step(work, "d"), slow=ctx.sleep(60.0)))[0]]
+
+
+@app.workflow
+async def doomed(ctx: Context, steps: int) -> None:
+    """Steps that are all undone."""
+    for number in range(steps):
+        await ctx.step(work, f"step-{number}")
+    raise Enough("and back again")
+
+
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
+    """What a client does: whoever is told that an actor restarted asks again, under the same id."""
+    for _ in range(TRIES_MAX):
+        try:
+            return await ask()
+        except ActorRestarted:
+            await trio.sleep(0.05)
+    raise AssertionError(f"refused {TRIES_MAX} times")
+
+
+class Client:
+    """Asks for things by ids of its own, and keeps what was acknowledged, as (kind, subject)."""
+
+    def __init__(self, runtime: VirtualRuntime, acknowledged: list[tuple[str, str]] | None = None) -> None:
+        self.runtime = runtime
+        self.acknowledged = [] if acknowledged is None else acknowledged
+
+    async def start(self, workflow: str, value: Any, run_id: str, **options: Any) -> None:
+        await insist(lambda: self.runtime.start(workflow, value, id=run_id, **options))
+        self.acknowledged.append(("run_started", run_id))
+
+    async def signal(self, run_id: str, value: str) -> None:
+        await insist(lambda: self.runtime.signal(run_id, "go", value, signal_id=f"go-{run_id}"))
+        self.acknowledged.append(("signal_received", run_id))
+
+    async def cancel(self, run_id: str) -> None:
+        await insist(lambda: self.runtime.cancel(run_id))
+        self.acknowledged.append(("run_cancel_requested", run_id))
+
+    async def put(self, key: str, value: bytes) -> int:
+        command = m.PutState(scope="global", key=key, value=msgspec.Raw(value), origin=_origin(f"put-{key}-{value!r}"))
+        reply: m.StateReply = await insist(lambda: self.runtime.ask(command))
+        self.acknowledged.append(("state_written", f"{key}@{reply.state.version}"))
+        return reply.state.version
+
+    async def open_session(self, session_id: str, **options: Any) -> None:
+        command = m.OpenSession(id=session_id, on_close="cancel", origin=_origin(f"open-{session_id}"), **options)
+        await insist(lambda: self.runtime.ask(command))
+        self.acknowledged.append(("session_opened", session_id))
+
+    async def close_session(self, session_id: str) -> None:
+        command = m.CloseSession(id=session_id, origin=_origin(f"close-{session_id}"))
+        await insist(lambda: self.runtime.ask(command))
+        self.acknowledged.append(("session_closed", session_id))
+
+
+def _origin(key: str) -> m.Origin:
+    return m.Origin(by="client", request=m.RequestKey(principal="client", key=key, digest=key))
+
+
+def problems(runtime: VirtualRuntime, client: Client) -> list[str]:
+    """What the journal and the outside say against the runtime: nothing, if it kept its promises."""
+    names: dict[int, str] = {}
+    there: list[tuple[str, str]] = []
+    completed: dict[str, int] = {}
+    for entry in runtime.disk.entries:
+        record = entry.record
+        match record:
+            case r.RunStarted():
+                names[entry.run_key] = record.id
+            case r.StepCompleted() | r.CompensationCompleted():
+                completed[f"{names[entry.run_key]}/0/{record.key}/{record.name}"] = record.attempt
+        there.append((record.kind, _subject(record, names.get(entry.run_key, ""))))
+    found = [f"{ack} is {there.count(ack)} times in the journal" for ack in client.acknowledged if ack not in there]
+    once = [ack for ack in client.acknowledged if ack[0] != "run_cancel_requested"]
+    found += [f"{ack} is {there.count(ack)} times in the journal" for ack in once if there.count(ack) > 1]
+    effects = outside.effects
+    found += [
+        f"{effect} happened {effects.count(effect)} times" for effect in set(effects) if effects.count(effect) > 1
+    ]
+    found += [f"{key} ran again after attempt {completed[key]}" for key, n in effects if n > completed.get(key, n)]
+    found += [f"{key} has no effect" for key, attempt in completed.items() if (key, attempt) not in effects]
+    return found
+
+
+def _subject(record: r.Fact, run_id: str) -> str:
+    match record:
+        case r.StateWritten():
+            return f"{record.name}@{record.version}"
+        case r.SessionOpened() | r.SessionClosed() | r.SessionExpired():
+            return record.id
+    return run_id
