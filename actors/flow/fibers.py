@@ -6,6 +6,7 @@ order therefore give the same calls in the same order, live and in replay.
 
 from __future__ import annotations
 
+import atexit
 from collections import deque
 from collections.abc import Coroutine
 from types import CoroutineType
@@ -19,6 +20,9 @@ REFUSALS_MAX = 1_000  # calls that a cancelled or closing fiber may make and cat
 # Coroutines that ignored being closed. Dropping one would make Python close it again, and complain on stderr; the bound
 # is for a program that makes ever more of them, which may well hear of it.
 CUT_OFF: deque[CoroutineType[Any, Any, Any]] = deque(maxlen=1_000)
+
+# Taken apart with the interpreter, such code would find the names that it calls gone, catch that, and spin for ever.
+atexit.register(CUT_OFF.clear)
 
 
 class Scope:
