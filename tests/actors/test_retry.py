@@ -14,7 +14,7 @@ EXACT = Retry(max_attempts=6, initial_interval=1.0, backoff_coefficient=3.0, max
 
 
 def test_delays_grow_up_to_their_maximum() -> None:
-    """Each delay is the one before times the coefficient, up to `max_interval`; after the last attempt there is none."""
+    """Each delay is the one before times the coefficient, up to `max_interval`; after the last attempt none."""
     assert [next_delay(EXACT, attempt, 0.0, None, 0.5) for attempt in range(1, 7)] == [1.0, 3.0, 9.0, 20.0, 20.0, None]
 
 
@@ -63,8 +63,14 @@ def test_a_delay_is_never_negative_nor_beyond_its_bounds(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"max_attempts": 0}, {"initial_interval": -1.0}, {"backoff_coefficient": 0.5}, {"jitter": 1.5}, {"max_duration": 0.0}],
-)  # fmt: skip
+    [
+        {"max_attempts": 0},
+        {"initial_interval": -1.0},
+        {"backoff_coefficient": 0.5},
+        {"jitter": 1.5},
+        {"max_duration": 0},
+    ],
+)
 def test_a_policy_out_of_range_is_refused(fields: dict[str, float]) -> None:
     """Each number is checked where the policy is made, and named."""
     with pytest.raises(DefinitionError, match=next(iter(fields))):

@@ -31,8 +31,8 @@ def test_the_bounds_of_what_may_be_asked_for() -> None:
     for ttl in (None, 0.001, TTL_MAX_S):
         check(ttl, "leave", "platform")
     for ttl, on_close, classification, name in (
-        (0.0, "leave", "client", "ttl"), (TTL_MAX_S + 1, "leave", "client", "ttl"), (float("nan"), "leave", "client", "ttl"),
-        (None, "keep", "client", "on_close"), (None, "cancel", "public", "classification"),
+        (0.0, "leave", "client", "ttl"), (TTL_MAX_S + 1, "leave", "client", "ttl"),
+        (float("nan"), "leave", "client", "ttl"), (None, "keep", "client", "on_close"), (None, "cancel", "public", "classification"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=rf"\$\.{name}"):
             check(ttl, on_close, classification)

@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import Raw
 
-from actors.answers import Answers
-from actors.errors import KeyReused
 from actors.flow.calls import ANY, StateGet, StatePut
-from actors.messages import Accepted, RequestKey
 from actors.state_table import StateTable
+from tests.actors.hand_writer import HandWriter as Writer
+from tests.actors.hand_writer import writer as writer
 from wal import records as r
-from wal.journal import Journal
-from wal.records import Entry
-
-
-class Writer:
-    """A WAL writer by hand: `flush` makes what was appended durable."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal, self.seq, self.durable = journal, 0, 0
-        self.pending: list[Entry] = []
-        self.then: list[tuple[int, Callable[..., None], tuple[Any, ...]]] = []
-
-    def append(self, record: Any) -> int:
-        self.seq += 1
-        self.pending.append(Entry(self.seq, 0, 0, self.seq, record))
-        return self.seq
-
-    def when_durable(self, seq: int, then: Callable[..., None], *args: Any) -> None:
-        self.then.append((seq, then, args))
-
-    def flush(self) -> None:
-        self.journal.commit(self.pending)
-        self.pending.clear()
-        for _, then, args in self.then:
-            then(*args)
-        self.then.clear()
-
-
-@pytest.fixture
-def writer() -> Iterator[Writer]:
-    with Journal.open(None) as journal:
-        yield Writer(journal)
 
 
 def get(item: str = "k") -> StateGet:
@@ -113,27 +79,3 @@ def test_a_later_write_outlives_the_durability_of_an_earlier(writer: Writer) -> 
     for _, call, args in then:
         call(*args)
     assert read(table) == (True, b"2", 2)
-
-
-# --- answers to idempotency keys
-
-
-KEY = RequestKey(principal="uid:1", key="k", digest="d")
-
-
-@pytest.mark.parametrize("durable", [False, True])
-def test_an_answer_is_found_before_and_after_it_is_durable(writer: Writer, durable: bool) -> None:
-    """The first answer is found again by its key; the seq says when it may be given."""
-    answers = Answers(writer.journal.reader(), writer.append, writer.when_durable)
-    assert answers.find(KEY) is None and answers.find(None) is None
-    answers.keep(None, Accepted(seq=1, id="r"))
-    answers.keep(KEY, Accepted(seq=1, id="r"))
-    if durable:
-        writer.flush()
-        assert answers._undurable == {}
-    known = answers.find(KEY)
-    assert known is not None and known.seq == 1
-    assert msgspec.json.decode(known.body, type=Accepted) == Accepted(seq=1, id="r")
-    with pytest.raises(KeyReused):
-        answers.find(RequestKey(principal="uid:1", key="k", digest="other"))
-    assert answers.find(RequestKey(principal="uid:2", key="k", digest="other")) is None
