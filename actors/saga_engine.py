@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.active_run import ActiveRun
-from actors.flow.calls import AttemptCall, State, StepCall, TimerCall
+from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.context import Context
 from actors.flow.driver import Flow
 from actors.flow.run_info import History, Hold, RunInfo
@@ -194,7 +194,7 @@ class SagaEngine(RunAdvancer):
                 self._note(
                     run, r.StepUnknown(call.key, name, call.attempt, "the process ended while it was being cancelled")
                 )
-            elif call.step.delivery == "at_most_once" and isinstance(call, StepCall):
+            elif call.step.delivery == "at_most_once":
                 self._note(run, r.StepUnknown(call.key, name, call.attempt, "the process ended while it ran"))
             else:
                 self._note(run, r.StepInterrupted(call.key, name, call.attempt))
