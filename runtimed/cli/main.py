@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("runtimed.cli.serve:serve", "Run the daemon in the foreground."),
     "check": ("runtimed.cli.check:check", "Check configuration and apps, and show what is registered."),
     "status": ("runtimed.cli.status:status", "Show how the daemon is."),
+    "tui": ("runtimed.cli.tui:tui", "Show it all live in the terminal."),
     "doctor": ("runtimed.cli.doctor:doctor", "Examine this machine: what is wrong, why, what to do."),
     "demo": ("runtimed.cli.demo:demo", "See it survive kill -9."),
     "version": ("runtimed.cli.version:version", "Show the version."),

@@ -1,0 +1,1 @@
+"""The dashboard: a Textual app in a process of its own, on asyncio; it speaks to the daemon as any client does."""

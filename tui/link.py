@@ -1,0 +1,303 @@
+"""The one worker: a snapshot from the daemon, then its events, folded into the model and told to the app in batches.
+
+Nothing is polled. Events drive everything: what they change is told at most four times a second; what is no record
+(actors, health, sizes) is asked for again after something happened, at most every two seconds, and every fifteen while
+somebody looks. A break is shown as STALE and mended by the same seq; when nothing listens, the file is read instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from runtimed.client import Client, DaemonUnreachable
+from runtimed.client_errors import BadAnswer, TimedOut, from_problem
+from runtimed.client_wire import Broken, Stream
+from runtimed.sse import Parser, TooLarge
+from tui.format import micros
+from tui.link_state import LIVE, OFFLINE, STALE, LinkState
+from tui.model import ACTORS, APPROVALS, COUNTS, EVERYTHING, HEALTH, LINK, NOTHING, RUNS, SESSIONS, Change, Model
+from tui.offline import JournalFile, open_file
+from tui.runs_index import RunFilter
+from tui.source import Online, Source
+from tui.states import OPEN_STATUSES
+from wal.errors import RuntimedError
+from wal.views import EventView, RunView
+
+BATCH_SECONDS = 0.25
+"""The least time between two changes told to the app: four frames a second are enough to follow, and cheap."""
+FIGURES_SECONDS, IDLE_FIGURES_SECONDS = 2.0, 15.0
+SILENCE_SECONDS = 45.0
+"""Without a byte for so long, three heartbeats, the connection is taken for dead."""
+BACKOFF_FIRST, BACKOFF_MAX = 0.2, 5.0
+EVENTS_BACK = 500
+"""How many records before the snapshot are read for the lists of events and the rates."""
+SNAPSHOT_PAGE, SNAPSHOT_RUNS_MAX = 500, 2_000
+ASK_RUNS_MAX = 50
+PROBLEM_MAX_BYTES = 1024**2
+DECIDED_SHOWN = 50
+
+_decode = msgspec.json.Decoder(EventView).decode
+_AWAY = (DaemonUnreachable, TimedOut, Broken)
+MakeClient = Callable[[], Client]
+
+
+def now_micros() -> int:
+    """The present instant in microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class Link:
+    """Keeps a `Model` as the daemon is. `tell` gets each change; `watched` says whether anybody looks."""
+
+    def __init__(
+        self,
+        model: Model,
+        make_client: MakeClient,
+        journal: Path | None,
+        tell: Callable[[Change], None],
+        *,
+        watched: Callable[[], bool] = lambda: True,
+        now: Callable[[], int] = now_micros,
+    ) -> None:
+        self.model, self.journal = model, journal
+        self.state = LinkState(since=now())
+        self.client: Client | None = None
+        self.source: Source | None = None
+        self.bytes_in = 0
+        self._make_client, self._tell, self._watched, self._now = make_client, tell, watched, now
+        self._pending = NOTHING
+        self._timer: asyncio.TimerHandle | None = None
+        self._told_at = 0.0
+        self._figures_wanted = asyncio.Event()
+        self._asking: set[str] = set()
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Follow the daemon until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_figures)
+            wait = BACKOFF_FIRST
+            try:
+                while True:
+                    try:
+                        async with self._connected() as client:
+                            await self._snapshot(Online(client))
+                            wait = BACKOFF_FIRST
+                            await self._follow(client)
+                    except _AWAY as error:
+                        await self._lost(error, wait)
+                    except RuntimedError as error:
+                        await self._lost(error, BACKOFF_MAX)
+                    await asyncio.sleep(wait)
+                    wait = min(wait * 2, BACKOFF_MAX)
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Client]:
+        async with self._make_client() as client:
+            self.client = client
+            try:
+                yield client
+            finally:
+                self.client = None
+
+    async def _lost(self, error: Exception, wait: float) -> None:
+        """The daemon is away: say so, and read the file if there is one and nothing listens any more."""
+        was, now = self.state.name, self._now()
+        since = self.state.since if was in (STALE, OFFLINE) else now
+        self.state.problem = str(error) or type(error).__name__
+        self.state.retry_at = now + int(wait * 1e6)
+        if isinstance(error, DaemonUnreachable) and self.journal is not None and await self._read_file():
+            self.state.name, self.state.since = OFFLINE, since if was == OFFLINE else now
+        else:
+            self.state.name, self.state.since = STALE, since
+        self._note(Change(frozenset({LINK})))
+
+    # --- the snapshot -------------------------------------------------------------------------------------------------
+
+    async def _snapshot(self, source: Source) -> None:
+        """Everything anew. The seq of the first page is where the events begin: views carry their own seq, so an event
+        that a view already holds changes nothing."""
+        model = self.model
+        first = await source.runs(RunFilter(OPEN_STATUSES), limit=SNAPSHOT_PAGE)
+        runs: list[RunView] = list(first.items)
+        cursor = first.next
+        while cursor is not None and len(runs) < SNAPSHOT_RUNS_MAX:
+            page = await source.runs(RunFilter(OPEN_STATUSES), cursor, SNAPSHOT_PAGE)
+            runs += page.items
+            cursor = page.next
+        model.put_runs(runs, complete=cursor is None)
+        model.seq = first.seq
+        if model.events and model.events[-1].seq > first.seq:
+            model.events.clear()  # another journal's numbers
+        await self._ask_approvals(source)
+        model.sessions = list((await source.sessions(limit=SNAPSHOT_PAGE)).items)
+        failed = await source.runs(RunFilter(("failed",)), limit=200)
+        if not model.events:
+            model.rates.note_failures([at for run in failed.items if (at := micros(run.ended_at)) is not None])
+        await self._ask_figures(source)
+        self.source = source
+        if not source.offline:
+            self.state.name, self.state.since, self.state.problem, self.state.banner = LIVE, self._now(), "", ""
+        self._note(EVERYTHING)
+
+    async def _read_file(self) -> bool:
+        """The model out of the file; False if it cannot be read (then `state.problem` says why)."""
+        assert self.journal is not None
+        if isinstance(self.source, JournalFile):
+            return True  # it stays open while the daemon is down: nobody writes to it
+        try:
+            file = await open_file(self.journal)
+        except RuntimedError as error:
+            self.state.problem = str(error)
+            return False
+        try:
+            await self._snapshot(file)
+            for event in await file.events_before(self.model.seq, EVENTS_BACK):
+                if not self.model.events or event.seq > self.model.events[-1].seq:
+                    self.model.apply(event)
+        except RuntimedError as error:
+            await file.close()
+            self.state.problem = str(error)
+            return False
+        self.state.banner = file.banner
+        return True
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    async def _follow(self, client: Client) -> None:
+        """Read the stream until it breaks (`Broken`)."""
+        held = self.model.events[-1].seq if self.model.events else 0
+        after = max(0, held, self.model.seq - EVENTS_BACK)
+        stream = await self._open(client, min(after, self.model.seq))
+        parser = Parser()
+        try:
+            while True:
+                with anyio.move_on_after(SILENCE_SECONDS) as silence:
+                    data = await stream.read()
+                if silence.cancelled_caught or not data:
+                    raise Broken("the stream ended or fell silent")
+                self.bytes_in += len(data)
+                try:
+                    self._take([_decode(event.data) for event in parser.feed(data)])
+                except (TooLarge, msgspec.DecodeError) as error:
+                    raise BadAnswer(f"an event that is none: {error}") from error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+
+    async def _open(self, client: Client, after: int) -> Stream:
+        stream = await client.link.open_events(after)
+        if stream.status == 200:
+            return stream
+        body = b""
+        while len(body) < PROBLEM_MAX_BYTES and (part := await stream.read()):
+            body += part
+        await stream.aclose()
+        problem = from_problem(stream.status, stream.headers, body)
+        if stream.status in (429, 503):
+            raise DaemonUnreachable(str(problem)) from problem
+        raise problem
+
+    def _take(self, events: list[EventView]) -> None:
+        held = self.model.events[-1].seq if self.model.events else 0
+        change = NOTHING
+        for event in events:
+            if event.seq > held:
+                change |= self.model.apply(event)
+        if not change:
+            return
+        newest = micros(events[-1].at) or self._now()
+        self.state.behind_at = self._now()
+        self.state.behind = max(0, self.state.behind_at - newest)
+        self._figures_wanted.set()
+        self._note(change)
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def _note(self, change: Change) -> None:
+        """Tell the app soon: at once if it has not been told for a while, else with what else comes until then."""
+        self._pending |= change
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(max(loop.time(), self._told_at + BATCH_SECONDS), self._flush)
+
+    def _flush(self) -> None:
+        change, self._pending, self._timer = self._pending, NOTHING, None
+        self._told_at = asyncio.get_running_loop().time()
+        self._tell(change)
+
+    # --- asking again -------------------------------------------------------------------------------------------------
+
+    async def ask(self, change: Change) -> None:
+        """What a change says must be asked for. The app runs this as a worker, so a slow answer holds nothing up."""
+        source = self.source
+        if source is None or source.offline:
+            return
+        if APPROVALS in change.ask and self._begin(APPROVALS):
+            await self._guarded(APPROVALS, lambda: self._ask_approvals(source))
+        if SESSIONS in change.ask and self._begin(SESSIONS):
+            await self._guarded(SESSIONS, lambda: self._ask_sessions(source))
+        for run_id in list(change.ask_runs)[:ASK_RUNS_MAX]:
+            if self._begin(f"run {run_id}"):
+                await self._guarded(f"run {run_id}", lambda run_id=run_id: self._ask_run(source, run_id))  # type: ignore[misc]
+
+    def _begin(self, what: str) -> bool:
+        """False if this is being asked for already: one answer will do."""
+        if what in self._asking:
+            return False
+        self._asking.add(what)
+        return True
+
+    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except (RuntimedError, Broken) as error:
+            self.state.problem = str(error)  # the stream will say whether the daemon is gone; this answer is not vital
+        finally:
+            self._asking.discard(what)
+
+    async def _ask_approvals(self, source: Source) -> None:
+        views = await source.approvals("open")
+        decided = [view for view in await source.approvals(None, DECIDED_SHOWN) if view.status != "open"]
+        self.model.put_approvals(views, decided)
+        self._note(Change(frozenset({APPROVALS})))
+
+    async def _ask_sessions(self, source: Source) -> None:
+        self.model.sessions = list((await source.sessions(limit=SNAPSHOT_PAGE)).items)
+        self._note(Change(frozenset({SESSIONS})))
+
+    async def _ask_run(self, source: Source, run_id: str) -> None:
+        detail = await source.run(run_id)
+        view = RunView(**{name: getattr(detail, name) for name in RunView.__struct_fields__})
+        self._note(self.model.put_run(view) | Change(frozenset({RUNS}), runs=frozenset({run_id})))
+
+    async def _keep_figures(self) -> None:
+        """Ask for what is no record: after something happened, and now and then while somebody looks."""
+        while True:
+            with anyio.move_on_after(IDLE_FIGURES_SECONDS):
+                await self._figures_wanted.wait()
+            self._figures_wanted.clear()
+            source = self.source
+            if source is not None and self.state.live and self._watched():
+                await self._guarded(HEALTH, lambda source=source: self._ask_figures(source))  # type: ignore[misc]
+            await asyncio.sleep(FIGURES_SECONDS)
+
+    async def _ask_figures(self, source: Source) -> None:
+        health = await source.health()
+        self.model.put_health(health.status, health.reasons, health.checks)
+        self.model.actors = await source.actors()
+        metrics = await source.metrics()
+        self.model.put_counts(metrics.counts)
+        self.model.figures = metrics.figures
+        self._note(Change(frozenset({HEALTH, ACTORS, COUNTS})))

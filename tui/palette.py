@@ -1,0 +1,49 @@
+"""The palette's own finds: runs and approvals that are in memory, by any part of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from rich.text import Text
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from tui.format import safe
+from tui.jump import Jump
+
+FINDS_MAX = 2_000
+
+
+class FindProvider(Provider):
+    """Runs and approvals; choosing one opens it. Names are shown as text, never as markup."""
+
+    async def discover(self) -> Hits:
+        """What needs people, before anything is typed."""
+        from tui.app import Dashboard
+
+        app = cast("Dashboard", self.app)
+        for need in app.model.needs()[:10]:
+            area = {"approval": "approvals", "run": "runs", "actor": "actors"}[need.kind]
+            where = Jump(area, target=need.id)
+            yield DiscoveryHit(Text(safe(f"{need.word} {need.what}")), lambda w=where: app.go(w))
+
+    async def search(self, query: str) -> Hits:
+        """What matches."""
+        from tui.app import Dashboard
+
+        app = cast("Dashboard", self.app)
+        matcher = self.matcher(query)
+        for name, where in self._things(app):
+            score = matcher.match(name)
+            if score > 0:
+                yield Hit(score, Text(name), lambda w=where: app.go(w))
+
+    @staticmethod
+    def _things(app: object) -> Iterator[tuple[str, Jump]]:
+        from tui.app import Dashboard
+
+        model = cast("Dashboard", app).model
+        for view in list(model.approvals.values())[:FINDS_MAX]:
+            yield safe(f"approval {view.id} {view.title}"), Jump("approvals", target=view.id)
+        for run in list(model.runs.values())[:FINDS_MAX]:
+            yield safe(f"run {run.id} {run.workflow}"), Jump("runs", target=run.id)

@@ -1,0 +1,1 @@
+"""The dashboard's screens, a file an area."""

@@ -1,0 +1,38 @@
+"""What the keys do on a screen, out of the keys that are live there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+
+from tui.widgets.virtual_list import Column, ListRows, VirtualList
+
+_COLUMNS = (
+    Column("KEY", (16, 18, 20, 20)),
+    Column("DOES", (24, 30, 50, 60)),
+    Column("NAME FOR KEYMAPS", (0, 20, 30, 40), grow=True),
+)
+
+
+class Help(ModalScreen[None]):
+    """A list of keys; any of escape, `q` and `?` leaves it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark", "leave", "leave", id="help.leave"),
+    ]
+
+    def __init__(self, keys: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__()
+        self._rows: ListRows[tuple[str, str, str]] = ListRows(lambda key: key[0] + key[1], lambda key: key)
+        self._rows.items = sorted(keys, key=lambda key: (key[2].split(".")[0], key[0]))
+
+    def compose(self) -> ComposeResult:
+        """The list."""
+        yield VirtualList(_COLUMNS, self._rows, id="help-list")
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,130 @@
+"""Where the dashboard reads: the daemon, or its file when it is down. One set of verbs, the views of `wal.views`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from runtimed.client import Client
+from runtimed.client_link import decode, given
+from runtimed.wire import HealthDetail, HistoryPage, PageFields, RunPage, SessionPage
+from tui.runs_index import PAGE_RUNS, RunFilter
+from wal.errors import RuntimedError
+from wal.views import ActorView, ApprovalView, EventView, RunDetail
+
+_METRIC = re.compile(r"^runtimed_(\w+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class ApprovalPage(PageFields, frozen=True):
+    """A page of approvals."""
+
+    items: list[ApprovalView]
+
+
+class Figures(Protocol):
+    """Counts and sizes: runs by status, and single figures by their metric's name."""
+
+    counts: Mapping[str, int]
+    figures: Mapping[str, float]
+
+
+class Metrics:
+    """The figures out of the text of `/metrics`."""
+
+    def __init__(self, text: str) -> None:
+        self.counts: dict[str, int] = {}
+        self.figures: dict[str, float] = {}
+        for name, labels, value in _METRIC.findall(text):
+            if name == "runs":
+                status = dict(_LABEL.findall(labels)).get("status", "")
+                self.counts[status] = self.counts.get(status, 0) + int(float(value))
+            elif not labels:
+                self.figures[name] = float(value)
+
+
+class Source(Protocol):
+    """What screens may ask for. Raises `RuntimedError`s; pages are newest first where not said otherwise."""
+
+    offline: bool
+
+    async def runs(self, which: RunFilter, cursor: str | None = None, limit: int = PAGE_RUNS) -> RunPage: ...
+    async def run(self, run_id: str) -> RunDetail: ...
+    async def history(self, run_id: str, after: int = 0, limit: int = 200) -> HistoryPage:
+        """A page of a run's records, oldest first."""
+
+    async def approvals(self, status: str | None = "open", limit: int = 200) -> list[ApprovalView]: ...
+    async def approval(self, approval_id: str) -> ApprovalView: ...
+    async def sessions(self, status: str | None = None, limit: int = 200, cursor: str | None = None) -> SessionPage: ...
+    async def actors(self) -> list[ActorView]: ...
+    async def health(self) -> HealthDetail: ...
+    async def metrics(self) -> Metrics: ...
+    async def events_before(self, seq: int, limit: int = 200) -> list[EventView]:
+        """The records with a seq up to `seq`, oldest first, as far back as `limit` of them reach."""
+
+
+class Online:
+    """The daemon, through the client."""
+
+    offline = False
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def runs(self, which: RunFilter, cursor: str | None = None, limit: int = PAGE_RUNS) -> RunPage:
+        return await self.client.runs(
+            status=which.statuses,
+            workflow=which.workflow,
+            session_id=which.session_id,
+            tenant=which.tenant,
+            attributes=which.attributes,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def run(self, run_id: str) -> RunDetail:
+        return await self.client.run(run_id)
+
+    async def history(self, run_id: str, after: int = 0, limit: int = 200) -> HistoryPage:
+        return await self.client.history(run_id, after=after, limit=limit)
+
+    async def approvals(self, status: str | None = "open", limit: int = 200) -> list[ApprovalView]:
+        """Empty from a daemon that has no approvals yet."""
+        try:
+            body = await self.client.link.get("/v1/approvals", given(status=status, limit=limit))
+        except RuntimedError as error:
+            if error.status == 404:
+                return []
+            raise
+        return decode(body, ApprovalPage).items
+
+    async def approval(self, approval_id: str) -> ApprovalView:
+        from runtimed.client_link import part
+
+        return decode(await self.client.link.get(f"/v1/approvals/{part(approval_id)}"), ApprovalView)
+
+    async def sessions(self, status: str | None = None, limit: int = 200, cursor: str | None = None) -> SessionPage:
+        return await self.client.sessions(status=status, limit=limit, cursor=cursor)
+
+    async def actors(self) -> list[ActorView]:
+        return await self.client.actors()
+
+    async def health(self) -> HealthDetail:
+        return await self.client.health()
+
+    async def metrics(self) -> Metrics:
+        return Metrics(await self.client.metrics())
+
+    async def events_before(self, seq: int, limit: int = 200) -> list[EventView]:
+        """Read from the stream and left at `seq`."""
+        found: list[EventView] = []
+        after = max(0, seq - limit)
+        if after >= seq:
+            return found
+        async with self.client.events(after=after) as events:
+            async for event in events:
+                found.append(event)
+                if event.seq >= seq:
+                    break
+        return found
