@@ -17,10 +17,11 @@ import trio
 from actors import messages as m
 from actors import session_core as core
 from actors.answers import Answers
+from actors.checks import check_id, check_words
 from actors.clock import Clock
 from actors.errors import Conflict, MailboxFull, SessionNotFound
 from actors.mailbox import Letter, Mailbox
-from actors.saga_commands import REPLIES, check_id
+from actors.saga_commands import REPLIES
 from actors.session_core import Session
 from actors.wal_writer import WalWriter
 from wal import records as r
@@ -29,6 +30,7 @@ from wal.queries import Reader
 from wal.views import SessionView, rfc3339
 
 EXPIRING_PAGE = 100
+ATTRIBUTES_BYTES_MAX = 1 << 20
 TELL_AGAIN_S = 1.0
 
 
@@ -36,9 +38,16 @@ class SessionManager:
     """The actor."""
 
     def __init__(
-        self, mailbox: Mailbox, reader: Reader, writer: WalWriter, clock: Clock, answers: Answers,
-        tell_coordinator: Callable[[m.SessionEnded], None], new_id: Callable[[], str], recheck_s: float = 1.0,
-    ) -> None:  # fmt: skip
+        self,
+        mailbox: Mailbox,
+        reader: Reader,
+        writer: WalWriter,
+        clock: Clock,
+        answers: Answers,
+        tell_coordinator: Callable[[m.SessionEnded], None],
+        new_id: Callable[[], str],
+        recheck_s: float = 1.0,
+    ) -> None:
         self.mailbox, self._reader, self._writer, self._clock = mailbox, reader, writer, clock
         self._answers, self._tell, self._recheck_s = answers, tell_coordinator, recheck_s
         self._new_id = new_id
@@ -47,8 +56,10 @@ class SessionManager:
         self._next_us: int | None = None
         self._sooner = trio.Event()
         self._handlers: dict[type[m.Message], Callable[[Any, Letter], None]] = {
-            m.OpenSession: self._open, m.TouchSession: self._touch, m.CloseSession: self._close,
-        }  # fmt: skip
+            m.OpenSession: self._open,
+            m.TouchSession: self._touch,
+            m.CloseSession: self._close,
+        }
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -71,6 +82,7 @@ class SessionManager:
     def _handle(self, letter: Letter) -> None:
         message = letter.message
         try:
+            check_words(message, ATTRIBUTES_BYTES_MAX)
             known = self._answers.find(message.origin.request)
             if known is not None:
                 reply = msgspec.json.decode(known.body, type=REPLIES[type(message)])
@@ -96,13 +108,30 @@ class SessionManager:
             return
         now, origin = self._clock.now_us(), command.origin
         session = Session(
-            session_id, "open", command.tenant, command.subject, command.classification, command.ttl,
-            core.expiry(command.ttl, now), command.on_close, command.attributes, origin.trace_id, now,
-        )  # fmt: skip
+            session_id,
+            "open",
+            command.tenant,
+            command.subject,
+            command.classification,
+            command.ttl,
+            core.expiry(command.ttl, now),
+            command.on_close,
+            command.attributes,
+            origin.trace_id,
+            now,
+        )
         record = r.SessionOpened(
-            session.id, session.tenant, session.subject, session.classification, session.ttl, session.expires_at,
-            session.on_close, command.attributes, origin.trace_id, origin.by,
-        )  # fmt: skip
+            session.id,
+            session.tenant,
+            session.subject,
+            session.classification,
+            session.ttl,
+            session.expires_at,
+            session.on_close,
+            command.attributes,
+            origin.trace_id,
+            origin.by,
+        )
         self._record(record, session, now)
         self._accept(letter, session, created=True)
 
@@ -220,18 +249,37 @@ class SessionManager:
 def view(session: Session) -> SessionView:
     """A session as the contract shows it."""
     return SessionView(
-        session.id, session.status, session.tenant, session.subject, session.classification, session.ttl,
-        rfc3339(session.expires_at), session.on_close, dict(session.attributes), session.trace_id,
-        rfc3339(session.created_at), rfc3339(session.closed_at),
-    )  # fmt: skip
+        session.id,
+        session.status,
+        session.tenant,
+        session.subject,
+        session.classification,
+        session.ttl,
+        rfc3339(session.expires_at),
+        session.on_close,
+        dict(session.attributes),
+        session.trace_id,
+        rfc3339(session.created_at),
+        rfc3339(session.closed_at),
+    )
 
 
 def of_view(found: SessionView) -> Session:
     """A session back from its view."""
     return Session(
-        found.id, found.status, found.tenant, found.subject, found.classification, found.ttl, _us(found.expires_at),
-        found.on_close, found.attributes, found.trace_id, _us(found.created_at) or 0, _us(found.closed_at),
-    )  # fmt: skip
+        found.id,
+        found.status,
+        found.tenant,
+        found.subject,
+        found.classification,
+        found.ttl,
+        _us(found.expires_at),
+        found.on_close,
+        found.attributes,
+        found.trace_id,
+        _us(found.created_at) or 0,
+        _us(found.closed_at),
+    )
 
 
 def _us(instant: str | None) -> int | None:

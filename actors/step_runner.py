@@ -27,6 +27,7 @@ from msgspec import Raw
 from actors.current_step import CURRENT, CurrentStep
 from actors.flow.calls import AttemptCall, check_payload
 from actors.flow.definitions import Step
+from actors.flow.descriptions import TOLD_CHARS_MAX, told, unfit
 from actors.gil_gate import GilGate
 from actors.statistics import StepStatistics
 from wal.records import ErrorData
@@ -41,9 +42,23 @@ class Attempt:
     """One try of a step: what to run, and, when it has ended, how. Mutable while it runs; never shared."""
 
     __slots__ = (
-        "arg_count", "args", "attempt", "call_key", "cause", "current", "ended_at", "error", "outcome",
-        "result", "run_key", "scope", "started_at", "step", "unwanted", "workflow",
-    )  # fmt: skip
+        "arg_count",
+        "args",
+        "attempt",
+        "call_key",
+        "cause",
+        "current",
+        "ended_at",
+        "error",
+        "outcome",
+        "result",
+        "run_key",
+        "scope",
+        "started_at",
+        "step",
+        "unwanted",
+        "workflow",
+    )
 
     def __init__(self, run_key: int, workflow: str, call: AttemptCall, current: CurrentStep) -> None:
         self.run_key, self.workflow, self.call_key = run_key, workflow, call.key
@@ -66,7 +81,7 @@ def _in_context(context: contextvars.Context, coro: Coroutine[Any, Any, Any]) ->
         while True:
             try:
                 answer = yield trap
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the coroutine is to have it
                 trap = context.run(coro.throw, error)
             else:
                 trap = context.run(coro.send, answer)
@@ -86,9 +101,15 @@ class StepRunner:
     """Runs attempts; `ended(attempt)` is called in the loop as each ends."""
 
     def __init__(
-        self, *, steps_max: int, threads_max: int, cancel_grace_s: float, payload_max_bytes: int, gate: GilGate,
+        self,
+        *,
+        steps_max: int,
+        threads_max: int,
+        cancel_grace_s: float,
+        payload_max_bytes: int,
+        gate: GilGate,
         statistics: StepStatistics,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._steps_max, self._grace_s, self._payload_max_bytes = steps_max, cancel_grace_s, payload_max_bytes
         self._limiter = trio.CapacityLimiter(threads_max)
         self._gate, self._statistics = gate, statistics
@@ -226,8 +247,8 @@ class StepRunner:
                     args = step.signature.decode_positional(attempt.args, attempt.arg_count)
                 else:
                     args, kwargs = step.signature.decode(attempt.args)
-            except msgspec.ValidationError as error:
-                self._end(attempt, "defect", f"the arguments do not fit: {error}", error)
+            except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
+                self._end(attempt, "defect", f"the arguments do not fit: {unfit(error)}", error)
                 return
             context = self._base.copy()
             context.run(CURRENT.set, attempt.current)
@@ -238,7 +259,7 @@ class StepRunner:
                     value = await _in_context(context, step.fn(*args, **kwargs))
                 else:
                     value = await self._in_thread(step, context, args, kwargs)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - what a step raises is data
                 self._raised(attempt, error)
                 return
             except BaseExceptionGroup as group:
@@ -247,7 +268,9 @@ class StepRunner:
                     raise
                 self._raised(attempt, rest)
                 return
-            except SystemExit as error:
+            except (trio.Cancelled, KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - SystemExit, another library's cancellation: the step's
                 self._raised(attempt, error)
                 return
             self._completed(attempt, value)
@@ -283,8 +306,8 @@ class StepRunner:
             data = encode(value)
             check_payload(data, self._payload_max_bytes, f"the result of {attempt.step.name}")
             attempt.step.signature.result.decode(data)  # what cannot be read back must not be recorded
-        except Exception as error:
-            self._end(attempt, "defect", f"the result of {attempt.step.name} cannot be recorded: {error}", error)
+        except Exception as error:  # noqa: BLE001 - what a step raises is data
+            self._end(attempt, "defect", f"the result of {attempt.step.name} cannot be recorded: {told(error)}", error)
             return
         attempt.result = Raw(data)
         self._end(attempt, "completed")
@@ -293,7 +316,7 @@ class StepRunner:
         outcome: Outcome = "heartbeat_lost" if isinstance(error, HeartbeatLost) else "failed"
         if attempt.unwanted:
             outcome = "cancelled"
-        self._end(attempt, outcome, str(error), error)
+        self._end(attempt, outcome, told(error), error)
 
     def _cancelled(self, attempt: Attempt) -> None:
         if not attempt.unwanted:
@@ -309,7 +332,7 @@ class StepRunner:
         if outcome != "completed":
             names = {"timed_out": "TimeoutError", "cancelled": "Cancelled", "unknown": "Unknown"}
             kind = names.get(outcome) or type(error).__name__
-            attempt.error = ErrorData(kind, message[:4_000], attempt.step.name)
+            attempt.error = ErrorData(kind, message[:TOLD_CHARS_MAX], attempt.step.name)
         started = attempt.started_at or attempt.ended_at
         self._statistics.observe(attempt.workflow, attempt.step.name, outcome, attempt.ended_at - started)
         self.ended(attempt)

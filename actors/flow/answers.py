@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
 from typing import Any, ClassVar
 
-import msgspec
 from msgspec import Raw
 
 from actors.errors import Nondeterminism, SignalTimeout, StepFailed, VersionConflict
@@ -27,7 +26,7 @@ from actors.flow.calls import (
     UndoCall,
 )
 from actors.flow.definitions import Step, Workflow
-from actors.flow.descriptions import describe
+from actors.flow.descriptions import describe, unfit
 from actors.flow.fibers import Fiber, Scheduler, Scope
 from actors.flow.run_info import History, Hold, RunInfo
 from actors.flow.saga_core import UndoLedger
@@ -38,9 +37,14 @@ class AnsweredRun(Scheduler):
     """A run as its answers leave it. `driver.Flow` drives it."""
 
     def __init__(
-        self, workflow: Workflow | None, info: RunInfo, steps: Mapping[str, Step], *,
-        payload_max_bytes: int = 2 << 20, history: History | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        workflow: Workflow | None,
+        info: RunInfo,
+        steps: Mapping[str, Step],
+        *,
+        payload_max_bytes: int = 2 << 20,
+        history: History | None = None,
+    ) -> None:
         super().__init__()
         self.workflow, self.info, self.steps = workflow, info, steps
         self.payload_max_bytes = payload_max_bytes
@@ -90,9 +94,9 @@ class AnsweredRun(Scheduler):
         if call.open:
             try:
                 value = call.step.signature.result.decode(record.result)
-            except msgspec.ValidationError as error:
+            except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
                 self._halt(
-                    Hold("undecodable", f"the recorded result of {call.name} does not decode: {error}", call.key)
+                    Hold("undecodable", f"the recorded result of {call.name} does not decode: {unfit(error)}", call.key)
                 )
                 return
             self._answer(call, value)
@@ -173,7 +177,9 @@ class AnsweredRun(Scheduler):
         elif isinstance(call, TimerCall) and call.open:
             self._answer(call, None)
         else:
-            raise Nondeterminism(f"recorded: {describe(record)}; the code now makes: {describe(call) if call else 'no such call'}")  # fmt: skip
+            raise Nondeterminism(
+                f"recorded: {describe(record)}; the code now makes: {describe(call) if call else 'no such call'}"
+            )
 
     def _signal_received(self, record: Any) -> None:
         self._signals[record.name].append(record.value)
@@ -186,8 +192,8 @@ class AnsweredRun(Scheduler):
         while buffered:
             try:
                 value = call.decoder.decode(buffered.popleft())
-            except msgspec.ValidationError as error:
-                self.asks.append(r.SignalSetAside(call.key, call.signal_name, str(error)))
+            except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
+                self.asks.append(r.SignalSetAside(call.key, call.signal_name, unfit(error)))
                 continue
             self._forget_timer(call)
             self._answer(call, value)
@@ -201,8 +207,9 @@ class AnsweredRun(Scheduler):
             raise Nondeterminism(f"recorded: {describe(record)}; the code now makes: {there}")
         try:
             decision = call.decide(record, self.now_us)
-        except msgspec.ValidationError as error:
-            self._halt(Hold("undecodable", f"what was filled in for {call.title!r} does not decode: {error}", call.key))
+        except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
+            message = f"what was filled in for {call.title!r} does not decode: {unfit(error)}"
+            self._halt(Hold("undecodable", message, call.key))
             return
         self._answer(call, decision)
 
@@ -219,7 +226,7 @@ class AnsweredRun(Scheduler):
         elif isinstance(call, StateGet) and isinstance(fact, r.StateRead):
             try:
                 value = call.decoder.decode(fact.value) if fact.found else call.default
-            except msgspec.ValidationError as error:
+            except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
                 self._answer(call, error, raising=True)
                 return
             self._answer(call, (value, fact.version) if call.versioned else value)
@@ -237,12 +244,19 @@ class AnsweredRun(Scheduler):
             self.ended = True
 
     _answers: ClassVar[dict[type[r.Fact], Callable[[AnsweredRun, Any], None]]] = {
-        r.StepCompleted: _step_completed, r.CompensationCompleted: _step_completed,
-        r.StepFailed: _step_failed, r.CompensationFailed: _step_failed,
-        r.StepInterrupted: _step_interrupted, r.StepUnknown: _step_unknown, r.StepResolved: _step_resolved,
-        r.TimerFired: _timer_fired, r.SignalReceived: _signal_received, r.ApprovalDecided: _approval_decided,
-        r.RunCancelRequested: _cancel_run, r.RunRetried: _run_retried,
-    }  # fmt: skip
+        r.StepCompleted: _step_completed,
+        r.CompensationCompleted: _step_completed,
+        r.StepFailed: _step_failed,
+        r.CompensationFailed: _step_failed,
+        r.StepInterrupted: _step_interrupted,
+        r.StepUnknown: _step_unknown,
+        r.StepResolved: _step_resolved,
+        r.TimerFired: _timer_fired,
+        r.SignalReceived: _signal_received,
+        r.ApprovalDecided: _approval_decided,
+        r.RunCancelRequested: _cancel_run,
+        r.RunRetried: _run_retried,
+    }
     _ignored: ClassVar[frozenset[type[r.Fact]]] = frozenset(
         {r.RunStarted, r.RunPaused, r.RunResumed, r.RunBlocked, r.PatchMarked, r.ApprovalVoted}
     )
@@ -282,10 +296,13 @@ class AnsweredRun(Scheduler):
 
     def settled(self, scope: Scope) -> bool:
         return not any(
-            isinstance(call, AttemptCall) and not call.shielded and call.state in (State.ACTIVE, State.BACKOFF, State.HELD)
-            and call.scope is not None and call.scope.is_within(scope)
+            isinstance(call, AttemptCall)
+            and not call.shielded
+            and call.state in (State.ACTIVE, State.BACKOFF, State.HELD)
+            and call.scope is not None
+            and call.scope.is_within(scope)
             for call in self.calls.values()
-        )  # fmt: skip
+        )
 
     def _wake_settlers(self) -> None:
         for fiber in list(self._settlers):

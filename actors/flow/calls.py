@@ -152,7 +152,7 @@ class AttemptCall(Call):
         """Whether other bytes are the same arguments: a set in another order, a field that has got a default since."""
         try:
             return bool(self.step.signature.decode(recorded) == self.step.signature.decode(self.args))
-        except msgspec.ValidationError:
+        except Exception:  # noqa: BLE001 - a type's own check may raise anything
             return False
 
 
@@ -300,9 +300,11 @@ class GroupCall:
     __slots__ = ("items", "key", "loser_scopes", "names", "undo_losers")
 
     def __init__(
-        self, items: Sequence[Call | GroupCall | Coroutine[Any, Any, Any]], names: tuple[str, ...] | None,
+        self,
+        items: Sequence[Call | GroupCall | Coroutine[Any, Any, Any]],
+        names: tuple[str, ...] | None,
         undo_losers: Callable[[GroupCall, Exception | None], Coroutine[Any, Any, None]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.items, self.names, self.undo_losers = items, names, undo_losers
         self.loser_scopes: list[Scope] = []
         self.key = ""

@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import traceback
 
+import msgspec
+
 from actors.errors import StepFailed
 from actors.flow.calls import AttemptCall, Call, EmitCall, StatePut, encode
 from wal import records as r
 
+TOLD_CHARS_MAX = 4_000
+TRACEBACK_CHARS_MAX = 8_000
+
+
+def told(said: object, chars_max: int = TOLD_CHARS_MAX) -> str:
+    """What users' code says, usually by an exception, as text that a record can carry. Their `__str__` may fail, and
+    their text may be no UTF-8 (a file's name often is): neither must end the daemon that writes it down."""
+    try:
+        text = str(said)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is only to be told of
+        text = f"({type(said).__name__} cannot say what it is: {type(error).__name__})"
+    return text[:chars_max].encode("utf-8", "backslashreplace").decode()
+
+
+def unfit(error: Exception) -> str:
+    """Why a value does not decode. msgspec says so by itself; a type's own check may raise anything."""
+    return told(error) if isinstance(error, msgspec.MsgspecError) else f"{type(error).__name__}: {told(error)}"
+
 
 def error_data(error: BaseException, *, with_traceback: bool = False) -> r.ErrorData:
     """An exception as data."""
-    kind, step, message = type(error).__name__, getattr(error, "step", None), str(error)
+    kind, step, message = type(error).__name__, getattr(error, "step", None), told(error)
     if isinstance(error, StepFailed) and error.cause_type:
-        message = f"{error.cause_type}: {message}"
-    shown = "".join(traceback.format_exception(error))[-8_000:] if with_traceback else None
-    return r.ErrorData(kind, message[:4_000], step or None, shown)
+        message = f"{error.cause_type}: {message}"[:TOLD_CHARS_MAX]
+    shown = None
+    if with_traceback:
+        text = "".join(traceback.format_exception(error))
+        shown = told(text[-TRACEBACK_CHARS_MAX:], TRACEBACK_CHARS_MAX)
+    return r.ErrorData(kind, message, step if step and isinstance(step, str) else None, shown)
 
 
 def same_fact(ask: r.Fact, record: r.Fact) -> bool:

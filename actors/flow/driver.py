@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from actors.errors import Nondeterminism
@@ -33,7 +32,7 @@ from actors.flow.calls import (
     payload,
 )
 from actors.flow.definitions import Step
-from actors.flow.descriptions import describe, error_data, same_fact
+from actors.flow.descriptions import describe, error_data, same_fact, unfit
 from actors.flow.fibers import Scope
 from actors.flow.run_info import Hold
 from actors.flow.saga_core import UNDO_MARK
@@ -53,8 +52,8 @@ class Flow(AnsweredRun):
             return
         try:
             value = self.workflow.input.decode(self.info.input)
-        except msgspec.ValidationError as error:
-            self.halted = Hold("undecodable", f"the input does not decode any more: {error}")
+        except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
+            self.halted = Hold("undecodable", f"the input does not decode any more: {unfit(error)}")
             return
         self._main = self.spawn(self._run(value), "", self._root)
         self._variables.run(self.drain)
@@ -138,7 +137,9 @@ class Flow(AnsweredRun):
         if waiting is not None and self.halted is None and waiting.calls != self.open_calls():
             recorded = ", ".join(f"{c.kind} {c.name} (call {c.key})" for c in waiting.calls)
             now = ", ".join(f"{c.kind} {c.name} (call {c.key})" for c in self.open_calls())
-            self._halt(Hold("nondeterminism", f"recorded: waiting for {recorded}; the code now waits for: {now or 'nothing'}"))  # fmt: skip
+            self._halt(
+                Hold("nondeterminism", f"recorded: waiting for {recorded}; the code now waits for: {now or 'nothing'}")
+            )
         self.unwind_if_cancelled()
 
     def unwind_if_cancelled(self) -> None:
