@@ -32,7 +32,8 @@ def test_the_bounds_of_what_may_be_asked_for() -> None:
         check(ttl, "leave", "platform")
     for ttl, on_close, classification, name in (
         (0.0, "leave", "client", "ttl"), (TTL_MAX_S + 1, "leave", "client", "ttl"),
-        (float("nan"), "leave", "client", "ttl"), (None, "keep", "client", "on_close"), (None, "cancel", "public", "classification"),
+        (float("nan"), "leave", "client", "ttl"), (None, "keep", "client", "on_close"),
+        (None, "cancel", "public", "classification"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=rf"\$\.{name}"):
             check(ttl, on_close, classification)
