@@ -16,6 +16,7 @@ from textual.command import Provider
 from textual.dom import DOMNode
 from textual.screen import Screen
 
+from runtimed.client import Client
 from tui.areas import AREAS, BY_NAME
 from tui.copying import COPY_MAX_BYTES, osc52
 from tui.format import TIME_STYLES, TimeStyle, safe
@@ -113,6 +114,11 @@ class Dashboard(App[int], inherit_bindings=False):
     def source(self) -> Source | None:
         """Where to ask for more: the daemon, or its file; None before the first answer."""
         return self.link.source
+
+    @property
+    def client(self) -> Client | None:
+        """For what changes something; None while there is no daemon. `why_not` says whether it may be used."""
+        return self.link.client if self.link_state.live else None
 
     @property
     def host(self) -> str:

@@ -77,6 +77,7 @@ class Link:
         self._told_at = 0.0
         self._figures_wanted = asyncio.Event()
         self._asking: set[str] = set()
+        self._told = asyncio.Event()
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
@@ -235,7 +236,13 @@ class Link:
     def _flush(self) -> None:
         change, self._pending, self._timer = self._pending, NOTHING, None
         self._told_at = asyncio.get_running_loop().time()
+        told, self._told = self._told, asyncio.Event()
+        told.set()
         self._tell(change)
+
+    async def told(self) -> None:
+        """Wait until something has changed, the state of this link included."""
+        await self._told.wait()
 
     # --- asking again -------------------------------------------------------------------------------------------------
 

@@ -7,20 +7,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from runtimed.client import Client
-from runtimed.client_link import decode, given
-from runtimed.wire import HealthDetail, HistoryPage, PageFields, RunPage, SessionPage
+from runtimed.wire import HealthDetail, HistoryPage, RunPage, SessionPage
 from tui.runs_index import PAGE_RUNS, RunFilter
-from wal.errors import RuntimedError
 from wal.views import ActorView, ApprovalView, EventView, RunDetail
 
 _METRIC = re.compile(r"^runtimed_(\w+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-class ApprovalPage(PageFields, frozen=True):
-    """A page of approvals."""
-
-    items: list[ApprovalView]
 
 
 class Figures(Protocol):
@@ -90,19 +82,10 @@ class Online:
         return await self.client.history(run_id, after=after, limit=limit)
 
     async def approvals(self, status: str | None = "open", limit: int = 200) -> list[ApprovalView]:
-        """Empty from a daemon that has no approvals yet."""
-        try:
-            body = await self.client.link.get("/v1/approvals", given(status=status, limit=limit))
-        except RuntimedError as error:
-            if error.status == 404:
-                return []
-            raise
-        return decode(body, ApprovalPage).items
+        return (await self.client.approvals(status=status, limit=limit)).items
 
     async def approval(self, approval_id: str) -> ApprovalView:
-        from runtimed.client_link import part
-
-        return decode(await self.client.link.get(f"/v1/approvals/{part(approval_id)}"), ApprovalView)
+        return await self.client.approval(approval_id)
 
     async def sessions(self, status: str | None = None, limit: int = 200, cursor: str | None = None) -> SessionPage:
         return await self.client.sessions(status=status, limit=limit, cursor=cursor)
