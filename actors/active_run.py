@@ -19,9 +19,30 @@ class ActiveRun:
     """One run in memory. Without a `flow` it is asleep: its code is not loaded, and what arrives is `deferred`."""
 
     __slots__ = (
-        "attempts", "begun", "blocked", "cancel_reason", "deferred", "ended", "final", "flow", "id", "idle_since", "info", "last_seq", "load_upto",
-        "loading", "paused", "reload_when_settled", "run_key", "signal_ids", "start_at", "started_at", "waiting", "when_loaded", "workflow",
-    )  # fmt: skip
+        "attempts",
+        "begun",
+        "blocked",
+        "cancel_reason",
+        "deferred",
+        "ended",
+        "final",
+        "flow",
+        "id",
+        "idle_since",
+        "info",
+        "last_seq",
+        "load_upto",
+        "loading",
+        "paused",
+        "reload_when_settled",
+        "run_key",
+        "signal_ids",
+        "start_at",
+        "started_at",
+        "waiting",
+        "when_loaded",
+        "workflow",
+    )
 
     def __init__(self, run_key: int, id: str, workflow: str, last_seq: int) -> None:
         self.run_key, self.id, self.workflow, self.last_seq = run_key, id, workflow, last_seq

@@ -87,12 +87,23 @@ class ProcessLink:
         """Start the process and wait until its journal is open. Raises what opening the journal raised there."""
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", "wal", str(theirs.fileno()), str(path), msgspec.json.encode(options).decode()]  # fmt: skip
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "wal",
+                str(theirs.fileno()),
+                str(path),
+                msgspec.json.encode(options).decode(),
+            ]
             # Its own session keeps a terminal's signals away; a plain Popen because its end is awaited by the socket.
-            process = subprocess.Popen(
-                command, pass_fds=(theirs.fileno(),), start_new_session=True, stdin=subprocess.DEVNULL,
+            process = subprocess.Popen(  # noqa: ASYNC220 - it returns once the process runs, in about a millisecond
+                command,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
-            )  # fmt: skip
+            )
         link = cls(process, ours, commit_timeout_s)
         try:
             with trio.fail_after(HELLO_TIMEOUT_S):

@@ -41,9 +41,12 @@ class SagaEngine(RunAdvancer):
     def _make_flow(self, run: ActiveRun, info: RunInfo, at: int, history: History | None) -> None:
         registry = self.registry
         flow = run.flow = Flow(
-            registry.workflows.get(info.workflow), info, registry.steps,
-            payload_max_bytes=self.limits.payload_max_bytes, history=history,
-        )  # fmt: skip
+            registry.workflows.get(info.workflow),
+            info,
+            registry.steps,
+            payload_max_bytes=self.limits.payload_max_bytes,
+            history=history,
+        )
         run.start_at, run.begun = None, True
         if self.marker.suspected(run.run_key):
             flow.workflow = None
@@ -200,7 +203,12 @@ class SagaEngine(RunAdvancer):
                 self._note(run, r.StepInterrupted(call.key, name, call.attempt))
                 if call.interruptions >= self.limits.crashed_attempts_max:
                     flow.starts.remove(call)
-                    flow.hold_call(call.key, Hold("interrupted", f"{name}: the process ended in {call.interruptions} attempts of it", call.key))  # fmt: skip
+                    flow.hold_call(
+                        call.key,
+                        Hold(
+                            "interrupted", f"{name}: the process ended in {call.interruptions} attempts of it", call.key
+                        ),
+                    )
 
     def _note(self, run: ActiveRun, record: r.Fact) -> None:
         at = self.clock.now_us()
@@ -215,6 +223,13 @@ class SagaEngine(RunAdvancer):
 def info_of(started: r.RunStarted) -> RunInfo:
     """What a run knows of itself, from its first record."""
     return RunInfo(
-        started.id, started.workflow, started.input, 0, started.session_id, started.tenant, started.classification,
-        started.trace_id, started.traceparent,
-    )  # fmt: skip
+        started.id,
+        started.workflow,
+        started.input,
+        0,
+        started.session_id,
+        started.tenant,
+        started.classification,
+        started.trace_id,
+        started.traceparent,
+    )

@@ -38,7 +38,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def move(session: Session, event: str, now_us: int) -> Session:
-    """The session after an event. Raises SessionEnded where its status does not allow that; nothing has changed then."""
+    """The session after an event. Raises SessionEnded where its status does not allow that; nothing is changed then."""
     status = TRANSITIONS[session.status].get(event)
     if status is None:
         raise SessionEnded(f"session {session.id!r} is {session.status}")

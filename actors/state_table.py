@@ -52,9 +52,15 @@ class StateTable:
         if call.expect_version is not None and call.expect_version != now.visible_version:
             return r.StateRefused(call.key, call.scope_name, call.item, call.expect_version, now.visible_version)
         return r.StateWritten(
-            call.key, call.scope_name, call.item, now.version + 1, call.value or Raw(b"null"), call.value is None,
-            tenant, classification,
-        )  # fmt: skip
+            call.key,
+            call.scope_name,
+            call.item,
+            now.version + 1,
+            call.value or Raw(b"null"),
+            call.value is None,
+            tenant,
+            classification,
+        )
 
     def written(self, record: r.StateWritten, seq: int) -> None:
         """A write was recorded as `seq`."""

@@ -1,7 +1,7 @@
 """The WAL writer: the actor that owns the writer process, and the one place where records get their seq.
 
-Others append records by a plain call and say what is to happen once they are durable; this actor sends all that waits as
-one batch, awaits the receipt, and only then lets those things happen, in the order of their seqs. One batch is in
+Others append records by a plain call and say what is to happen once they are durable; this actor sends all that waits
+as one batch, awaits the receipt, and only then lets those things happen, in the order of their seqs. One batch is in
 flight at a time: while it is, the next one grows. So there is group commit without a delay.
 
 If the process dies, stops answering or reports a failed commit, the outcome of the batch is unknown: this actor ends
@@ -51,9 +51,15 @@ class WalWriter:
     """Numbers records, batches them, and says when they are durable. See the module for its end."""
 
     def __init__(
-        self, link: Link, clock: Clock, feed: Feed, *, batch_records_max: int, batch_bytes_max: int,
+        self,
+        link: Link,
+        clock: Clock,
+        feed: Feed,
+        *,
+        batch_records_max: int,
+        batch_bytes_max: int,
         farewell: Fact | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._link, self._clock, self._feed, self._farewell = link, clock, feed, farewell
         self._records_max, self._bytes_max = batch_records_max, batch_bytes_max
         self.seq = self.durable_seq = link.head.seq
@@ -189,7 +195,12 @@ class WalWriter:
     def statistics(self) -> WriterStatistics:
         """The figures of this moment."""
         return WriterStatistics(
-            seq=self.durable_seq, commits=self._commits, waiting_records=len(self._pending),
-            commit_seconds=self._seconds.values(), commit_records=self._sizes.values(),
-            wal_bytes=self._link.wal_bytes, db_bytes=self._link.db_bytes, busy_since=self.busy_since,
-        )  # fmt: skip
+            seq=self.durable_seq,
+            commits=self._commits,
+            waiting_records=len(self._pending),
+            commit_seconds=self._seconds.values(),
+            commit_records=self._sizes.values(),
+            wal_bytes=self._link.wal_bytes,
+            db_bytes=self._link.db_bytes,
+            busy_since=self.busy_since,
+        )

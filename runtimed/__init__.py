@@ -146,7 +146,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [*_WHERE]
+__all__ = [*_WHERE]  # noqa: PLE0604 - the keys are strings
 
 
 def __getattr__(name: str) -> Any:

@@ -42,46 +42,78 @@ class Actors:
     """The actors of one runtime and what they share. `root` is their supervisor."""
 
     def __init__(
-        self, *, registry: Registry, settings: Settings, link: Link, readers: Readers, clock: Clock, gate: GilGate,
-        marker_path: Path | None, dice: random.Random, recheck_s: float,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        registry: Registry,
+        settings: Settings,
+        link: Link,
+        readers: Readers,
+        clock: Clock,
+        gate: GilGate,
+        marker_path: Path | None,
+        dice: random.Random,
+        recheck_s: float,
+    ) -> None:
         limits = settings.limits
         self._registry, self._clock, self._dice = registry, clock, dice
         self._reader: Reader = readers.on_loop
         self._limits = EngineLimits(
-            runs_active_max=limits.runs_active_max, payload_max_bytes=limits.payload_max_bytes,
-            crashed_attempts_max=limits.crashed_attempts_max, history_records_max=limits.history_records_max,
+            runs_active_max=limits.runs_active_max,
+            payload_max_bytes=limits.payload_max_bytes,
+            crashed_attempts_max=limits.crashed_attempts_max,
+            history_records_max=limits.history_records_max,
             park_after_s=limits.park_after,
-        )  # fmt: skip
+        )
         self._marker = AdvanceMarker(marker_path)
         self.feed = Feed(link.head.seq)
         self.settling = Settling()
         self.steps = StepStatistics()
         self.writer = WalWriter(
-            link, clock, self.feed, batch_records_max=limits.batch_records_max, batch_bytes_max=limits.batch_bytes_max,
+            link,
+            clock,
+            self.feed,
+            batch_records_max=limits.batch_records_max,
+            batch_bytes_max=limits.batch_bytes_max,
             farewell=r.DaemonStopped(),
-        )  # fmt: skip
+        )
         self.answers = Answers(self._reader, self.writer.append, self.writer.when_durable)
         self.runner = StepRunner(
-            steps_max=limits.steps_concurrent_max, threads_max=limits.threads_max, cancel_grace_s=limits.step_cancel_grace,
-            payload_max_bytes=limits.payload_max_bytes, gate=gate, statistics=self.steps,
-        )  # fmt: skip
+            steps_max=limits.steps_concurrent_max,
+            threads_max=limits.threads_max,
+            cancel_grace_s=limits.step_cancel_grace,
+            payload_max_bytes=limits.payload_max_bytes,
+            gate=gate,
+            statistics=self.steps,
+        )
         runs_mailbox = Mailbox("coordinator", limits.mailbox_size)
         self.timers = Timers(self._reader, clock, self.writer, runs_mailbox.report, recheck_s)
         self.coordinator = SagaCoordinator(runs_mailbox, self._reader, readers.read, self._make_engine)
         self._new_id = Ids(clock, dice)
         self.sessions = SessionManager(
-            Mailbox("sessions", limits.mailbox_size), self._reader, self.writer, clock, self.answers, runs_mailbox.tell,
-            self._new_id, recheck_s,
-        )  # fmt: skip
+            Mailbox("sessions", limits.mailbox_size),
+            self._reader,
+            self.writer,
+            clock,
+            self.answers,
+            runs_mailbox.tell,
+            self._new_id,
+            recheck_s,
+        )
         self.root = self._supervise()
 
     def _make_engine(self, ready: ReadyRuns) -> tuple[SagaEngine, SagaCommands]:
         engine = SagaEngine(
-            registry=self._registry, writer=self.writer, runner=self.runner, timers=self.timers,
-            state=StateTable(self._reader, self.writer.when_durable), clock=self._clock, limits=self._limits,
-            marker=self._marker, settled=self.settling.settled, dice=self._dice,
-        )  # fmt: skip
+            registry=self._registry,
+            writer=self.writer,
+            runner=self.runner,
+            timers=self.timers,
+            state=StateTable(self._reader, self.writer.when_durable),
+            clock=self._clock,
+            limits=self._limits,
+            marker=self._marker,
+            settled=self.settling.settled,
+            dice=self._dice,
+        )
         return engine, SagaCommands(engine, self._reader, self.answers, ready, self._new_id)
 
     def _supervise(self) -> Supervisor:
@@ -95,20 +127,25 @@ class Actors:
                     ChildSpec(name="steps", run=self.runner.run, statistics=_figures(self.runner.statistics)),
                     ChildSpec(name="timers", run=self.timers.run, statistics=lambda: {"armed": len(self.timers)}),
                     ChildSpec(
-                        name="coordinator", run=self.coordinator.run, mailbox=self.coordinator.mailbox,
+                        name="coordinator",
+                        run=self.coordinator.run,
+                        mailbox=self.coordinator.mailbox,
                         statistics=_figures(self.coordinator.statistics),
                     ),
                 ),
             ),
             chance=self._dice.random,
-        )  # fmt: skip
+        )
         return Supervisor(
             "root",
             SupervisorSpec(
                 strategy="rest_for_one",
                 children=(
                     ChildSpec(
-                        name="journal", run=self.writer.run, fatal=(Exception,), shutdown_timeout_s=60.0,
+                        name="journal",
+                        run=self.writer.run,
+                        fatal=(Exception,),
+                        shutdown_timeout_s=60.0,
                         statistics=_figures(self.writer.statistics),
                     ),
                     engine.as_child(),
@@ -116,7 +153,7 @@ class Actors:
                 ),
             ),
             chance=self._dice.random,
-        )  # fmt: skip
+        )
 
     def mailbox_of(self, command: m.Message) -> Mailbox:
         """Where a command goes."""

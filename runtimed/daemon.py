@@ -70,9 +70,12 @@ async def _serve(settings: Settings, apps: list[App], access: Access, again: Cal
             listeners = await open_listeners(settings.http, settings.paths.socket)
             limits = EdgeLimits.from_settings(settings.http, batch_items_max=settings.limits.runs_batch_max)
             edge = Edge(
-                runtime, access=access, limits=limits, hosts=settings.http.hosts,
+                runtime,
+                access=access,
+                limits=limits,
+                hosts=settings.http.hosts,
                 origins=settings.http.origins,
-            )  # fmt: skip
+            )
             server = HttpServer(edge.app, limits)
             try:
                 async with trio.open_nursery() as nursery:

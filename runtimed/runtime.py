@@ -1,6 +1,6 @@
 """The runtime: everything but the network. `open_runtime` starts it in the order of the floors and stops it in reverse.
 
-    lock -> writer process -> readers -> actors (journal, engine, sessions) -> yours -> drain -> actors -> writer -> lock
+    lock -> writer process -> readers -> actors (journal, engine, sessions) -> yours; then drain and back
 
 The daemon is a shell round this; embedded, it is what a program opens for itself.
 """
@@ -168,30 +168,49 @@ class Runtime(ApprovalVerbs):
         """The runtime's figures."""
         writer, steps = self.actors.writer.statistics(), self.actors.steps
         return RuntimeStatistics(
-            version=VERSION, journal_seq=writer.seq, runs=self._readers.on_loop.counts(),
+            version=VERSION,
+            journal_seq=writer.seq,
+            runs=self._readers.on_loop.counts(),
             runs_started_total=self.actors.coordinator.engine.started_total,
             step_seconds={key: _histogram(values) for key, values in steps.seconds().items()},
-            step_attempts_total=dict(steps.outcomes), commit_seconds=_histogram(writer.commit_seconds),
-            commit_records=_histogram(writer.commit_records), sqlite_wal_bytes=writer.wal_bytes,
-            disk_free_bytes=self._disk_free, loop_lag_seconds=self._loop_lag_s,
+            step_attempts_total=dict(steps.outcomes),
+            commit_seconds=_histogram(writer.commit_seconds),
+            commit_records=_histogram(writer.commit_records),
+            sqlite_wal_bytes=writer.wal_bytes,
+            disk_free_bytes=self._disk_free,
+            loop_lag_seconds=self._loop_lag_s,
             approvals_open=self._readers.on_loop.approvals_open(),
-        )  # fmt: skip
+        )
 
     # --- the verbs of the contract
 
     async def start(
-        self, workflow: Workflow | str, input: Any = None, *, id: str | None = None, session_id: str | None = None,
-        priority: int = 0, start_at: int | None = None, attributes: dict[str, Any] | None = None, tenant: str | None = None,
+        self,
+        workflow: Workflow | str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        session_id: str | None = None,
+        priority: int = 0,
+        start_at: int | None = None,
+        attributes: dict[str, Any] | None = None,
+        tenant: str | None = None,
         classification: str = "platform",
-    ) -> Handle:  # fmt: skip
+    ) -> Handle:
         """Start a run (or find it, where `id` exists with the same input). On disk when it returns.
 
         Raises UnknownWorkflow, InvalidInput, IdConflict, PayloadTooLarge, SessionEnded."""
         item = m.StartRun(
-            workflow=workflow if isinstance(workflow, str) else workflow.name, input=_json(input), id=id,
-            session_id=session_id, priority=priority, start_at=start_at, attributes=attributes or {}, tenant=tenant,
+            workflow=workflow if isinstance(workflow, str) else workflow.name,
+            input=_json(input),
+            id=id,
+            session_id=session_id,
+            priority=priority,
+            start_at=start_at,
+            attributes=attributes or {},
+            tenant=tenant,
             classification=classification,
-        )  # fmt: skip
+        )
         started: m.StartedRuns = await self.ask(m.StartRuns(items=[item], origin=EMBEDDED))
         one = started.items[0]
         if one.problem is not None:
@@ -291,7 +310,7 @@ class Runtime(ApprovalVerbs):
         self.actors.settling.close()
         self.feed.close()
         with trio.move_on_after(timeout_s):
-            while self.actors.runner.busy:
+            while self.actors.runner.busy:  # noqa: ASYNC110 - it happens once, and an event for it would be set all day
                 await trio.sleep(0.01)
 
 
@@ -304,9 +323,11 @@ def outcome_error(found: RunDetail) -> Exception:
         return TimeoutError(f"run {found.id} is {found.status}")
     said = f": {error.type}: {error.message}" if error is not None else ""
     return kind(
-        f"run {found.id} is {found.status}{said}", run_id=found.id, type=error.type if error is not None else "",
+        f"run {found.id} is {found.status}{said}",
+        run_id=found.id,
+        type=error.type if error is not None else "",
         step=error.step if error is not None else None,
-    )  # fmt: skip
+    )
 
 
 def as_error(problem: m.ProblemData) -> Exception:
@@ -341,9 +362,14 @@ def _histogram(values: HistogramValues) -> Histogram:
 
 @asynccontextmanager
 async def open_runtime(
-    app: App | Iterable[App], data_dir: str | os.PathLike[str] | None = None, *, settings: Settings | None = None,
-    writer: str = "process", clock: Clock | None = None, seed: int | None = None,
-) -> AsyncIterator[Runtime]:  # fmt: skip
+    app: App | Iterable[App],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    settings: Settings | None = None,
+    writer: str = "process",
+    clock: Clock | None = None,
+    seed: int | None = None,
+) -> AsyncIterator[Runtime]:
     """Open a runtime on a data folder; leaving the block drains and stops it.
 
     `writer` is `process` (its own process, the default), `inline` (in this one: slower, for small embeddings), or
@@ -365,11 +391,16 @@ async def open_runtime(
             try:
                 virtual = clock is not None
                 actors = Actors(
-                    registry=registry, settings=settings, link=link, readers=readers, clock=clock or SystemClock(), gate=gate,
+                    registry=registry,
+                    settings=settings,
+                    link=link,
+                    readers=readers,
+                    clock=clock or SystemClock(),
+                    gate=gate,
                     marker_path=folder / "advancing" if folder is not None else None,
                     dice=random.SystemRandom() if seed is None else random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
-                )  # fmt: skip
+                )
                 async with running(
                     Runtime(actors, readers, registry, settings, clock or SystemClock()), folder, link
                 ) as rt:

@@ -50,11 +50,21 @@ def requested(db: apsw.Connection, entry: Entry, record: ApprovalRequested) -> N
     db.execute(
         "insert into approvals values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, '[]', null)",
         (
-            entry.seq, entry.run_key, record.key, record.title, bytes(record.detail).decode(),
-            bytes(record.form).decode(), _encode(record.roles).decode(), record.quorum, record.risk, int(record.four_eyes), entry.at,
-            record.expires_at, record.payload_hash,
+            entry.seq,
+            entry.run_key,
+            record.key,
+            record.title,
+            bytes(record.detail).decode(),
+            bytes(record.form).decode(),
+            _encode(record.roles).decode(),
+            record.quorum,
+            record.risk,
+            int(record.four_eyes),
+            entry.at,
+            record.expires_at,
+            record.payload_hash,
         ),
-    )  # fmt: skip
+    )
 
 
 def voted(db: apsw.Connection, entry: Entry, record: ApprovalVoted) -> bool:
@@ -125,13 +135,42 @@ def count_open(db: apsw.Connection) -> int:
 
 def _row(row: tuple[Any, ...]) -> ApprovalRow:
     (
-        id_, run_id, workflow, key, title, detail, form, roles, quorum, risk, four_eyes, status, requested_at,
-        expires_at, payload_hash, votes, decided_at, run_key,
-    ) = row  # fmt: skip
+        id_,
+        run_id,
+        workflow,
+        key,
+        title,
+        detail,
+        form,
+        roles,
+        quorum,
+        risk,
+        four_eyes,
+        status,
+        requested_at,
+        expires_at,
+        payload_hash,
+        votes,
+        decided_at,
+        run_key,
+    ) = row
     view = ApprovalView(
-        id=str(id_), run_id=run_id, workflow=workflow, call=key, title=title, detail=Raw(detail.encode()),
-        form=Raw(form.encode()), roles=_roles.decode(roles), quorum=quorum, risk=risk,
-        four_eyes=bool(four_eyes), status=status, requested_at=rfc3339(requested_at), expires_at=rfc3339(expires_at),
-        payload_hash=payload_hash, votes=_votes.decode(votes), decided_at=rfc3339(decided_at),
-    )  # fmt: skip
+        id=str(id_),
+        run_id=run_id,
+        workflow=workflow,
+        call=key,
+        title=title,
+        detail=Raw(detail.encode()),
+        form=Raw(form.encode()),
+        roles=_roles.decode(roles),
+        quorum=quorum,
+        risk=risk,
+        four_eyes=bool(four_eyes),
+        status=status,
+        requested_at=rfc3339(requested_at),
+        expires_at=rfc3339(expires_at),
+        payload_hash=payload_hash,
+        votes=_votes.decode(votes),
+        decided_at=rfc3339(decided_at),
+    )
     return ApprovalRow(run_key, view)

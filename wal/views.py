@@ -122,7 +122,7 @@ class Vote(msgspec.Struct, frozen=True, gc=False):
 
 
 class ApprovalView(msgspec.Struct, frozen=True, gc=False):
-    """A request to people. `status` is `open | approved | refused | expired | withdrawn`; `call` its call in the run."""
+    """A request to people. `status` is `open | approved | refused | expired | withdrawn`; `call` the run's call."""
 
     id: str
     run_id: str

@@ -155,9 +155,16 @@ class Step:
     """A recorded call out of a workflow, made by `@app.step`. Calling it runs the function plainly (for tests)."""
 
     def __init__(
-        self, app: App, fn: Callable[..., Any], *, name: str | None, retry: Retry, timeout: float | None,
-        heartbeat_timeout: float | None, delivery: Delivery,
-    ) -> None:  # fmt: skip
+        self,
+        app: App,
+        fn: Callable[..., Any],
+        *,
+        name: str | None,
+        retry: Retry,
+        timeout: float | None,
+        heartbeat_timeout: float | None,
+        delivery: Delivery,
+    ) -> None:
         _check_function(fn, "step")
         self.app, self.fn, self.retry, self.timeout, self.delivery = app, fn, retry, timeout, delivery
         self.heartbeat_timeout = heartbeat_timeout
@@ -185,13 +192,23 @@ class Step:
     def compensation(self, fn: Callable[..., Any], /) -> Step: ...
     @overload
     def compensation(
-        self, fn: None = None, *, name: str | None = None, on_unknown: bool = False, retry: Retry | None = None,
+        self,
+        fn: None = None,
+        *,
+        name: str | None = None,
+        on_unknown: bool = False,
+        retry: Retry | None = None,
         timeout: float | None = None,
-    ) -> Callable[[Callable[..., Any]], Step]: ...  # fmt: skip
+    ) -> Callable[[Callable[..., Any]], Step]: ...
     def compensation(
-        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, on_unknown: bool = False,
-        retry: Retry | None = None, timeout: float | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        on_unknown: bool = False,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """Declare what undoes this step: a function of the step's result, then the step's own arguments.
 
         With `on_unknown` it is called, with None for the result, also when the step was cancelled, timed out or
@@ -211,9 +228,15 @@ class Workflow:
     """An async function whose only awaits are ctx calls, made by `@app.workflow`."""
 
     def __init__(
-        self, app: App, fn: Callable[..., Any], *, name: str | None, version: str | None,
-        signals: Mapping[str, Any], fails_on: tuple[type[BaseException], ...],
-    ) -> None:  # fmt: skip
+        self,
+        app: App,
+        fn: Callable[..., Any],
+        *,
+        name: str | None,
+        version: str | None,
+        signals: Mapping[str, Any],
+        fails_on: tuple[type[BaseException], ...],
+    ) -> None:
         _check_function(fn, "workflow")
         if not inspect.iscoroutinefunction(fn):
             raise DefinitionError(f"workflow {fn.__name__} is not an async function")
@@ -271,13 +294,25 @@ class App:
     def step(self, fn: Callable[..., Any], /) -> Step: ...
     @overload
     def step(
-        self, fn: None = None, *, name: str | None = None, retry: Retry | None = None,
-        timeout: float | None = None, heartbeat_timeout: float | None = None, delivery: Delivery = "at_least_once",
-    ) -> Callable[[Callable[..., Any]], Step]: ...  # fmt: skip
+        self,
+        fn: None = None,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
+        delivery: Delivery = "at_least_once",
+    ) -> Callable[[Callable[..., Any]], Step]: ...
     def step(
-        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, retry: Retry | None = None,
-        timeout: float | None = None, heartbeat_timeout: float | None = None, delivery: Delivery = "at_least_once",
-    ) -> Any:  # fmt: skip
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
+        delivery: Delivery = "at_least_once",
+    ) -> Any:
         """Declare a step, `async def` (runs on trio) or `def` (runs in a thread). Works bare and with arguments.
 
         `timeout` is per attempt and `heartbeat_timeout` between heartbeats, in seconds. An `at_most_once` step is not
@@ -286,9 +321,14 @@ class App:
 
         def declare(target: Callable[..., Any]) -> Step:
             made = Step(
-                self, target, name=name, retry=policy, timeout=timeout, heartbeat_timeout=heartbeat_timeout,
+                self,
+                target,
+                name=name,
+                retry=policy,
+                timeout=timeout,
+                heartbeat_timeout=heartbeat_timeout,
                 delivery=delivery,
-            )  # fmt: skip
+            )
             return _register(self.steps, made.name, made, f"app {self.name}: step")
 
         return declare if fn is None else declare(fn)
@@ -297,13 +337,23 @@ class App:
     def workflow(self, fn: Callable[..., Any], /) -> Workflow: ...
     @overload
     def workflow(
-        self, fn: None = None, *, name: str | None = None, version: str | None = None,
-        signals: Mapping[str, Any] = ..., fails_on: tuple[type[BaseException], ...] = (),
-    ) -> Callable[[Callable[..., Any]], Workflow]: ...  # fmt: skip
+        self,
+        fn: None = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        signals: Mapping[str, Any] = ...,
+        fails_on: tuple[type[BaseException], ...] = (),
+    ) -> Callable[[Callable[..., Any]], Workflow]: ...
     def workflow(
-        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, version: str | None = None,
-        signals: Mapping[str, Any] = {}, fails_on: tuple[type[BaseException], ...] = (),
-    ) -> Any:  # fmt: skip
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        signals: Mapping[str, Any] = {},
+        fails_on: tuple[type[BaseException], ...] = (),
+    ) -> Any:
         """Declare a workflow. `signals` types its signals by name; `fails_on` lists exceptions that, besides
         `Failure`, fail the run instead of blocking it. Works bare and with arguments."""
 

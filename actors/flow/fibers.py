@@ -46,9 +46,19 @@ class Fiber:
     """One coroutine being driven: the workflow itself, or a branch of a group."""
 
     __slots__ = (
-        "branch", "cancelled", "coro", "done", "group", "next_index", "path", "prefix", "refusals", "scope", "started",
+        "branch",
+        "cancelled",
+        "coro",
+        "done",
+        "group",
+        "next_index",
+        "path",
+        "prefix",
+        "refusals",
+        "scope",
+        "started",
         "wait",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, coro: Coroutine[Any, Any, Any], path: str, scope: Scope, group: Group | None, branch: int

@@ -1,0 +1,180 @@
+"""Starting runs: each checked whole before anything of it is recorded, all of a request in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Raw
+
+from actors import messages as m
+from actors.active_run import ActiveRun
+from actors.checks import check_id, check_words, decode_input, problem
+from actors.errors import IdConflict, InvalidInput, Overloaded, PayloadTooLarge, UnknownWorkflow
+from actors.flow.definitions import Workflow
+from actors.mailbox import Letter
+from actors.saga_engine import SagaEngine, info_of
+from wal import records as r
+from wal.errors import RuntimedError
+from wal.queries import Reader
+from wal.views import RunView, rfc3339
+
+BEGIN_AT_ONCE_MAX = 8
+"""Runs of one request that begin in the commit that starts them; more are acknowledged first and begin in turn."""
+
+
+class ReadyQueue(Protocol):
+    """Runs that are to begin when there is room."""
+
+    def put(self, run: ActiveRun) -> None: ...
+    def __len__(self) -> int: ...
+
+
+class RunStarts:
+    """Handles `StartRuns`. `owner_of` gives an open session's tenant and classification, `accept` answers."""
+
+    def __init__(
+        self,
+        engine: SagaEngine,
+        reader: Reader,
+        ready: ReadyQueue,
+        new_id: Callable[[], str],
+        owner_of: Callable[[str], tuple[str | None, str]],
+        accept: Callable[[Letter, m.Message], None],
+    ) -> None:
+        self._engine, self._reader, self._ready, self._new_id = engine, reader, ready, new_id
+        self._writer, self._owner_of, self._accept = engine.writer, owner_of, accept
+
+    def start(self, command: m.StartRuns, letter: Letter) -> None:
+        if self._writer.crowded:
+            raise Overloaded("too many records wait for the disk")
+        begun = len(command.items) <= BEGIN_AT_ONCE_MAX and not len(self._ready)
+        items, new = [], []
+        for item in command.items:
+            try:
+                started, run = self._start(item, command.origin)
+            except RuntimedError as error:
+                started, run = m.StartedRun(problem=problem(error)), None
+            items.append(started)
+            if run is not None:
+                new.append(run)
+        if len(items) == 1 and items[0].problem is not None and not new:
+            self._accept_problem(letter, items)
+            return
+        for run in new:
+            if begun and run.start_at is None:
+                self._engine.begin(run)
+            elif run.start_at is None:
+                self._ready.put(run)
+        self._accept(letter, m.StartedRuns(items=items))
+
+    def _accept_problem(self, letter: Letter, items: list[m.StartedRun]) -> None:
+        letter.reply(m.StartedRuns(items=items))  # nothing was recorded, so there is nothing to wait for or to keep
+
+    def _start(self, item: m.StartRun, origin: m.Origin) -> tuple[m.StartedRun, ActiveRun | None]:
+        engine = self._engine
+        workflow = engine.registry.workflows.get(item.workflow)
+        if workflow is None:
+            raise UnknownWorkflow(f"no workflow {item.workflow!r} is registered")
+        if len(item.input) > engine.limits.payload_max_bytes:
+            raise PayloadTooLarge(
+                f"the input is {len(item.input)} bytes, over the limit of {engine.limits.payload_max_bytes}"
+            )
+        check_words(item, engine.limits.payload_max_bytes)
+        value = decode_input(workflow, item.input)
+        if item.id is not None:
+            existing = self._existing(check_id(item.id, "run id"), workflow, value)
+            if existing is not None:
+                return m.StartedRun(run=existing), None
+        if item.queue is not None:
+            raise InvalidInput(f"$.queue: no queue {item.queue!r} is configured")
+        tenant, classification = item.tenant, item.classification
+        if item.session_id is not None:
+            tenant, classification = self._owner_of(item.session_id)
+        record = r.RunStarted(
+            item.id or self._new_id(),
+            item.workflow,
+            item.input,
+            workflow.version,
+            item.session_id,
+            tenant,
+            classification,
+            None,
+            item.priority,
+            None,
+            item.start_at,
+            origin.trace_id,
+            origin.traceparent,
+            item.attributes,
+            origin.by,
+        )
+        run = self._make(record)
+        return m.StartedRun(run=_view(record, run), created=True), run
+
+    def _make(self, record: r.RunStarted) -> ActiveRun:
+        engine = self._engine
+        run = ActiveRun(self._writer.next_run_key(), record.id, record.workflow, 0)
+        run.info = info_of(record)
+        run.started_at = engine.clock.now_us()
+        run.start_at = record.start_at
+        seq = engine.append(run, record, len(record.input), run.started_at)
+        engine.active.add(run)
+        engine.started_total += 1
+        if record.start_at is not None:
+            engine.timers.set(seq, record.start_at, run.run_key, "")
+            engine.sleep(run)
+        return run
+
+    def _existing(self, run_id: str, workflow: Workflow, value: Any) -> RunView | None:
+        run = self._engine.active.by_id.get(run_id)
+        if run is not None and run.info is not None:
+            self._same(run_id, workflow, value, run.workflow, run.info.input)
+            return (
+                RunView(
+                    id=run.id,
+                    workflow=run.workflow,
+                    status="running",
+                    created_at=rfc3339(run.started_at),
+                    seq=run.last_seq,
+                    session_id=run.info.session_id,
+                    tenant=run.info.tenant,
+                    classification=run.info.classification,
+                    trace_id=run.info.trace_id,
+                )
+                if run.last_seq > self._writer.durable_seq
+                else self._reader.run_view(run_id)
+            )
+        view = self._reader.run_view(run_id)
+        if view is None:
+            return None
+        self._same(run_id, workflow, value, view.workflow, view.input)
+        return RunView(**{name: getattr(view, name) for name in RunView.__struct_fields__})
+
+    def _same(self, run_id: str, workflow: Workflow, value: Any, there: str, input_there: Raw) -> None:
+        try:
+            same = there == workflow.name and decode_input(workflow, input_there) == value
+        except InvalidInput:
+            same = False
+        if not same:
+            raise IdConflict(f"run {run_id!r} exists with another {'input' if there == workflow.name else 'workflow'}")
+
+
+def _view(record: r.RunStarted, run: ActiveRun) -> RunView:
+    at = rfc3339(run.started_at)
+    return RunView(
+        id=record.id,
+        workflow=record.workflow,
+        status="queued" if record.start_at is not None else "running",
+        version=record.version,
+        session_id=record.session_id,
+        tenant=record.tenant,
+        classification=record.classification,
+        queue=record.queue,
+        priority=record.priority,
+        parent_id=record.parent_id,
+        trace_id=record.trace_id,
+        attributes=record.attributes,
+        created_at=at,
+        updated_at=at,
+        seq=run.last_seq,
+    )
