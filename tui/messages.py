@@ -67,18 +67,3 @@ class AreaChosen(Message):
     """A tab was clicked."""
 
     area: str
-
-
-@dataclass
-class PromptDone(Message):
-    """The line at the foot was answered: the text, or None if it was left with escape."""
-
-    purpose: str
-    text: str | None
-
-
-@dataclass
-class CardDone(Message):
-    """A card is closed: what was done, or None if nothing was."""
-
-    outcome: str | None = None

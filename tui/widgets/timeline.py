@@ -42,9 +42,13 @@ class Span(NamedTuple):
 
 
 _OUTCOMES = {
-    "step_completed": "done", "compensation_completed": "done", "step_failed": "failed", "compensation_failed": "failed",
-    "step_unknown": "unknown", "step_interrupted": "interrupted",
-}  # fmt: skip
+    "step_completed": "done",
+    "compensation_completed": "done",
+    "step_failed": "failed",
+    "compensation_failed": "failed",
+    "step_unknown": "unknown",
+    "step_interrupted": "interrupted",
+}
 
 
 class _Building:

@@ -1,0 +1,197 @@
+"""A daemon that plays a script: what the dashboard asks is answered out of lists, events come when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from msgspec import Raw
+
+from actors.errors import RunNotFound
+from runtimed.client import DaemonUnreachable
+from runtimed.client_wire import Broken
+from runtimed.wire import ApprovalPage, HealthDetail, HistoryPage, RunPage, SessionPage
+from wal.views import ActorView, ApprovalView, EventView, HistoryRecord, RunDetail, RunView, SessionView, Vote, rfc3339
+
+NOW = 1_790_000_000_000_000
+"""Microseconds: a Sunday in September 2026, 13:33:20Z. The tests' dashboards stand still at it."""
+
+
+def at(seconds_ago: float) -> str:
+    """The instant so many seconds before NOW."""
+    return rfc3339(NOW - int(seconds_ago * 1e6)) or ""
+
+
+def run(id: str, workflow: str = "checkout", status: str = "running", *, ago: float = 60.0, **more: Any) -> RunView:
+    """A run that was created `ago` seconds before NOW."""
+    return RunView(
+        id=id, workflow=workflow, status=status, **{"created_at": at(ago), "updated_at": at(ago / 2), "seq": 10, **more}
+    )
+
+
+def event(seq: int, kind: str, run_id: str | None = None, *, ago: float = 1.0, **more: Any) -> EventView:
+    """A record as the stream tells it; what is no field of it goes into its data."""
+    fields = {name: more.pop(name, None) for name in ("workflow", "call", "name", "attempt")}
+    data = Raw(msgspec.json.encode(more))
+    return EventView(seq=seq, at=at(ago), kind=kind, run_id=run_id, trace_id=None, data=data, **fields)
+
+
+def approval(id: str, title: str, run_id: str = "r1", **more: Any) -> ApprovalView:
+    """An open request to people."""
+    fields: dict[str, Any] = {
+        "workflow": "checkout", "call": "4", "detail": Raw(b'{"amount":1240}'), "form": Raw(b"null"), "roles": ["ops"],
+        "quorum": 1, "risk": "low", "four_eyes": False, "status": "open", "requested_at": at(840), "expires_at": at(-2760),
+        "payload_hash": "7f3a91c2" * 8, "votes": list[Vote](), "decided_at": None,
+    }  # fmt: skip
+    return ApprovalView(id=id, run_id=run_id, title=title, **{**fields, **more})
+
+
+class FakeDaemon:
+    """The script: lists that tests fill, and switches for what goes wrong."""
+
+    def __init__(self) -> None:
+        self.runs: list[RunView] = []
+        self.details: dict[str, RunDetail] = {}
+        self.histories: dict[str, list[HistoryRecord]] = {}
+        self.approvals: list[ApprovalView] = []
+        self.sessions: list[SessionView] = []
+        self.actors: list[ActorView] = []
+        self.events: list[EventView] = []
+        self.health = HealthDetail(status="pass", reasons=[], checks={})
+        self.figures: dict[str, float] = {"sqlite_wal_bytes": 2_200_000, "journal_seq": 10}
+        self.seq = 10
+        self.up = True
+        self.asked: list[str] = []
+        self.streams: list[FakeStream] = []
+
+    def client(self) -> FakeClient:
+        """What the app makes its client with."""
+        return FakeClient(self)
+
+    def push(self, *events: EventView) -> None:
+        """Records are committed: they reach every stream."""
+        self.events += events
+        self.seq = events[-1].seq
+        for stream in self.streams:
+            stream.push(events)
+
+    def go_down(self) -> None:
+        """The daemon is gone: streams break and nobody listens."""
+        self.up = False
+        for stream in self.streams:
+            stream.break_off()
+        self.streams.clear()
+
+    def check(self, what: str) -> None:
+        """Note a question; raises if nobody listens."""
+        self.asked.append(what)
+        if not self.up:
+            raise DaemonUnreachable("nobody listens")
+
+
+class FakeStream:
+    """The event stream of one connection."""
+
+    def __init__(self) -> None:
+        self.status, self.headers = 200, {"content-type": "text/event-stream"}
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def push(self, events: Sequence[EventView]) -> None:
+        text = b"".join(b"id: %d\nevent: %s\ndata: %s\n\n" % (e.seq, e.kind.encode(), msgspec.json.encode(e)) for e in events)
+        self._queue.put_nowait(text)
+
+    def break_off(self) -> None:
+        self._queue.put_nowait(None)
+
+    async def read(self) -> bytes:
+        data = await self._queue.get()
+        if data is None:
+            raise Broken("the connection ended")
+        return data
+
+    async def aclose(self) -> None:
+        pass
+
+
+class FakeClient:
+    """The verbs of a client that the dashboard uses."""
+
+    def __init__(self, daemon: FakeDaemon) -> None:
+        self.daemon = daemon
+        self.link = self  # `client.link.open_events` is the only verb below the client's own
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    async def open_events(self, after: int) -> FakeStream:
+        self.daemon.check(f"events after {after}")
+        stream = FakeStream()
+        self.daemon.streams.append(stream)
+        missed = [event for event in self.daemon.events if event.seq > after]
+        if missed:
+            stream.push(missed)
+        return stream
+
+    async def runs(self, *, status: Sequence[str] = (), limit: int = 50, cursor: str | None = None, **more: Any) -> RunPage:
+        self.daemon.check("runs")
+        found = [run for run in self.daemon.runs if not status or run.status in status]
+        found = [run for run in found if all(getattr(run, k) == v for k, v in more.items() if v and k != "attributes")]
+        start = int(cursor or 0)
+        items = found[start : start + limit]
+        following = str(start + limit) if start + limit < len(found) else None
+        return RunPage(items=items, next=following, total=len(found), seq=self.daemon.seq)
+
+    async def run(self, run_id: str) -> RunDetail:
+        self.daemon.check(f"run {run_id}")
+        if run_id in self.daemon.details:
+            return self.daemon.details[run_id]
+        for each in self.daemon.runs:
+            if each.id == run_id:
+                return RunDetail(**{name: getattr(each, name) for name in RunView.__struct_fields__})
+        raise RunNotFound(f"there is no run {run_id!r}")
+
+    async def history(self, run_id: str, after: int = 0, limit: int = 200) -> HistoryPage:
+        self.daemon.check(f"history {run_id}")
+        items = [record for record in self.daemon.histories.get(run_id, []) if record.seq > after][:limit]
+        return HistoryPage(items=items, next=None, total=None, seq=self.daemon.seq)
+
+    async def approvals(self, *, status: str | None = None, limit: int = 50, **more: Any) -> ApprovalPage:
+        self.daemon.check("approvals")
+        found = [view for view in self.daemon.approvals if status in (None, view.status)]
+        return ApprovalPage(items=found[:limit], next=None, total=len(found), seq=self.daemon.seq)
+
+    async def approval(self, approval_id: str) -> ApprovalView:
+        self.daemon.check(f"approval {approval_id}")
+        return next(view for view in self.daemon.approvals if view.id == approval_id)
+
+    async def sessions(self, **more: Any) -> SessionPage:
+        self.daemon.check("sessions")
+        return SessionPage(items=self.daemon.sessions, next=None, total=len(self.daemon.sessions), seq=self.daemon.seq)
+
+    async def actors(self) -> list[ActorView]:
+        self.daemon.check("actors")
+        return self.daemon.actors
+
+    async def health(self) -> HealthDetail:
+        self.daemon.check("health")
+        return self._health()
+
+    def _health(self) -> HealthDetail:
+        return self.daemon.health
+
+    async def metrics(self) -> str:
+        self.daemon.check("metrics")
+        counts: dict[tuple[str, str], int] = {}
+        for each in self.daemon.runs:
+            counts[each.workflow, each.status] = counts.get((each.workflow, each.status), 0) + 1
+        lines = [f'runtimed_runs{{workflow="{wf}",status="{status}"}} {n}' for (wf, status), n in counts.items()]
+        lines += [f"runtimed_{name} {value}" for name, value in self.daemon.figures.items()]
+        return "\n".join(lines) + "\n"
