@@ -13,6 +13,9 @@ PARTLY_DONE = 8
 
 _NEXT = {
     "run_not_found": "See what there is: runtimed runs list",
+    "approval_not_found": "See what there is: runtimed approvals list --status all",
+    "approval_closed": "See who decided: runtimed approvals show ID",
+    "already_voted": "Somebody else has to decide now: runtimed approvals show ID",
     "session_not_found": "See what there is: runtimed sessions list",
     "state_not_found": "See what there is: runtimed state list SCOPE",
     "unknown_workflow": "See what is registered: runtimed check",
@@ -28,6 +31,7 @@ _NEXT = {
 }
 
 _INSTEAD = {
+    "stale_payload": "Look at it again and decide anew: runtimed approvals show ID",
     "actor_not_found": "See what there is: runtimed actors tree",
     "invalid_cursor": "Take the cursor of the page before as it is, with the same filters",
 }

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("runtimed.cli.demo:demo", "See it survive kill -9."),
     "version": ("runtimed.cli.version:version", "Show the version."),
     "runs": ("runtimed.cli.runs:runs", "Start, look at, wait for and steer runs."),
+    "approvals": ("runtimed.cli.approvals:approvals", "See what waits for people; approve or deny it."),
     "sessions": ("runtimed.cli.sessions:sessions", "Open, look at and close sessions."),
     "state": ("runtimed.cli.state:state", "Read and write the versioned state surface."),
     "actors": ("runtimed.cli.actors:actors", "Look at the supervision tree; restart a part."),

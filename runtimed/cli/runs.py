@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from runtimed.cli.completing import run_argument, run_arguments
 from runtimed.cli.options import key_option, page_options, reason_option, watch_option, with_shell
 from runtimed.cli.shell import Shell
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from runtimed.client import Client
 
 STATUSES = ["queued", "running", "waiting", "paused", "compensating", "blocked", "completed", "failed", "cancelled"]
-run_ids = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
 @click.group()
@@ -71,7 +71,7 @@ def _waits(run: dict[str, Any]) -> str | None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@run_argument
 @watch_option
 @with_shell
 def show(shell: Shell, run_id: str, watch: bool) -> None:
@@ -95,7 +95,7 @@ def _show_run(shell: Shell, run: dict[str, Any]) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@run_argument
 @with_shell
 def explain(shell: Shell, run_id: str) -> None:
     """Say in words how a run stands, why, and what can be done."""
@@ -105,7 +105,7 @@ def explain(shell: Shell, run_id: str) -> None:
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@run_argument
 @click.option("--after", type=click.IntRange(0), default=0, help="Only records beyond this one.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
@@ -126,18 +126,19 @@ def history(shell: Shell, run_id: str, after: int, limit: int, everything: bool)
 
 def show_records(shell: Shell, items: list[dict[str, Any]]) -> None:
     """Records as a table; used for histories and for the feed."""
+    from runtimed.cli.record_text import in_words, to_the_millisecond
     from runtimed.cli.text import table
 
     rows = [
-        (record["seq"], record["at"], record["kind"], record["call"], record["name"], record["attempt"], record["data"])
+        (record["seq"], to_the_millisecond(record["at"]), record["kind"], record["call"], *in_words(record))
         for record in items
     ]
     if rows:
-        table(shell, ["SEQ", "AT", "KIND", "CALL", "NAME", "ATTEMPT", "DATA"], rows)
+        table(shell, ["SEQ", "AT", "KIND", "CALL", "NAME", "WHAT"], rows)
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@run_argument
 @click.option("--after", type=click.IntRange(0), default=0, help="Only what came after this record.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of it.")
@@ -158,7 +159,7 @@ def output(shell: Shell, run_id: str, after: int, limit: int, everything: bool) 
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@run_argument
 @with_shell
 def wait(shell: Shell, run_id: str) -> None:
     """Wait for a run to end and print its result.
@@ -169,7 +170,9 @@ def wait(shell: Shell, run_id: str) -> None:
 
 
 def _print_result(shell: Shell, run_id: str) -> None:
-    body = shell.ask(lambda client: client.wait(run_id, timeout=shell.options.timeout), bounded=False)
+    from runtimed.cli.waiting import wait as wait_telling
+
+    body = shell.ask(lambda client: wait_telling(shell, client, run_id), bounded=False)
     if shell.output == "id":
         shell.print(run_id)
     elif shell.output == "text":
@@ -241,7 +244,7 @@ def _print_started(shell: Shell, answer: bytes, started: dict[str, Any]) -> None
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@run_argument
 @click.argument("name")
 @click.argument("value", default="null")
 @click.option("--signal-id", metavar="ID", help="A repeat with the same id changes nothing.")
@@ -265,7 +268,7 @@ def signal(shell: Shell, run_id: str, name: str, value: str, signal_id: str | No
 
 
 @runs.command()
-@run_ids
+@run_arguments
 @reason_option
 @with_shell
 def cancel(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
@@ -276,7 +279,7 @@ def cancel(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 
 
 @runs.command()
-@run_ids
+@run_arguments
 @reason_option
 @with_shell
 def pause(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
@@ -287,7 +290,7 @@ def pause(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 
 
 @runs.command()
-@run_ids
+@run_arguments
 @reason_option
 @with_shell
 def resume(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
@@ -298,7 +301,7 @@ def resume(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 
 
 @runs.command()
-@run_ids
+@run_arguments
 @reason_option
 @with_shell
 def retry(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
@@ -309,7 +312,7 @@ def retry(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 
 
 @runs.command()
-@click.argument("run_id", metavar="ID")
+@run_argument
 @click.argument("call")
 @click.option("--happened/--did-not-happen", "happened", default=None, help="What you found out.")
 @click.option("--result", metavar="JSON", default="null", help="What it returned, if it happened: JSON, @FILE or -.")

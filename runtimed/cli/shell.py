@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import sys
 import time
@@ -31,6 +32,10 @@ SYSTEM_SOCKET = Path("/run/runtimed/runtimed.sock")
 """Where the service's socket is under systemd, whose RUNTIME_DIRECTORY an operator's shell does not know."""
 TOKEN_BYTES_MAX = 4096
 WATCH_SECONDS = 2.0
+HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+"""Painting over line by line does not flicker, as clearing the whole screen first would."""
+LINES_KEPT = 3
+"""Of a repainted screen, for remarks and the cursor."""
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """The trace of whoever runs us, in the environment as OpenTelemetry has it; it goes with every request."""
 
@@ -49,12 +54,35 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     verbose: bool = False
 
 
+class News:
+    """What a watching pipe has been told: a thing is told again only when it has changed, or went and came back."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, bytes] = {}
+        self._now: dict[str, bytes] = {}
+
+    def begin(self) -> None:
+        """Another look; what was not there in the last one is forgotten."""
+        self._before, self._now = self._now, {}
+
+    def tells(self, body: bytes) -> bool:
+        """Whether this JSON is news."""
+        thing = msgspec.json.decode(body)
+        names = ("id", "key", "path", "name")
+        key = next((str(thing[name]) for name in names if name in thing), "") if isinstance(thing, dict) else ""
+        self._now[key] = body
+        return self._before.get(key) != body
+
+
 class Shell:
     """One command's world. Data goes to stdout, everything else to stderr."""
 
     def __init__(self, options: Options, environ: Mapping[str, str] | None = None) -> None:
         self.options = options
         self.environ = os.environ if environ is None else environ
+        self._news: News | None = None
+        self._repaints = False
+        self._lines_left = 0
         if options.url and (options.socket or options.data_dir):
             raise InvalidInput("--url names a daemon elsewhere: give it without --socket and --data-dir")
 
@@ -77,10 +105,17 @@ class Shell:
 
     def print(self, text: str) -> None:
         """Data, on stdout. What is from outside must be escaped already."""
-        click.echo(text, color=self.color)
+        if self._repaints:
+            self._lines_left -= 1
+            if self._lines_left >= 0:  # what does not fit would scroll the rest away
+                click.echo(text + CLEAR_LINE, color=True)
+        else:
+            click.echo(text, color=self.color)
 
     def print_json(self, body: bytes) -> None:
         """JSON as it came, on one line; on a terminal with what could act on it escaped, as JSON can."""
+        if self._news is not None and not self._news.tells(body):
+            return
         if sys.stdout.isatty():
             body = escape_json(body.decode("utf-8", "replace")).encode()
         click.echo(body)
@@ -88,7 +123,7 @@ class Shell:
     def note(self, text: str) -> None:
         """A remark, on stderr; none with --quiet."""
         if not self.options.quiet:
-            click.echo(escape(text, keep="\n"), err=True)
+            click.echo(escape(text, keep="\n") + (CLEAR_LINE if self._repaints else ""), err=True)
 
     def detail(self, text: str) -> None:
         """A remark for --verbose."""
@@ -171,21 +206,35 @@ class Shell:
             yield source
 
     def watch(self, show: Callable[[], None], *, again: bool) -> None:
-        """Show once or, with --watch, every two seconds until interrupted; a daemon that is away is waited for."""
+        """Show once or, with --watch, every two seconds until interrupted; a daemon that is away is waited for.
+
+        A terminal is painted over; in a pipe, what is new or has changed comes as JSON lines."""
         if not again:
             show()
             return
+        if not sys.stdout.isatty() and self.output in ("text", "json"):
+            self.options = msgspec.structs.replace(self.options, output="jsonl")
+        self._news = None if sys.stdout.isatty() else News()
+        self._repaints = sys.stdout.isatty() and self.environ.get("TERM", "dumb") != "dumb"
         while True:
-            if sys.stdout.isatty():
-                click.clear()
-            try:
-                show()
-            except RuntimedError as error:
-                if error.code not in ("daemon_unreachable", "timed_out", "draining", "overloaded"):
-                    raise
-                self.note(f"{error}; trying again")
-            sys.stdout.flush()
+            self._watch_once(show)
             time.sleep(WATCH_SECONDS)
+
+    def _watch_once(self, show: Callable[[], None]) -> None:
+        if self._news is not None:
+            self._news.begin()
+        if self._repaints:
+            self._lines_left = shutil.get_terminal_size().lines - LINES_KEPT
+            click.echo(HOME, nl=False, color=True)
+        try:
+            show()
+        except RuntimedError as error:
+            if error.code not in ("daemon_unreachable", "timed_out", "draining", "overloaded"):
+                raise
+            self.note(f"{error}; trying again")
+        if self._repaints:
+            click.echo(CLEAR_BELOW, nl=False, color=True)
+        sys.stdout.flush()
 
     def _token(self) -> str | None:
         name = self.options.token_file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from actors.errors import NotFound, RunNotFound, SessionNotFound
+from actors.errors import ApprovalNotFound, NotFound, RunNotFound, SessionNotFound
 from runtimed.client_link import Link, given, part
 from runtimed.wire import OutputItem
 from wal.views import EventView, Page, StateView, rfc3339
@@ -28,6 +28,8 @@ class Source(Protocol):
     async def run(self, run_id: str) -> bytes: ...
     async def history(self, run_id: str, *, after: int, limit: int) -> bytes: ...
     async def outputs(self, run_id: str, *, after: int, limit: int) -> bytes: ...
+    async def approvals(self, **filters: Any) -> bytes: ...
+    async def approval(self, approval_id: str) -> bytes: ...
     async def sessions(self, **filters: Any) -> bytes: ...
     async def session(self, session_id: str) -> bytes: ...
     async def state(self, scope: str, key: str) -> bytes: ...
@@ -53,6 +55,12 @@ class Online:
 
     async def outputs(self, run_id: str, *, after: int, limit: int) -> bytes:
         return await self._link.get(f"/v1/runs/{part(run_id)}/output", given(after=after, limit=limit))
+
+    async def approvals(self, **filters: Any) -> bytes:
+        return await self._link.get("/v1/approvals", given(**filters))
+
+    async def approval(self, approval_id: str) -> bytes:
+        return await self._link.get(f"/v1/approvals/{part(approval_id)}")
 
     async def sessions(self, **filters: Any) -> bytes:
         return await self._link.get("/v1/sessions", given(**filters))
@@ -90,6 +98,15 @@ class Offline:
         page = self._page(run_id, after=after, limit=limit, kinds=["output_emitted"])
         items = [OutputItem(r.seq, r.at, msgspec.json.decode(r.data, type=_Emitted).value) for r in page.items]
         return _encode(Page(items, page.next, page.total, page.seq))
+
+    async def approvals(self, **filters: Any) -> bytes:
+        return _encode(self._reader.approval_page(**filters))
+
+    async def approval(self, approval_id: str) -> bytes:
+        view = self._reader.approval(approval_id)
+        if view is None:
+            raise ApprovalNotFound(f"there is no approval {approval_id[:40]!r}")
+        return _encode(view)
 
     async def sessions(self, **filters: Any) -> bytes:
         return _encode(self._reader.sessions(**filters))

@@ -1,0 +1,63 @@
+"""Completion of ids: what the daemon (or the file) has, asked quickly, and in silence if nobody answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+
+from runtimed.cli.options import shell_of
+from runtimed.cli.shell import Shell
+from runtimed.escape import escape
+from wal.errors import RuntimedError
+
+if TYPE_CHECKING:
+    from runtimed.cli.source import Source
+
+ITEMS_MAX = 200
+TIMEOUT_SECONDS = 1.0
+HELP_CHARACTERS_MAX = 60
+
+
+def _complete(
+    context: click.Context, incomplete: str, fetch: Callable[[Source], Awaitable[bytes]], describe: Callable[[Any], str]
+) -> list[CompletionItem]:
+    """The ids of a page that begin with what is typed, each with a word about it."""
+    try:
+        options = msgspec.structs.replace(shell_of(context).options, timeout=TIMEOUT_SECONDS, quiet=True)
+        items = msgspec.json.decode(Shell(options).read(fetch))["items"]
+    except (RuntimedError, OSError, msgspec.DecodeError):
+        return []  # in the middle of a command line there is nowhere to tell an error
+    return [
+        CompletionItem(each["id"], help=escape(describe(each))[:HELP_CHARACTERS_MAX])
+        for each in items
+        if each["id"].startswith(incomplete)
+    ]
+
+
+def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of the newest runs."""
+    return _complete(
+        context,
+        incomplete,
+        lambda source: source.runs(limit=ITEMS_MAX),
+        lambda run: f"{run['workflow']}, {run['status']}",
+    )
+
+
+def complete_approvals(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of approvals that are open."""
+    return _complete(
+        context,
+        incomplete,
+        lambda source: source.approvals(status="open", limit=ITEMS_MAX),
+        lambda approval: str(approval["title"]),
+    )
+
+
+run_argument = click.argument("run_id", metavar="ID", shell_complete=complete_runs)
+run_arguments = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_runs)
+approval_argument = click.argument("approval_id", metavar="ID", shell_complete=complete_approvals)

@@ -1,0 +1,115 @@
+"""How a run stands, out of its view and its records: what it waits for, what is in flight, what a kill would cost.
+
+Pure: it is given decoded JSON and gives sentences. Text from outside is escaped by `cell` where it enters a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from runtimed.cli.text import cell, instant
+
+View = dict[str, Any]
+ENDS = {"completed": "has completed", "failed": "has failed", "cancelled": "was cancelled"}
+_SETTLING = ("step_completed", "compensation_completed", "step_resolved")
+_FAILING = ("step_failed", "compensation_failed")
+_BEGINNING = ("step_scheduled", "compensation_scheduled")
+
+
+class Attempt(NamedTuple):
+    """An attempt of a step that began and has no outcome; `doubtful` if nobody will know it by itself."""
+
+    call: str
+    name: str
+    number: int
+    since: str
+    doubtful: bool = False
+
+    def __str__(self) -> str:
+        return f"{cell(self.name)} (call {cell(self.call)}, attempt {self.number})"
+
+
+def open_attempts(records: Iterable[View]) -> list[Attempt]:
+    """The attempts without an outcome, oldest first: what a kill would interrupt, or has left in doubt."""
+    begun: dict[str, Attempt] = {}
+    names: dict[str, tuple[str, int]] = {}  # of calls that wait for their next attempt
+    for record in records:
+        kind, call = record["kind"], record["call"] or ""
+        if kind in _BEGINNING:
+            begun[call] = Attempt(call, record["name"] or "", 1, record["at"])
+        elif kind in _SETTLING or kind in _FAILING:
+            attempt = begun.pop(call, None)
+            if kind in _FAILING and record["data"].get("retry_at") is not None:
+                names[call] = (record["name"] or (attempt.name if attempt else ""), (record["attempt"] or 1) + 1)
+        elif kind == "step_interrupted":
+            begun[call] = Attempt(call, record["name"] or "", (record["attempt"] or 1) + 1, record["at"])
+        elif kind == "timer_fired" and call in names:
+            name, number = names.pop(call)
+            begun[call] = Attempt(call, name, number, record["at"])
+        elif kind == "step_unknown" and call in begun:
+            begun[call] = begun[call]._replace(doubtful=True)
+    return list(begun.values())
+
+
+def kill_cost(run: View, attempts: Sequence[Attempt]) -> tuple[str, str]:
+    """What `kill -9` would cost now, as a word and in words: SAFE, REDO or DOUBT; empty for a run that has ended."""
+    if run["status"] in ENDS:
+        return "", ""
+    doubtful = [attempt for attempt in attempts if attempt.doubtful]
+    if doubtful:
+        return "DOUBT", f"a person is asked about {doubtful[0]} already, and would be again"
+    if attempts and run["status"] != "blocked":
+        more = f" and {len(attempts) - 1} more" if len(attempts) > 1 else ""
+        again = f"{attempts[0]}{more} would run again with the same idempotency key"
+        return "REDO", f"{again} (or, under at_most_once, wait for a person)"
+    return "SAFE", f"nothing is lost or repeated; all is on disk up to record {run['seq']}"
+
+
+def waits_for(run: View, records: Sequence[View], approvals: Sequence[View]) -> tuple[str, str]:
+    """What a waiting run waits for, and what would wake it, each as words."""
+    noted = next((record for record in reversed(records) if record["kind"] == "run_waiting"), None)
+    calls = (noted["data"].get("calls") or []) if noted is not None else []
+    asked = {each["call"]: each for each in approvals if each["status"] == "open"}
+    told = [_call_in_words(call, asked.get(call["key"]), records) for call in calls]
+    if not told:
+        told = [(cell(run["waiting_on"]), "what it waits for")]
+    what, wakes = " and ".join(each[0] for each in told), " or ".join(dict.fromkeys(each[1] for each in told))
+    if run["waiting_until"] is not None and not any(call["kind"] == "timer" for call in calls):
+        wakes += " or its deadline"
+    return what, wakes
+
+
+def _call_in_words(call: View, approval: View | None, records: Sequence[View]) -> tuple[str, str]:
+    kind, name = call["kind"], cell(call.get("name"))
+    if kind == "signal":
+        return f"the signal {name}", f"the signal {name}"
+    if kind == "timer":
+        due = next(
+            (r["data"].get("due_at") for r in records if r["kind"] == "timer_set" and r["call"] == call["key"]), None
+        )
+        when = f" at {instant(due)}" if due is not None else ""
+        return f"the timer of call {cell(call['key'])}", f"its timer{when}"
+    if kind == "approval" and approval is not None:
+        given = sum(vote["approve"] for vote in approval["votes"])
+        whose = " or ".join(cell(role) for role in approval["roles"]) or "anyone who may approve"
+        return (
+            f'approval {cell(approval["id"])} "{cell(approval["title"])}" ({given} of {approval["quorum"]} votes)',
+            f"a decision of {whose}",
+        )
+    if kind == "approval":
+        return f'the approval "{name}"', "a decision"
+    return f"the next attempt of {name} (call {cell(call['key'])})", f"the next attempt of {name}"
+
+
+def since(run: View, records: Sequence[View]) -> str:
+    """Since when a run stands as it does."""
+    kinds = {
+        "waiting": "run_waiting",
+        "paused": "run_paused",
+        "blocked": "run_blocked",
+        "compensating": "run_compensating",
+    }
+    wanted = kinds.get(run["status"])
+    found = next((record["at"] for record in reversed(records) if record["kind"] == wanted), run["updated_at"])
+    return instant(found) or "-"
