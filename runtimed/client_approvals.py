@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runtimed.client_link import Link, decode, given, part
-from runtimed.wire import ApprovalPage
+from runtimed.wire import ApprovalPage, CallerView
 from wal.views import ApprovalView
 
 
@@ -47,3 +47,7 @@ class ApprovalVerbs:
         body = {"approve": approve, "payload_hash": payload_hash, "data": data, **dict(given(reason=reason))}
         path = f"/v1/approvals/{part(approval_id)}/decide"
         return decode(await self.link.post(path, body, idempotency_key), ApprovalView)
+
+    async def whoami(self) -> CallerView:
+        """Who we are to the daemon, and what we may. Raises `NotFound` from a daemon that does not tell."""
+        return decode(await self.link.get("/v1/whoami"), CallerView)

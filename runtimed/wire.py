@@ -290,6 +290,16 @@ class StatePage(PageFields, frozen=True):
     items: list[StateView]
 
 
+class CallerView(msgspec.Struct, frozen=True):
+    """Who the caller is to the daemon: the name in records, the level, the groups that approvals' roles mean (null for
+    all of them), and from where it acts."""
+
+    by: str | None
+    level: str
+    roles: list[str] | None
+    via: str | None
+
+
 class ActorPage(PageFields, frozen=True):
     """The supervision tree, parents before children."""
 

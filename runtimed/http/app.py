@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.routing import Route as PathRoute
 
 from runtimed import wire
-from runtimed.http import actors, approvals, events, health, metrics, openapi, runs, sessions, state
+from runtimed.http import actors, approvals, events, health, metrics, openapi, runs, sessions, state, whoami
 from runtimed.http.access import Access, Level
 from runtimed.http.connection import AsgiApp
 from runtimed.http.errors import (
@@ -97,6 +97,7 @@ ROUTES: Final = (
     ),
     Route("GET", _APPROVAL, approvals.show, VIEWER, {200: ApprovalView}),
     Route("POST", _APPROVAL + "/decide", approvals.decide, APPROVER, {200: ApprovalView}, wire.DecideRequest),
+    Route("GET", "/v1/whoami", whoami.show, VIEWER, {200: wire.CallerView}),
     _probe("/health", health.live),
     _probe("/health/ready", health.ready),
     _probe("/health/startup", health.startup),
