@@ -27,6 +27,15 @@ SECOND = 1_000_000
 ARGS = Raw(b'[[{"id":"order-1","cents":4200}],{}]')
 
 
+def openings(later: int) -> list[tuple[int, Record]]:
+    """Three sessions: one with everything, one with nothing, one that expires."""
+    return [
+        (0, r.SessionOpened("session-1", "acme", "ann", "client", 60.0, later, "cancel", {"via": "web"}, "t1", "me")),
+        (0, r.SessionOpened("session-2", on_close="leave")),
+        (0, r.SessionOpened("session-3", ttl=1.0, expires_at=later)),
+    ]
+
+
 def approvals(later: int) -> list[tuple[int, Record]]:
     """One that two people decided, and one that nobody had to."""
     return [
@@ -45,9 +54,7 @@ def story() -> list[tuple[int, Record]]:
     error = ErrorData("CardDeclined", "no funds", "charge", "Traceback (most recent call last): ...")
     return [
         (0, r.DaemonStarted("0.1.0", 4711)),
-        (0, r.SessionOpened("session-1", "acme", "ann", "client", 60.0, later, "cancel", {"via": "web"}, "t1", "me")),
-        (0, r.SessionOpened("session-2", on_close="leave")),
-        (0, r.SessionOpened("session-3", ttl=1.0, expires_at=later)),
+        *openings(later),
         # 1: completed, by way of a retry, a signal, timers, state and output
         (1, r.RunStarted("order-1", "checkout", Raw(b'{"cents":4200}'), "v1", "session-1", "acme", "client", None, 5,
                          None, None, "t1", "00-t1-s1-01", {"city": "Rome", "n": 3}, "uid:0")),

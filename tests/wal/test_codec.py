@@ -21,6 +21,7 @@ SAMPLES: dict[Any, Any] = {
     Raw: Raw(b'{ "a": [1, "\\u0000"] }'),
     records.ErrorData: records.ErrorData("ValueError", "no", "charge", "Traceback"),
     dict[str, Any]: {"city": "Rome"},
+    list[str]: ["ops"],
     list[records.OpenCallData]: [records.OpenCallData("0", "signal", "go")],
 }
 
