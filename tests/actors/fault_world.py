@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -9,27 +10,38 @@ import msgspec
 import trio
 
 from actors import messages as m
-from actors.errors import ActorRestarted
+from actors.errors import ActorRestarted, Draining, MailboxFull
 from runtimed import App, Context, Failure, Retry, current_step
 from runtimed.virtual import VirtualRuntime
 from wal import records as r
+from wal.errors import JournalError
 
 T = TypeVar("T")
-TRIES_MAX = 50
+TRIES_MAX = 1_000
+PAUSE_SECONDS = 0.05
+AWAY = (ActorRestarted, Draining, MailboxFull, JournalError)
 QUICK = Retry(max_attempts=20, initial_interval=0.1, max_interval=1.0)
 
 
 class Outside:
-    """What steps did: (idempotency key, attempt), in order; `bad` are the keys whose first attempt fails."""
+    """What steps did: (idempotency key, attempt), in order. A seed, if given, makes attempts slow or fail besides."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int | None = None) -> None:
         self.effects: list[tuple[str, int]] = []
+        self._seed = seed
+
+    def _luck(self, key: str, attempt: int) -> float:
+        """By the key and never by the moment, so that it is the same whatever else happens."""
+        if self._seed is None:
+            return 1.0
+        return random.Random(f"{self._seed} {key} {attempt}").random()
 
     async def act(self, seconds: float, *, fails_first: bool) -> str:
         step = current_step()
-        await trio.sleep(seconds)
+        luck = self._luck(step.idempotency_key, step.attempt)
+        await trio.sleep(seconds if luck > 0.2 else seconds * 100)
         self.effects.append((step.idempotency_key, step.attempt))
-        if fails_first and step.attempt == 1:
+        if (fails_first and step.attempt == 1) or 0.2 < luck < 0.4:
             raise OSError("not at the first attempt")
         return step.idempotency_key
 
@@ -64,8 +76,8 @@ async def flaky(tag: str) -> str:
 async def trip(ctx: Context, number: int) -> list[Any]:
     """Steps, a rest, a person, a group, state and output."""
     done: list[Any] = [await ctx.step(work, "a")]
-    await ctx.sleep(5.0)
-    done.append(await ctx.signal("go", timeout=3600.0))
+    await ctx.sleep(5.0 if number == 3 else 0.1)
+    done.append(await ctx.signal("go", timeout=3600.0 if number % 2 else None))  # half of them nothing else would wake
     done += await ctx.gather(ctx.step(work, "b"), ctx.step(flaky, "c"))
     await ctx.state.put("done", len(done))
     await ctx.emit(number)
@@ -85,8 +97,8 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
     for _ in range(TRIES_MAX):
         try:
             return await ask()
-        except ActorRestarted:
-            await trio.sleep(0.05)
+        except AWAY:
+            await trio.sleep(PAUSE_SECONDS)
     raise AssertionError(f"refused {TRIES_MAX} times")
 
 

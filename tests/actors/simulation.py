@@ -9,7 +9,8 @@ import hashlib
 import logging
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,13 +25,14 @@ from tests.actors import fault_world
 from tests.actors.fault_world import Client, Outside, app, insist
 from wal import records as r
 from wal.codec import encode_record
-from wal.errors import RuntimedError
+from wal.errors import CommitFailed, RuntimedError
 from wal.records import Entry
 
 SETTINGS = Settings(limits=Limits(park_after=0.5, crashed_attempts_max=1_000))
 ACTORS = ("root/engine/coordinator", "root/engine/steps", "root/engine/timers", "root/sessions")
-CLIENTS, REQUESTS, FAULTS_MAX = 3, 15, 4
-PATIENCE_SECONDS = 36_000.0
+LATENCIES_SECONDS = (0.0, 0.001, 0.02, 0.3)
+CLIENTS, REQUESTS, FAULTS_MAX = 3, 20, 6
+PATIENCE_SECONDS = 864_000.0  # a clock that was set back an hour makes timers late by that much
 Trace = list[tuple[Any, ...]]
 
 
@@ -55,19 +57,40 @@ class Mortal:
         raise ConnectionError("struck by bad luck")
 
 
+class SlowDisk(VirtualDisk):
+    """A disk that takes its time before it commits and before it says so: then a kill falls in between."""
+
+    def __init__(self, kept: Iterable[Entry], chance: random.Random) -> None:
+        super().__init__(kept)
+        self._chance = chance
+
+    async def commit(self, entries: list[Entry]) -> None:
+        await trio.sleep(self._chance.choice(LATENCIES_SECONDS))
+        await super().commit(entries)
+        await trio.sleep(self._chance.choice(LATENCIES_SECONDS))
+        if self.killed:
+            raise CommitFailed("killed with the batch on disk and its receipt on the way")
+
+
 class FragileRuntime(VirtualRuntime):
-    """A runtime whose actors can be struck, in each of its lives."""
+    """A runtime on a slow disk whose actors can be struck, in each of its lives."""
 
     mortals: dict[str, Mortal]
 
     def _wire(self, disk: VirtualDisk) -> None:
-        super()._wire(disk)
+        disk.journal.close()
+        super()._wire(SlowDisk(disk.entries, self._dice))
         self.mortals = {}
+        self.actors.coordinator._read = partial(self._read_slowly, self.actors.coordinator._read)
         for path in ACTORS:
             supervisor, (index,) = self.root._find(path)
             child = supervisor._children[index]
             mortal = self.mortals[path] = Mortal(child.spec.run)
             child.spec = msgspec.structs.replace(child.spec, run=mortal.run)
+
+    async def _read_slowly(self, read: Callable[[Any], Awaitable[Any]], query: Any) -> Any:
+        await trio.sleep(self._dice.choice(LATENCIES_SECONDS))
+        return await read(query)
 
 
 class Simulation:
@@ -80,7 +103,9 @@ class Simulation:
         self.faults: list[str] = []
         self._chance = random.Random(seed)
         self._runs: list[str] = []
+        self._signalled: set[str] = set()
         self._sessions: list[str] = []
+        self._bad_moment = trio.Event()
         self._numbers = iter(range(1, 1_000_000))
 
     async def play(self) -> None:
@@ -104,9 +129,12 @@ class Simulation:
     # --- clients
 
     async def _ask(self, client: Client, chance: random.Random) -> None:
-        asks = (self._start, self._start, self._start, self._signal, self._signal, self._cancel, self._put, self._session, self._pause)
+        often, seldom = (self._start, self._start, self._start, self._signal, self._signal), (self._cancel, self._put)
+        asks = (*often, *seldom, self._session, self._pause)
         for _ in range(REQUESTS):
             await chance.choice(asks)(client, chance)
+            if chance.random() < 0.1:
+                self._bad_moment.set()  # bad luck likes the moment in which something was just acknowledged
             await trio.sleep(chance.choice((0.0, 0.001, 0.05, 1.0, 3.0)) * chance.random())
 
     async def _start(self, client: Client, chance: random.Random) -> None:
@@ -128,8 +156,11 @@ class Simulation:
         self._runs.append(run_id)
 
     async def _signal(self, client: Client, chance: random.Random) -> None:
-        if self._runs:
-            await self._on_run(client.signal, chance.choice(self._runs), "now")
+        waiting = [run_id for run_id in self._runs if run_id not in self._signalled]
+        if waiting:
+            run_id = chance.choice(waiting)
+            self._signalled.add(run_id)
+            await self._on_run(client.signal, run_id, "now")
 
     async def _cancel(self, client: Client, chance: random.Random) -> None:
         if self._runs and chance.random() < 0.4:
@@ -163,7 +194,9 @@ class Simulation:
 
     async def _bring_bad_luck(self, runtime: FragileRuntime, chance: random.Random) -> None:
         for _ in range(chance.randrange(FAULTS_MAX + 1)):
-            await trio.sleep(12.0 * chance.random())
+            self._bad_moment = trio.Event()
+            with trio.move_on_after(12.0 * chance.random()):
+                await self._bad_moment.wait()
             fault = chance.choice(("kill", "kill", "jump", *ACTORS))
             self.faults.append(fault)
             if fault == "kill":
@@ -180,7 +213,7 @@ class Simulation:
             await self._on_run(client.signal, run_id, "at last")
             detail = await insist(lambda: client.runtime.settled(run_id, PATIENCE_SECONDS / 10))  # noqa: B023 - the same
             if detail.status not in ("completed", "failed", "cancelled"):
-                raise AssertionError(f"{run_id} is {detail.status}, waiting on {detail.waiting_on}, error {detail.error}")
+                raise AssertionError(f"{run_id} is {detail.status} ({detail.waiting_on}, {detail.error})")
 
 
 def _line(entry: Entry) -> tuple[Any, ...]:

@@ -96,7 +96,7 @@ def newer(path: Path) -> None:
 async def test_a_journal_that_is_not_ours_is_refused_and_left_alone(
     running: Running, short_dir: Path, make: object
 ) -> None:
-    """A file that is no journal, another program's database, and a newer version's journal: 78, not one byte changed."""
+    """What is no journal, another program's database, and a newer version's journal: 78, not one byte changed."""
     async with running(started=False) as daemon:
         daemon.data_dir.mkdir()
         path = daemon.data_dir / "journal.db"
