@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from actors.current_step import CurrentStep as CurrentStep
     from actors.current_step import StepUnwanted as StepUnwanted
     from actors.current_step import current_step as current_step
+    from actors.errors import ActorRestarted as ActorRestarted
     from actors.errors import AlreadyVoted as AlreadyVoted
     from actors.errors import ApprovalClosed as ApprovalClosed
     from actors.errors import ApprovalNotFound as ApprovalNotFound
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from actors.errors import RunEnded as RunEnded
     from actors.errors import RunFailed as RunFailed
     from actors.errors import RunNotFound as RunNotFound
+    from actors.errors import RunOutcome as RunOutcome
     from actors.errors import SessionEnded as SessionEnded
     from actors.errors import SessionNotFound as SessionNotFound
     from actors.errors import SignalTimeout as SignalTimeout
@@ -62,12 +64,17 @@ if TYPE_CHECKING:
     from runtimed.runtime import Handle as Handle
     from runtimed.runtime import Runtime as Runtime
     from runtimed.runtime import open_runtime as open_runtime
+    from wal.errors import BadCursor as BadCursor
+    from wal.errors import CheckpointFailed as CheckpointFailed
     from wal.errors import CommitFailed as CommitFailed
+    from wal.errors import FrameRefused as FrameRefused
+    from wal.errors import JournalBusy as JournalBusy
     from wal.errors import JournalCorrupt as JournalCorrupt
     from wal.errors import JournalError as JournalError
     from wal.errors import JournalLocked as JournalLocked
     from wal.errors import JournalRefused as JournalRefused
     from wal.errors import RuntimedError as RuntimedError
+    from wal.errors import SqliteUnsafe as SqliteUnsafe
     from wal.errors import WriterGone as WriterGone
 
 _HOMES: dict[str, tuple[str, ...]] = {
@@ -77,6 +84,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "current_step",
     ),
     "actors.errors": (
+        "ActorRestarted",
         "AlreadyVoted",
         "ApprovalClosed",
         "ApprovalNotFound",
@@ -104,6 +112,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RunEnded",
         "RunFailed",
         "RunNotFound",
+        "RunOutcome",
         "SessionEnded",
         "SessionNotFound",
         "SignalTimeout",
@@ -135,12 +144,17 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "open_runtime",
     ),
     "wal.errors": (
+        "BadCursor",
+        "CheckpointFailed",
         "CommitFailed",
+        "FrameRefused",
+        "JournalBusy",
         "JournalCorrupt",
         "JournalError",
         "JournalLocked",
         "JournalRefused",
         "RuntimedError",
+        "SqliteUnsafe",
         "WriterGone",
     ),
 }

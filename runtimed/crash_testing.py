@@ -26,7 +26,7 @@ from actors import messages as m
 from actors.clock import VIRTUAL_START_US
 from actors.errors import AlreadyVoted, ApprovalClosed, RunEnded
 from actors.flow.definitions import App, Workflow
-from runtimed.runtime import Runtime
+from runtimed.runtime import Runtime, single
 from runtimed.settings import Settings
 from runtimed.virtual import VirtualRuntime
 from wal import records as r
@@ -216,7 +216,10 @@ def _cuts(entries: Sequence[Entry], first: int = 0) -> Iterator[int]:
 def _play(scenario: Scenario, kept: list[Entry]) -> Play:
     trio_run._r.seed(scenario.seed)  # trio draws the order within a batch of tasks; it is to be the same in each play
     clock = trio.testing.MockClock(autojump_threshold=0)
-    return trio.run(_play_on, scenario, kept, clock=clock)
+    try:
+        return trio.run(_play_on, scenario, kept, clock=clock)
+    except BaseExceptionGroup as group:
+        raise single(group) from None  # what the scenario was refused with, as itself
 
 
 async def _play_on(scenario: Scenario, kept: list[Entry]) -> Play:

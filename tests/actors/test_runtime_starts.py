@@ -1,4 +1,4 @@
-"""What the runtime promises about starting runs: acknowledged is on disk, an id is one run, a refusal leaves no trace."""
+"""What the runtime promises about starting runs: acknowledged is on disk, an id is one run, a refusal has no trace."""
 
 from __future__ import annotations
 
