@@ -19,7 +19,7 @@ class HandWriter:
         self.pending: list[Entry] = []
         self.then: list[tuple[int, Callable[..., None], tuple[Any, ...]]] = []
 
-    def append(self, record: Any) -> int:
+    def append(self, record: Any, weight: int = 0) -> int:
         self.seq += 1
         self.pending.append(Entry(self.seq, 0, 0, self.seq, record))
         return self.seq
