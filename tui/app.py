@@ -98,7 +98,6 @@ class Dashboard(App[int], inherit_bindings=False):
         self.time_style: TimeStyle = "utc"
         self.frozen = False
         self.frozen_events = 0
-        self._missed = NOTHING
         self._history: dict[str, list[str]] = {}
         for area in AREAS:
             self.add_mode(area.name, lambda path=area.screen: _load(path)())  # type: ignore[misc]
@@ -201,14 +200,14 @@ class Dashboard(App[int], inherit_bindings=False):
         if change.ask or change.ask_runs:
             self.run_worker(self.link.ask(change), group="ask")
         if self.frozen:
-            self._missed |= change
             self.frozen_events += change.events
-            change = NOTHING
         self._show(change)
 
     def _show(self, change: Change) -> None:
         screen = self.area_screen
-        if screen is not None:
+        if screen is not None and self.frozen:
+            screen.show_frame()
+        elif screen is not None:
             screen.changed(change)
 
     @property
@@ -284,9 +283,8 @@ class Dashboard(App[int], inherit_bindings=False):
     def action_freeze(self) -> None:
         """Hold the screen still, or let it go on with what came meanwhile."""
         self.frozen = not self.frozen
-        if not self.frozen:
-            self._missed, self.frozen_events = NOTHING, 0
-        self._show(NOTHING if self.frozen else EVERYTHING)
+        self.frozen_events = 0
+        self._show(EVERYTHING)
 
     def action_next_theme(self) -> None:
         """The next of our themes."""

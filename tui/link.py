@@ -95,8 +95,9 @@ class Link:
                             await self._follow(client)
                     except _AWAY as error:
                         await self._lost(error, wait)
-                    except RuntimedError as error:
-                        await self._lost(error, BACKOFF_MAX)
+                    except RuntimedError as error:  # it answers, but not as it should: no use in asking often
+                        wait = BACKOFF_MAX
+                        await self._lost(error, wait)
                     await asyncio.sleep(wait)
                     wait = min(wait * 2, BACKOFF_MAX)
             finally:

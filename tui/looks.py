@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 from tui.format import Piece, safe
 
@@ -89,6 +89,7 @@ def _theme(name: str, palette: Palette) -> Theme:
         panel=color(palette.head_ground),
         dark=palette.dark,
         ansi=palette.ansi,
+        variables=BUILTIN_THEMES["ansi-dark"].variables if palette.ansi else {},
     )
 
 

@@ -160,14 +160,18 @@ class Model:
 
     def _run_event(self, event: EventView) -> Change:
         assert event.run_id is not None
-        held = self.runs.get(event.run_id)
+        try:
+            return self._fold_run(event, event.run_id)
+        except msgspec.DecodeError:  # a record of a newer daemon: the view that it makes of it can be asked for
+            return Change(frozenset({RUNS}), ask_runs=frozenset({event.run_id}))
+
+    def _fold_run(self, event: EventView, run_id: str) -> Change:
+        held = self.runs.get(run_id)
         if event.kind == "run_started" and (held is None or event.seq > held.seq):
             return self._keep(None, fold.begin(event))  # a run that continues as new begins again under its id
-        if held is None:
-            return Change(frozenset({RUNS}), ask_runs=frozenset({event.run_id}))
-        after = fold.advance(held, event)
+        after = None if held is None else fold.advance(held, event)
         if after is None:
-            return Change(frozenset({RUNS}), ask_runs=frozenset({event.run_id}))
+            return Change(frozenset({RUNS}), ask_runs=frozenset({run_id}))
         return self._keep(held, after)
 
     def _keep(self, held: RunView | None, run: RunView) -> Change:

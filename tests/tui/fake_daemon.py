@@ -35,6 +35,8 @@ def run(id: str, workflow: str = "checkout", status: str = "running", *, ago: fl
 def event(seq: int, kind: str, run_id: str | None = None, *, ago: float = 1.0, **more: Any) -> EventView:
     """A record as the stream tells it; what is no field of it goes into its data."""
     fields = {name: more.pop(name, None) for name in ("workflow", "call", "name", "attempt")}
+    if kind == "run_started":
+        more = {"workflow": fields["workflow"] or "checkout", "input": None, **more}
     data = Raw(msgspec.json.encode(more))
     return EventView(seq=seq, at=at(ago), kind=kind, run_id=run_id, trace_id=None, data=data, **fields)
 
@@ -43,7 +45,8 @@ def approval(id: str, title: str, run_id: str = "r1", **more: Any) -> ApprovalVi
     """An open request to people."""
     fields: dict[str, Any] = {
         "workflow": "checkout", "call": "4", "detail": Raw(b'{"amount":1240}'), "form": Raw(b"null"), "roles": ["ops"],
-        "quorum": 1, "risk": "low", "four_eyes": False, "status": "open", "requested_at": at(840), "expires_at": at(-2760),
+        "quorum": 1, "risk": "low", "four_eyes": False, "status": "open", "requested_at": at(840),
+        "expires_at": at(-2760),
         "payload_hash": "7f3a91c2" * 8, "votes": list[Vote](), "decided_at": None,
     }  # fmt: skip
     return ApprovalView(id=id, run_id=run_id, title=title, **{**fields, **more})
@@ -100,7 +103,9 @@ class FakeStream:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def push(self, events: Sequence[EventView]) -> None:
-        text = b"".join(b"id: %d\nevent: %s\ndata: %s\n\n" % (e.seq, e.kind.encode(), msgspec.json.encode(e)) for e in events)
+        text = b"".join(
+            b"id: %d\nevent: %s\ndata: %s\n\n" % (e.seq, e.kind.encode(), msgspec.json.encode(e)) for e in events
+        )
         self._queue.put_nowait(text)
 
     def break_off(self) -> None:
@@ -140,7 +145,9 @@ class FakeClient:
             stream.push(missed)
         return stream
 
-    async def runs(self, *, status: Sequence[str] = (), limit: int = 50, cursor: str | None = None, **more: Any) -> RunPage:
+    async def runs(
+        self, *, status: Sequence[str] = (), limit: int = 50, cursor: str | None = None, **more: Any
+    ) -> RunPage:
         self.daemon.check("runs")
         found = [run for run in self.daemon.runs if not status or run.status in status]
         found = [run for run in found if all(getattr(run, k) == v for k, v in more.items() if v and k != "attributes")]

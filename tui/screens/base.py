@@ -120,11 +120,15 @@ class AreaScreen(Screen[None]):
 
     def changed(self, change: Change) -> None:
         """The frame and the body, after a change."""
+        self.show_frame()
+        self.show(change)
+        self.update_keys()
+
+    def show_frame(self) -> None:
+        """Header, tabs and banner; all that moves while the screen is frozen."""
         self.query_one(Header).update_header()
         self.query_one(Tabs).update_tabs()
         self._show_banner()
-        self.show(change)
-        self.update_keys()
 
     def update_keys(self) -> None:
         """The last line anew: what has the focus, or what the line says at its right, has changed."""

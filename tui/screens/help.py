@@ -16,6 +16,13 @@ _COLUMNS = (
     Column("DOES", (24, 30, 50, 60)),
     Column("NAME FOR KEYMAPS", (0, 20, 30, 40), grow=True),
 )
+_GENERAL = ("", "screen", "list", "app", "area")
+"""Whose keys stand first: those that only this screen has."""
+
+
+def _group(key: tuple[str, str, str]) -> str:
+    group = key[2].partition(".")[0]
+    return group if group in _GENERAL else ""
 
 
 class Help(ModalScreen[None]):
@@ -28,7 +35,7 @@ class Help(ModalScreen[None]):
     def __init__(self, keys: Sequence[tuple[str, str, str]]) -> None:
         super().__init__()
         self._rows: ListRows[tuple[str, str, str]] = ListRows(lambda key: key[0] + key[1], lambda key: key)
-        self._rows.items = sorted(keys, key=lambda key: (key[2].split(".")[0], key[0]))
+        self._rows.items = sorted(keys, key=lambda key: (_GENERAL.index(_group(key)), key[2], key[0]))
 
     def compose(self) -> ComposeResult:
         """The list."""
