@@ -62,5 +62,10 @@ class AdvanceMarker:
         self._suspect, self.deaths = 0, 0
         _MARK.pack_into(self._map, 0, 0, 0, 0)
 
+    def close(self) -> None:
+        """Close the file; nothing is advanced any more."""
+        if isinstance(self._map, mmap.mmap):
+            self._map.close()
+
 
 _PUT = struct.Struct("<q").pack_into

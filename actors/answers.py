@@ -23,7 +23,7 @@ class Known(msgspec.Struct, frozen=True):
 class Answers:
     """Shared by the actors that take requests, so that one key has one answer whoever gives it."""
 
-    def __init__(self, reader: Reader, append: Callable[[r.Fact], int], when_durable: Callable[..., None]) -> None:
+    def __init__(self, reader: Reader, append: Callable[..., int], when_durable: Callable[..., None]) -> None:
         self._reader, self._append, self._when_durable = reader, append, when_durable
         self._undurable: dict[tuple[str, str], tuple[str, Known]] = {}
 
@@ -48,7 +48,7 @@ class Answers:
         if request is None:
             return
         body = Raw(msgspec.json.encode(reply))
-        seq = self._append(r.RequestAnswered(request.principal, request.key, request.digest, 0, body))
+        seq = self._append(r.RequestAnswered(request.principal, request.key, request.digest, 0, body), weight=len(body))
         key = (request.principal, request.key)
         self._undurable[key] = (request.digest, Known(body, seq))
         self._when_durable(seq, self._forget, key)

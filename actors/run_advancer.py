@@ -21,7 +21,7 @@ from actors.active_run import ActiveRun, ActiveRuns
 from actors.advance_marker import AdvanceMarker
 from actors.clock import Clock
 from actors.current_step import CurrentStep
-from actors.flow.calls import AttemptCall, Call, State, StateCall, StepCall, TimerCall
+from actors.flow.calls import AttemptCall, Call, State, StateCall, StepCall, TimerCall, encode
 from actors.flow.definitions import Registry
 from actors.flow.driver import Flow
 from actors.flow.run_info import Hold
@@ -45,6 +45,23 @@ class EngineLimits(msgspec.Struct, frozen=True):
     crashed_attempts_max: int = 10
     history_records_max: int = 50_000
     park_after_s: float = 60.0
+
+
+PAYLOADS: dict[type[r.Fact], str] = {
+    r.CompensationScheduled: "args", r.CompensationAdded: "args", r.AttributesSet: "attributes",
+    r.OutputEmitted: "value", r.StateRead: "value", r.StateWritten: "value", r.ApprovalRequested: "detail",
+    r.RunCompleted: "result",
+}  # fmt: skip
+"""Where the facts that code asks for carry what users made, which bounds how many go into a batch."""
+
+
+def weight_of(fact: r.Fact) -> int:
+    """The size of a fact's payload in bytes."""
+    field = PAYLOADS.get(type(fact))
+    if field is None:
+        return 0
+    payload = getattr(fact, field)
+    return len(encode(payload) if isinstance(payload, dict) else payload)
 
 
 class Stage:
@@ -171,8 +188,8 @@ class RunAdvancer:
         flow.notes.clear()
 
     def _record_ask(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> None:
-        fact, weight = self._fact(run, flow, ask)
-        seq = self.append(run, fact, weight)
+        fact = self._fact(run, flow, ask)
+        seq = self.append(run, fact, weight_of(fact))
         if isinstance(fact, r.TimerSet):
             self.timers.set(seq, fact.due_at, run.run_key, fact.key)
         elif isinstance(fact, r.ApprovalRequested):
@@ -185,21 +202,17 @@ class RunAdvancer:
         self.stage.enter_run(run.run_key)
         flow.recorded(ask, fact)
 
-    def _fact(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> tuple[r.Fact, int]:
+    def _fact(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> r.Fact:
         if isinstance(ask, StateCall):
             info = flow.info
-            return self.state.answer(ask, info.tenant, info.classification), 0
-        if isinstance(ask, AttemptCall):
-            return ask.fact(0), len(ask.args)
+            return self.state.answer(ask, info.tenant, info.classification)
         if isinstance(ask, Call):
             fact = ask.fact(self.clock.now_us())
             assert fact is not None
-            return fact, len(fact.value) if isinstance(fact, r.OutputEmitted) else 0
-        if isinstance(ask, r.RunCompleted):
-            return ask, len(ask.result)
+            return fact
         if isinstance(ask, r.RunCancelled):
-            return r.RunCancelled(run.cancel_reason), 0
-        return ask, 0
+            return r.RunCancelled(run.cancel_reason)
+        return ask
 
     def _drop(self, run: ActiveRun, flow: Flow) -> None:
         for call in flow.drops:

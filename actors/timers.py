@@ -93,7 +93,10 @@ class Timers:
 
     def _load(self) -> None:
         durable = self._writer.durable_seq
-        page: list[Due] = [(row.due_at, row.run_key, row.key) for row in self._reader.due_timers(limit=PAGE_ROWS)]
+        # Timers of runs that are paused or blocked are set anew when those go on. Here they would fill the page, once
+        # they are overdue, and no later one would ever be seen.
+        rows = self._reader.due_timers(limit=PAGE_ROWS, held_back=False)
+        page: list[Due] = [(row.due_at, row.run_key, row.key) for row in rows]
         self._window.load(page, more=len(page) == PAGE_ROWS, durable_seq=durable)
 
     def __len__(self) -> int:

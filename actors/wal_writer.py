@@ -67,6 +67,7 @@ class WalWriter:
         self._pending: list[Entry] = []
         self._weights: list[int] = []  # beside `_pending`: payload bytes
         self._bytes = 0
+        self._group_bytes = 0  # since the last cut
         self._cuts: list[int] = []  # lengths of `_pending` at which it may be cut
         self._then: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
         self._wake: trio.Event | None = None
@@ -83,14 +84,17 @@ class WalWriter:
         return self._run_key
 
     def append(self, record: Fact, run_key: int = 0, prev_seq: int = 0, at: int | None = None, weight: int = 0) -> int:
-        """Put a record into the next batch; gives its seq. What is appended up to the next `cut` stays in one commit.
-        `weight` is the size of its payload in bytes."""
+        """Put a record into the next batch; gives its seq. What is appended up to the next `cut` stays in one commit,
+        unless it outgrows a whole batch. `weight` is the size of its payload in bytes."""
         if self._stopping:
             raise Draining("the journal is closed")
         self.seq += 1
         self._pending.append(Entry(self.seq, run_key, prev_seq, self._clock.now_us() if at is None else at, record))  # type: ignore[arg-type]
         self._weights.append(weight)
         self._bytes += weight
+        self._group_bytes += weight
+        if self._group_bytes > self._bytes_max:
+            self.cut()  # else one run that records much at once would make a frame that nobody can take
         if self._wake is not None:
             self._wake.set()
             self._wake = None
@@ -99,6 +103,7 @@ class WalWriter:
     def cut(self) -> None:
         """A batch may end here."""
         self._cuts.append(len(self._pending))
+        self._group_bytes = 0
 
     def when_durable(self, seq: int, then: Callable[..., None], *args: Any) -> None:
         """Call `then(*args)`, in the order of seqs, once `seq` is durable. It must not raise or block."""

@@ -155,6 +155,10 @@ class Actors:
             chance=self._dice.random,
         )
 
+    def close(self) -> None:
+        """Give up what is open beside the journal. The actors have ended."""
+        self._marker.close()
+
     def mailbox_of(self, command: m.Message) -> Mailbox:
         """Where a command goes."""
         return self.sessions.mailbox if isinstance(command, SESSION_COMMANDS) else self.coordinator.mailbox

@@ -7,6 +7,7 @@ The daemon is a shell round this; embedded, it is what a program opens for itsel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -386,8 +387,8 @@ async def open_runtime(
         link, source = await _open_link(folder, writer, settings)
         try:
             gate = GilGate()
-            trio.lowlevel.add_instrument(gate)
             readers = Readers(source, settings.journal.readers_max, gate)
+            trio.lowlevel.add_instrument(gate)
             try:
                 virtual = clock is not None
                 actors = Actors(
@@ -401,10 +402,10 @@ async def open_runtime(
                     dice=random.SystemRandom() if seed is None else random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
                 )
-                async with running(
-                    Runtime(actors, readers, registry, settings, clock or SystemClock()), folder, link
-                ) as rt:
-                    yield rt
+                with contextlib.closing(actors):
+                    made = Runtime(actors, readers, registry, settings, clock or SystemClock())
+                    async with running(made, folder, link) as rt:
+                        yield rt
             finally:
                 readers.close()
                 trio.lowlevel.remove_instrument(gate)

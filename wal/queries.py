@@ -22,11 +22,15 @@ from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
 from wal.records import Entry
 from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, RunRow, StateRow, TimerRow
-from wal.run_status import OPEN_STATUSES
+from wal.run_status import BLOCKED_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
 _RUN_COLUMNS = ", ".join(RunRow.__struct_fields__)
 _STATE_COLUMNS = ", ".join(StateRow.__struct_fields__)
+
+
+_NOT_HELD_BACK = f""" and not exists (select 1 from runs r where r.run_key = t.run_key
+    and (r.paused or r.phase in ({", ".join(f"'{phase}'" for phase in sorted(BLOCKED_PHASES))})))"""
 
 
 class Reader:
@@ -152,10 +156,12 @@ class Reader:
 
     # --- timers, signals, answers ---------------------------------------------------------------------------------
 
-    def due_timers(self, *, until: int | None = None, limit: int = 1000) -> list[TimerRow]:
-        """The timers that are set, earliest first, if given only those due by `until` (microseconds)."""
+    def due_timers(self, *, until: int | None = None, limit: int = 1000, held_back: bool = True) -> list[TimerRow]:
+        """The timers that are set, earliest first, if given only those due by `until` (microseconds); without
+        `held_back` only those of runs that are neither paused nor blocked."""
         until = 2**63 - 1 if until is None else until
-        sql = "select due_at, run_key, key from timers where due_at <= ? order by due_at, run_key, key limit ?"
+        some = "" if held_back else _NOT_HELD_BACK
+        sql = f"select due_at, run_key, key from timers t where due_at <= ?{some} order by due_at, run_key, key limit ?"
         return [TimerRow(*row) for row in self._rows(sql, until, max(1, min(limit, 10_000)))]
 
     def timers_of(self, run_key: int) -> list[TimerRow]:

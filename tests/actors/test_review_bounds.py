@@ -1,0 +1,197 @@
+"""What is bounded, and what must not wait behind a bound: timers of runs that are held back, batches, open files."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from trio._core._run import GLOBAL_RUN_CONTEXT
+
+from actors import timers
+from actors.due_window import DueWindow
+from actors.flow.context import Context
+from actors.flow.definitions import App
+from runtimed.readers import Readers
+from runtimed.runtime import open_runtime
+from runtimed.settings import Limits, Settings
+from runtimed.virtual import VirtualRuntime
+from tests.actors.world import World
+from wal.errors import JournalError, JournalRefused
+from wal.records import Entry
+
+app = App("bounds")
+KIB = 1024
+LARGE = 200 * KIB
+PAGE = 3
+
+
+@app.step
+async def takes(data: str) -> int:
+    return len(data)
+
+
+@app.workflow
+async def naps(ctx: Context, seconds: float) -> None:
+    await ctx.sleep(seconds)
+
+
+@app.workflow
+async def emits(ctx: Context) -> None:
+    await ctx.sleep(1)
+    for _ in range(20):
+        await ctx.emit("x" * LARGE)
+
+
+@app.workflow
+async def writes(ctx: Context) -> None:
+    await ctx.sleep(1)
+    for number in range(20):
+        await ctx.state.put(f"k{number}", "x" * LARGE)
+
+
+@app.workflow
+async def reads(ctx: Context) -> None:
+    await ctx.global_state.put("k", "x" * LARGE)
+    await ctx.sleep(1)
+    for _ in range(20):
+        await ctx.global_state.get("k")
+
+
+@app.workflow
+async def gathers(ctx: Context) -> None:
+    await ctx.sleep(1)
+    await ctx.gather(*[ctx.step(takes, "x" * LARGE) for _ in range(20)])
+
+
+@app.workflow
+async def adds(ctx: Context) -> None:
+    await ctx.sleep(1)
+    for number in range(20):
+        ctx.add_compensation(takes, "x" * LARGE)
+        ctx.set_attributes(**{f"a{number}": "x" * LARGE})
+
+
+class TestTimers:
+    async def test_overdue_timers_of_paused_runs_hide_no_others(
+        self, runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many paused runs are overdue, others' timers fire, and theirs do once they are resumed."""
+        monkeypatch.setattr(timers, "PAGE_ROWS", PAGE)
+        paused = [(await runtime.start(naps, 60.0)).id for _ in range(2 * PAGE)]
+        for run_id in paused:
+            await runtime.pause(run_id)
+        later = [await runtime.start(naps, 100.0 + number) for number in range(2 * PAGE)]
+        await runtime.restart()
+        await runtime.advance(300)
+        assert {await runtime.status(handle.id) for handle in later} == {"completed"}
+        assert {await runtime.status(run_id) for run_id in paused} == {"paused"}
+        for run_id in paused:
+            await runtime.resume(run_id)
+        for run_id in paused:
+            await runtime.result(run_id, 10)
+
+    def test_a_reload_keeps_what_is_due_and_not_durable(self) -> None:
+        """An entry that was set while the window waited to be read again, and that is due already, stays in it."""
+        window = DueWindow(1)
+        window.load([(10, 1, "a")], more=True, durable_seq=5)
+        assert window.pop_due(10) == [(10, 1, "a")]
+        window.add(6, (3, 2, "b"))
+        window.load([(20, 3, "c")], more=True, durable_seq=5)
+        assert window.pop_due(30) == [(3, 2, "b"), (20, 3, "c")]
+        window.load([(3, 2, "b")], more=False, durable_seq=6)
+        assert window.pop_due(30) == [(3, 2, "b")]
+
+
+class TestBatches:
+    @pytest.fixture
+    def runtime_settings(self) -> Settings:
+        return Settings(limits=Limits(batch_bytes_max=500 * KIB))
+
+    @pytest.mark.parametrize("workflow", [emits, writes, reads, gathers, adds])
+    async def test_no_batch_outgrows_its_bound_by_more_than_a_payload(
+        self, runtime: VirtualRuntime, world: World, workflow: Any
+    ) -> None:
+        """Whatever a run records in one go, a batch stays near its bound in bytes: a frame over the protocol's limit
+        would end the daemon, and at every start anew."""
+        handle = await runtime.start(workflow)
+        sizes: list[int] = []
+        commit = runtime.disk.commit
+
+        async def measured(entries: list[Entry]) -> None:
+            sizes.append(len(msgspec.json.encode(entries)))
+            await commit(entries)
+
+        runtime.disk.commit = measured  # type: ignore[method-assign]
+        await handle.result(10)
+        assert sum(sizes) > 20 * LARGE
+        assert max(sizes) < 2 * 500 * KIB
+
+
+def open_files() -> list[str]:
+    """What this process has open, the folder that says so itself left out."""
+    folder = Path("/proc/self/fd")
+    found = [os.readlink(path) for path in folder.iterdir() if path.is_symlink()]
+    return sorted(name for name in found if not name.endswith("/fd"))
+
+
+def instruments() -> int:
+    """How many instruments watch the loop."""
+    return len(GLOBAL_RUN_CONTEXT.runner.instruments.get("_all", ()))
+
+
+def children() -> str:
+    """The processes that this one has started and not waited for."""
+    return subprocess.run(
+        ["ps", "--ppid", str(os.getpid()), "-o", "comm="], capture_output=True, text=True, check=False
+    ).stdout.replace("ps\n", "")
+
+
+class TestLeaks:
+    @pytest.mark.slow
+    @pytest.mark.trio
+    async def test_a_runtime_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        """Opened and left again, a runtime leaves no file, process or instrument behind."""
+        async with open_runtime(app, tmp_path / "warm"):
+            pass
+        gc.collect()
+        files, processes = open_files(), children()
+        watching = instruments()
+        async with open_runtime(app, tmp_path / "data") as runtime:
+            await (await runtime.start(naps, 0.0)).result(5)
+        gc.collect()
+        assert (open_files(), children()) == (files, processes)
+        assert instruments() == watching
+
+    @pytest.mark.trio
+    async def test_a_start_that_fails_leaves_nothing_behind(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whichever stage of the start fails, the lock is given up and nothing is left open."""
+        gc.collect()
+        files, processes = open_files(), children()
+        watching = instruments()
+        with monkeypatch.context() as patch:
+            patch.setattr(Readers, "__init__", _fails)
+            with pytest.raises(JournalError, match="as asked"):
+                async with open_runtime(app, tmp_path, writer="inline"):
+                    pytest.fail("it was to fail")
+        assert instruments() == watching
+        async with open_runtime(app, tmp_path, writer="inline"):
+            pass  # neither lock is held any more
+        foreign = tmp_path / "foreign"
+        foreign.mkdir()
+        (foreign / "journal.db").write_bytes(b"not a journal" * 1_000)
+        with pytest.raises(JournalRefused):
+            async with open_runtime(app, foreign):
+                pytest.fail("it was to fail")
+        gc.collect()
+        assert (open_files(), children()) == (files, processes)
+
+
+def _fails(*_: object) -> None:
+    raise JournalError("as asked")
