@@ -204,7 +204,9 @@ class SagaCommands:
             engine.append(run, r.RunCancelled(command.reason))
             engine.end_unbegun(run)
         else:
-            run.paused = False
+            if run.paused:  # recorded, so that a crash does not find the run paused and leave it so
+                run.paused = False
+                engine.append(run, r.RunResumed(origin.by, "it is cancelled"))
             was_blocked, run.blocked = run.blocked, False
             if was_blocked:
                 seq = engine.reload_with(run, record)

@@ -247,3 +247,35 @@ async def test_a_second_cancellation_changes_nothing(runtime: VirtualRuntime, wo
     await runtime.cancel(handle.id)
     assert (await runtime.settled(handle.id, None)).status == "cancelled"
     assert world.names == ["prepare", "tidy_up", "tidy_up"]
+
+
+@pytest.mark.trio
+async def test_a_paused_run_that_is_being_undone_survives_a_crash(runtime: VirtualRuntime, world: World) -> None:
+    """Cancelling ends the pause: the run shows that it compensates, and goes on with that after a kill."""
+    world.script["tidy_up"].extend([HANG, HANG])
+    handle = await runtime.start(awaiting)
+    await runtime.advance(1)
+    await runtime.pause(handle.id)
+    await runtime.cancel(handle.id)
+    await world.begun["tidy_up"].wait()
+    assert await handle.status() == "compensating"
+    await runtime.crash()
+    await runtime.advance(1)
+    await runtime.crash()
+    assert (await runtime.settled(handle.id, 60)).status == "cancelled"
+
+
+@pytest.mark.trio
+async def test_a_cancelled_run_can_be_paused_while_it_is_undone(runtime: VirtualRuntime, world: World) -> None:
+    """The undoing holds where it stands, also over a crash, and goes on with `resume`."""
+    world.script["tidy_up"].append(OSError("later"))
+    handle = await runtime.start(awaiting)
+    await runtime.advance(1)
+    await runtime.cancel(handle.id)
+    await runtime.pause(handle.id)
+    await runtime.advance(60)
+    await runtime.crash()
+    await runtime.advance(60)
+    assert (await handle.status(), world.names.count("tidy_up")) == ("paused", 1)
+    await runtime.resume(handle.id)
+    assert (await runtime.settled(handle.id, 60)).status == "cancelled"
