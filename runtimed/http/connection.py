@@ -43,11 +43,13 @@ class RequestTasks:
     async def _run(self, scope: Any, pipe: RequestPipe, send: Callable[[Any], Awaitable[None]]) -> None:
         try:
             await self._app(scope, pipe.receive, send)
+        except trio.Cancelled:
+            pipe.close()
+            raise  # the connection ends with us; `send(None)` would answer 500, and nobody knows what becomes of this
         except Exception:
             log.exception("%s %s ended by a defect", scope["method"], scope["path"])
-        finally:
-            pipe.close()
-            await send(None)
+        pipe.close()
+        await send(None)
 
 
 class Connection(TCPServer):

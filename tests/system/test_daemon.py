@@ -224,23 +224,13 @@ async def test_without_its_writer_it_acknowledges_nothing_and_ends(running: Runn
     async with running() as daemon:
         writer = daemon.writer_pid()
         assert writer is not None
-        acknowledged: list[str] = []
-
-        async def ask(number: int) -> None:
-            async with daemon.client() as client:
-                try:
-                    answer = await client.post("/v1/runs", json={"workflow": "waiting", "id": f"late-{number}"})
-                except httpx2.TransportError:
-                    return
-                if answer.status_code < 300:
-                    acknowledged.append(answer.json()["id"])
-
+        answers: list[int] = []
         os.kill(writer, signal.SIGKILL)
         async with trio.open_nursery() as nursery:
-            for number in range(10):
-                nursery.start_soon(ask, number)
+            for _ in range(10):
+                nursery.start_soon(_post_and_note, daemon, answers)
             assert await daemon.ended(5.0) not in (0, -signal.SIGKILL)
-        assert acknowledged == []
+        assert set(answers) <= {503}  # or no answer, which claims nothing; and no 500, for nothing is wrong with us
         await daemon.start()
         assert await status_of(daemon, "/health/ready") == 200
 
@@ -272,7 +262,7 @@ async def test_a_writer_that_hangs_fails_liveness_and_then_the_daemon(running: R
                     while (await client.get("/health")).status_code != 503:  # noqa: ASYNC110 - another process's state
                         await trio.sleep(0.05)
             assert await daemon.ended(10.0) not in (0, -signal.SIGKILL)
-        assert all(status >= 500 for status in answers)
+        assert set(answers) <= {503}
         with pytest.raises(ProcessLookupError):  # it was not left behind, holding the journal's lock
             os.kill(writer, 0)
 
