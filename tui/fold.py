@@ -37,7 +37,7 @@ from wal.records import (
     TimerFired,
 )
 from wal.run_status import RunState
-from wal.views import NULL, ErrorView, EventView, RunView, rfc3339
+from wal.views import NULL, ErrorView, EventView, HistoryRecord, RunView, rfc3339
 
 _PLAIN: Mapping[str, Fact] = {
     fact.kind: fact
@@ -120,7 +120,7 @@ def advance(run: RunView, event: EventView) -> RunView | None:
     changes: dict[str, Any] = {"updated_at": event.at, "seq": event.seq}
     if event.kind == "attributes_set":
         changes["attributes"] = {**run.attributes, **msgspec.json.decode(event.data, type=_Attributes).attributes}
-    fact = _fact(event)
+    fact = fact_of(event)
     if fact is not None:
         phase = _PHASE_OF.get(run.status)
         if phase is None:
@@ -147,8 +147,8 @@ def _error(run: RunView) -> ErrorData | None:
     return None if run.error is None else ErrorData(run.error.type, run.error.message, run.error.step)
 
 
-def _fact(event: EventView) -> Fact | None:
-    """The event as the record it is of, as far as the fold looks at it; None for one that moves nothing."""
+def fact_of(event: EventView | HistoryRecord) -> Fact | None:
+    """The record that an event is of, as far as the fold looks at it; None for one that moves nothing."""
     plain = _PLAIN.get(event.kind)
     if plain is not None:
         return plain

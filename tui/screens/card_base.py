@@ -1,10 +1,10 @@
 """The card through which every change goes: it shows what will happen, and takes nothing by accident.
 
-The rules, kept here for all cards. It opens only by the operator's key. No key counts before it has stood for 400 ms and
-a tick has passed without one, so that type-ahead answers nothing. It starts on no field and with nothing chosen; digits
-and letters do nothing outside fields; Enter works on Submit alone. While it sends it takes nothing. A connection that
-breaks leaves an outcome that is not known: the card says so and looks for the answer by its key, and never sends again
-by itself. What changes meanwhile repaints the facts, never the fields.
+The rules, kept here for all cards. It opens only by the operator's key. No key counts before it has stood for 400 ms
+and a tick has passed without one, so that type-ahead answers nothing. It starts on no field and with nothing chosen;
+digits and letters do nothing outside fields; Enter works on Submit alone. While it sends it takes nothing. A connection
+that breaks leaves an outcome that is not known: the card says so and looks for the answer by its key, and never sends
+again by itself. What changes meanwhile repaints the facts, never the fields.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def clean(text: str) -> str:
 
 
 class Field(Input):
-    """One line of text. Enter does nothing here; what is pasted is cleaned; the cursor does not blink: that costs bytes."""
+    """One line of text. Enter does nothing; what is pasted is cleaned; the cursor does not blink, which costs bytes."""
 
     DEFAULT_CSS = """
     Field, Field:focus { border: none; height: 1; padding: 0; width: 1fr; background: $panel; }

@@ -1,0 +1,477 @@
+"""A run as it stood at any of its records: a pure fold of its history, for the timeline and for travelling in time.
+
+Nothing is guessed: what the records do not say (which steps declare an undo, what comes next) is not shown. The status
+is that of `wal.run_status`, the journal's own fold, so time travel and the list can never disagree.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from tui.fold import data_of, fact_of
+from tui.format import micros
+from tui.gantt import FAILED, WAIT, WORK, Span
+from wal import run_status
+from wal.records import RunStarted
+from wal.run_status import RunState
+from wal.views import NULL, HistoryRecord
+
+RECORDS_MAX = 5_000
+"""The most records of one run that are held; the screen says when a run has more."""
+UNDO_MARK = "!"
+NOT_BEGUN = RunState(run_status.QUEUED)
+
+
+class Attempt(NamedTuple):
+    """One try: `outcome` is running, ok, failed, cancelled, interrupted or unknown; instants in microseconds."""
+
+    number: int
+    began: int
+    ended: int | None = None
+    outcome: str = "running"
+    note: str = ""
+    seq: int = 0
+    retry_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the workflow. `kind` is step, undo, timer, signal, approval or child; `word` its state as shown."""
+
+    key: str
+    name: str
+    kind: str
+    word: str
+    opened: int
+    opened_seq: int
+    closed: int | None = None
+    attempts: tuple[Attempt, ...] = ()
+    seqs: tuple[int, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not ended."""
+        return self.closed is None
+
+    def spans(self) -> list[Span]:
+        """Its bars: attempts as work or as failed, waits between them and of calls that only wait."""
+        if self.kind not in ("step", "undo"):
+            return [Span(self.opened, self.closed, WAIT)]
+        spans: list[Span] = []
+        for one, following in zip(self.attempts, (*self.attempts[1:], None), strict=True):
+            spans.append(Span(one.began, one.ended, FAILED if one.outcome in _BAD else WORK))
+            if one.ended is not None and one.outcome in _BAD:
+                until = self.closed if following is None else following.began
+                if until is None or until > one.ended:
+                    spans.append(Span(one.ended, until, WAIT))
+        return spans
+
+
+_BAD = frozenset({"failed", "interrupted", "unknown", "cancelled"})
+
+
+class Undo(NamedTuple):
+    """Something that is undone if the run fails or is cancelled: a completed step, or an undo that the code added."""
+
+    key: str
+    name: str
+    added: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The run as of one record."""
+
+    seq: int = 0
+    at: str = ""
+    state: RunState = NOT_BEGUN
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    undo: tuple[Undo, ...] = ()
+    undone: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    emitted: int = 0
+    input: Any = None
+    cancel_asked: bool = False
+
+    @property
+    def status(self) -> str:
+        """The status of the public contract."""
+        return self.state.status
+
+    def in_order(self) -> list[Call]:
+        """The calls in the order in which they were opened."""
+        return sorted(self.calls.values(), key=lambda call: (call.opened_seq, call.key))
+
+    def to_undo(self) -> list[Undo]:
+        """What a cancellation would undo, in the order in which it would: the last completed first."""
+        return list(reversed(self.undo))
+
+    def in_flight(self) -> list[Call]:
+        """Attempts that are under way."""
+        return [call for call in self.in_order() if call.attempts and call.attempts[-1].outcome == "running"]
+
+
+class History:
+    """The records of one run in order, and the picture at each of them."""
+
+    def __init__(self) -> None:
+        self.records: list[HistoryRecord] = []
+        self.truncated = False
+        self._changes: list[int] = []
+        self._last: Picture = Picture()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def append(self, records: Iterable[HistoryRecord]) -> None:
+        """More records; those known already are left out, and those beyond the limit."""
+        for record in records:
+            if self.records and record.seq <= self.records[-1].seq:
+                continue
+            if len(self.records) >= RECORDS_MAX:
+                self.truncated = True
+                return
+            after = step(self._last, record)
+            if _shown(after) != _shown(self._last):
+                self._changes.append(len(self.records))
+            self.records.append(record)
+            self._last = after
+
+    @property
+    def last(self) -> Picture:
+        """The run as of the last record that is held."""
+        return self._last
+
+    def at(self, seq: int) -> Picture:
+        """The run as of the last record with a seq up to this one."""
+        if self.records and seq >= self.records[-1].seq:
+            return self._last
+        picture = Picture()
+        for record in self.records[: self.place(seq) + 1]:
+            picture = step(picture, record)
+        return picture
+
+    def place(self, seq: int) -> int:
+        """The number of the last record with a seq up to this one; -1 if there is none."""
+        return bisect_right(self.records, seq, key=lambda record: record.seq) - 1
+
+    def earlier(self, seq: int, *, change: bool = False) -> int | None:
+        """The seq of the record before, or of the change of state before; None at the beginning."""
+        here = self.place(seq)
+        places = [place for place in self._changes if place < here] if change else list(range(max(0, here)))
+        return self.records[places[-1]].seq if places else None
+
+    def later(self, seq: int, *, change: bool = False) -> int | None:
+        """The seq of the record after, or of the change of state after; None at the end."""
+        here = self.place(seq)
+        if change:
+            place = next((place for place in self._changes if place > here), None)
+        else:
+            place = here + 1 if here + 1 < len(self.records) else None
+        return None if place is None else self.records[place].seq
+
+
+def _shown(picture: Picture) -> tuple[str, str | None]:
+    return picture.status, picture.state.waiting_on
+
+
+def fold(records: Iterable[HistoryRecord]) -> Picture:
+    """The picture after these records."""
+    picture = Picture()
+    for record in records:
+        picture = step(picture, record)
+    return picture
+
+
+def step(before: Picture, record: HistoryRecord) -> Picture:
+    """The picture after one more record."""
+    data = data_of(record.data)
+    if record.kind == "run_started":  # also where a run continues as new: a history begins again under its id
+        started = RunStarted("", "", NULL, start_at=micros(data.get("start_at")), queue=data.get("queue"))
+        return Picture(
+            record.seq,
+            record.at,
+            run_status.begin(started),
+            attributes=data.get("attributes") or {},
+            input=data.get("input"),
+        )
+    fact = fact_of(record)
+    state = before.state if fact is None else run_status.advance(before.state, fact)
+    after = replace(before, seq=record.seq, at=record.at, state=state)
+    handler = _HANDLERS.get(record.kind)
+    if handler is not None:
+        after = handler(after, record, data)
+    return _ended(after, micros(record.at) or 0) if state.ended and not before.state.ended else after
+
+
+def _ended(picture: Picture, at: int) -> Picture:
+    """The run is over: what still waited waits no more."""
+    calls = {
+        key: replace(call, closed=at, word="CANC") if call.open and call.kind not in ("step", "undo") else call
+        for key, call in picture.calls.items()
+    }
+    return replace(picture, calls=calls)
+
+
+def _put(picture: Picture, call: Call) -> Picture:
+    return replace(picture, calls={**picture.calls, call.key: call})
+
+
+def _call(picture: Picture, record: HistoryRecord) -> Call:
+    """The call that a record is of, with the record noted; a record whose beginning is not held makes a call."""
+    key, at = record.call or "", micros(record.at) or 0
+    held = picture.calls.get(key)
+    if held is None:
+        kind = "undo" if key.endswith(UNDO_MARK) else "step"
+        held = Call(key, record.name or "", kind, "RUN", at, record.seq, attempts=(Attempt(1, at),))
+    return replace(held, seqs=(*held.seqs, record.seq))
+
+
+def _scheduled(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    at, key = micros(record.at) or 0, record.call or ""
+    kind = "undo" if record.kind == "compensation_scheduled" else "step"
+    held = picture.calls.get(key)
+    attempts = (*(held.attempts if held else ()), Attempt((len(held.attempts) if held else 0) + 1, at))
+    opened, seq = (held.opened, held.opened_seq) if held else (at, record.seq)
+    seqs = (*(held.seqs if held else ()), record.seq)
+    return _put(picture, Call(key, record.name or "", kind, "RUN", opened, seq, None, attempts, seqs, data))
+
+
+def _close_attempt(call: Call, record: HistoryRecord, outcome: str, note: str, retry_at: int | None = None) -> Call:
+    """The attempt under way has ended; if none is, the record alone tells of it."""
+    at, number = micros(record.at) or 0, record.attempt or max(1, len(call.attempts))
+    known = list(call.attempts)
+    if known and known[-1].outcome == "running":
+        known[-1] = known[-1]._replace(
+            number=number, ended=at, outcome=outcome, note=note, seq=record.seq, retry_at=retry_at
+        )
+    else:
+        known.append(Attempt(number, at, at, outcome, note, record.seq, retry_at))
+    return replace(call, attempts=tuple(known))
+
+
+def _completed(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    call = _close_attempt(_call(picture, record), record, "ok", "")
+    call = replace(call, word="DONE", closed=micros(record.at), data={**call.data, **data})
+    return _done(_put(picture, call), call)
+
+
+def _done(picture: Picture, call: Call) -> Picture:
+    """A step joins what would be undone; an undo leaves it."""
+    if call.kind == "undo":
+        key = call.key.removesuffix(UNDO_MARK)
+        kept = tuple(undo for undo in picture.undo if undo.key != key)
+        return replace(picture, undo=kept, undone=(*picture.undone, call.name))
+    kept = tuple(undo for undo in picture.undo if undo.key != call.key)
+    return replace(picture, undo=(*kept, Undo(call.key, call.name)))
+
+
+def _failed(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    error = data.get("error") or {}
+    retry_at = micros(data.get("retry_at"))
+    cancelled, defect = bool(data.get("cancelled")), bool(data.get("defect"))
+    note = f"{error.get('type', '')}: {error.get('message', '')}"
+    call = _close_attempt(_call(picture, record), record, "cancelled" if cancelled else "failed", note, retry_at)
+    word = "CANC" if cancelled else "RETRY" if retry_at is not None else "STUCK" if defect else "FAIL"
+    closed = None if retry_at is not None or defect else micros(record.at)
+    return _put(picture, replace(call, word=word, closed=closed, data={**call.data, "error": error}))
+
+
+def _interrupted(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    call = _close_attempt(_call(picture, record), record, "interrupted", "the process ended in the middle of it")
+    return _put(picture, _next_attempt(call, micros(record.at) or 0))
+
+
+def _next_attempt(call: Call, at: int) -> Call:
+    number = call.attempts[-1].number + 1 if call.attempts else 1
+    return replace(call, word="RUN", closed=None, attempts=(*call.attempts, Attempt(number, at)))
+
+
+def _unknown(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    call = _close_attempt(_call(picture, record), record, "unknown", str(data.get("reason") or "outcome unknown"))
+    return _put(picture, replace(call, word="DOUBT"))
+
+
+def _resolved(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    happened = bool(data.get("happened"))
+    said = f"{data.get('by') or 'somebody'}: it {'happened' if happened else 'did not happen'}"
+    call = _call(picture, record)
+    if call.attempts:
+        call = replace(call, attempts=(*call.attempts[:-1], call.attempts[-1]._replace(note=said)))
+    call = replace(call, word="DONE" if happened else "FAIL", closed=micros(record.at), data={**call.data, **data})
+    after = _put(picture, call)
+    return _done(after, call) if happened else after
+
+
+def _timer_set(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    key = record.call or ""
+    if key in picture.calls:
+        return _put(picture, replace(_call(picture, record), data={**picture.calls[key].data, **data}))
+    at = micros(record.at) or 0
+    return _put(picture, Call(key, "sleep", "timer", "WAIT", at, record.seq, seqs=(record.seq,), data=data))
+
+
+def _timer_fired(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    held = picture.calls.get(record.call or "")
+    if held is None:
+        return picture
+    call, at = _call(picture, record), micros(record.at) or 0
+    if held.kind in ("step", "undo"):
+        return _put(picture, _next_attempt(call, at)) if held.word == "RETRY" else picture
+    return _put(picture, replace(call, closed=at, word="DONE" if held.kind == "timer" else "FAIL"))
+
+
+def _closed_by(word: str) -> Any:
+    def close(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+        if (record.call or "") not in picture.calls:
+            return picture
+        call = _call(picture, record)
+        ends = call.open and call.kind not in ("step", "undo")
+        return _put(picture, replace(call, closed=micros(record.at), word=word) if ends else call)
+
+    return close
+
+
+def _asked(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    at, title = micros(record.at) or 0, str(data.get("title") or "approval")
+    call = Call(record.call or "", title, "approval", "APPR", at, record.seq, seqs=(record.seq,), data=data)
+    return _put(picture, call)
+
+
+def _voted(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    held = picture.calls.get(record.call or "")
+    if held is None:
+        return picture
+    votes = [*held.data.get("votes", ()), {**data, "at": record.at}]
+    return _put(picture, replace(_call(picture, record), data={**held.data, "votes": votes}))
+
+
+def _decided(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    held = picture.calls.get(record.call or "")
+    if held is None:
+        return picture
+    word = "DONE" if data.get("approved") else "FAIL"
+    call = replace(_call(picture, record), word=word, closed=micros(record.at), data={**held.data, "decision": data})
+    return _put(picture, call)
+
+
+def _waiting(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    """What it waits for: waits that no record opened (for signals, for children) begin here, and end once not named."""
+    at = micros(record.at) or 0
+    named = {str(one.get("key", "")): one for one in data.get("calls") or []}
+    calls = dict(picture.calls)
+    for key, one in named.items():
+        held, kind, name = calls.get(key), str(one.get("kind", "")), str(one.get("name") or one.get("kind") or "")
+        if held is None:
+            word = {"approval": "APPR", "step": "RUN"}.get(kind, "WAIT")
+            calls[key] = Call(key, name, kind, word, at, record.seq, seqs=(record.seq,))
+        elif held.kind == "timer" and kind != "timer":  # the time limit of a wait was recorded before the wait itself
+            calls[key] = replace(held, kind=kind, name=name)
+    for key, call in calls.items():
+        if call.open and call.kind in ("signal", "child") and key not in named:
+            calls[key] = replace(call, closed=at, word="DONE")
+    return replace(picture, calls=calls)
+
+
+def _signal(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    """The oldest open wait of that name takes it; else it is kept until somebody asks."""
+    for call in picture.in_order():
+        if call.open and call.kind == "signal" and call.name == record.name:
+            taken = replace(call, closed=micros(record.at), word="DONE", seqs=(*call.seqs, record.seq))
+            return _put(picture, replace(taken, data={**call.data, **data}))
+    return replace(picture, signals=(*picture.signals, record.name or ""))
+
+
+def _set_aside(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    left = list(picture.signals)
+    if record.name in left:
+        left.remove(record.name or "")
+    return replace(picture, signals=tuple(left))
+
+
+def _added(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    return replace(picture, undo=(*picture.undo, Undo(record.call or "", record.name or "", added=True)))
+
+
+def _attributes(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    return replace(picture, attributes={**picture.attributes, **(data.get("attributes") or {})})
+
+
+def _emitted(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    return replace(picture, emitted=picture.emitted + 1)
+
+
+def _retried(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    """What a defect had stopped is tried again."""
+    at, calls = micros(record.at) or 0, dict(picture.calls)
+    for key, call in calls.items():
+        if call.word == "STUCK":
+            calls[key] = _next_attempt(call, at)
+    return replace(picture, calls=calls)
+
+
+def _cancel(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    return replace(picture, cancel_asked=True)
+
+
+_HANDLERS = {
+    "step_scheduled": _scheduled,
+    "compensation_scheduled": _scheduled,
+    "step_completed": _completed,
+    "compensation_completed": _completed,
+    "step_failed": _failed,
+    "compensation_failed": _failed,
+    "step_interrupted": _interrupted,
+    "step_unknown": _unknown,
+    "step_resolved": _resolved,
+    "timer_set": _timer_set,
+    "timer_fired": _timer_fired,
+    "timer_cancelled": _closed_by("DONE"),
+    "approval_requested": _asked,
+    "approval_voted": _voted,
+    "approval_decided": _decided,
+    "approval_withdrawn": _closed_by("CANC"),
+    "run_waiting": _waiting,
+    "signal_received": _signal,
+    "signal_set_aside": _set_aside,
+    "compensation_added": _added,
+    "attributes_set": _attributes,
+    "output_emitted": _emitted,
+    "run_retried": _retried,
+    "run_cancel_requested": _cancel,
+}
+
+
+def difference(before: Picture, after: Picture) -> Iterator[tuple[str, str]]:
+    """What changed between two pictures, as a name and what became of it."""
+    if before.status != after.status or before.state.waiting_on != after.state.waiting_on:
+        yield "status", f"{_status(before)} -> {_status(after)}"
+    for call in after.in_order():
+        held = before.calls.get(call.key)
+        if held is None:
+            yield f"call {call.key}", f"+ {call.name} {call.word}"
+        elif held.word != call.word or len(held.attempts) != len(call.attempts):
+            tries = f" try {call.attempts[-1].number}" if call.attempts else ""
+            yield f"call {call.key}", f"{call.name} {held.word} -> {call.word}{tries}"
+    if before.undo != after.undo:
+        yield "undo", f"{_undo(before)} -> {_undo(after)}"
+    if before.signals != after.signals:
+        yield "signals", f"{', '.join(before.signals) or 'none'} -> {', '.join(after.signals) or 'none'}"
+    for name in {**before.attributes, **after.attributes}:
+        if before.attributes.get(name) != after.attributes.get(name):
+            yield f"attribute {name}", f"{before.attributes.get(name, '-')} -> {after.attributes.get(name, '-')}"
+    if before.emitted != after.emitted:
+        yield "output", f"{before.emitted} -> {after.emitted} values"
+
+
+def _status(picture: Picture) -> str:
+    return picture.status + (f" on {picture.state.waiting_on}" if picture.state.waiting_on else "")
+
+
+def _undo(picture: Picture) -> str:
+    return " ".join(undo.name for undo in picture.to_undo()) or "nothing"
