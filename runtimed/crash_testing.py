@@ -28,7 +28,7 @@ from actors.errors import AlreadyVoted, ApprovalClosed, RunEnded
 from actors.flow.definitions import App, Workflow
 from runtimed.runtime import Runtime, single
 from runtimed.settings import Settings
-from runtimed.virtual import VirtualRuntime
+from runtimed.virtual import Executed, VirtualRuntime
 from wal import records as r
 from wal.records import Entry, Fact
 
@@ -156,7 +156,7 @@ class Play(msgspec.Struct, frozen=True):
 
     ending: Ending
     entries: list[Entry]
-    executed: list[tuple[str, str, int]]
+    executed: list[Executed]
 
 
 async def crash_everywhere(
@@ -322,10 +322,10 @@ def _difference(expected: Ending, found: Ending) -> str:
 
 def _run_again(kept: list[Entry], play: Play) -> Iterator[str]:
     """What no kill may do: an attempt of a step whose completion was on disk."""
-    done = {entry.record.key for entry in kept if isinstance(entry.record, r.StepCompleted)}
-    for key, name, attempt in play.executed:
-        if key in done:
-            yield f"attempt {attempt} of {name} (call {key}) began after its completion was recorded"
+    done = {(entry.run_key, entry.record.key) for entry in kept if isinstance(entry.record, r.StepCompleted)}
+    for run_key, call, step, attempt in play.executed:
+        if (run_key, call) in done:
+            yield f"attempt {attempt} of {step} (call {call}) began after its completion was recorded"
 
 
 def _call(record: r.StepInterrupted | r.StepUnknown) -> str:

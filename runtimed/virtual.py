@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
@@ -74,11 +74,20 @@ class HoldingGate(GilGate):
             clock.autojump_threshold = self._threshold
 
 
+class Executed(NamedTuple):
+    """An attempt that was let go: of which run, for which call, of which step, and the how manieth."""
+
+    run_key: int
+    call: str
+    step: str
+    attempt: int
+
+
 class VirtualRuntime(Runtime):
     """A `Runtime` for tests: all its verbs, and `asked`, `advance`, `jump` and `crash`. Made by `runtimed.testing`.
 
     `apps` may be left out: a workflow that is started brings its app along. `executed` lists what attempts were let
-    go, as (call, step, attempt), over all crashes.
+    go, over all crashes.
     """
 
     clock: VirtualClock
@@ -91,7 +100,7 @@ class VirtualRuntime(Runtime):
         self._dice = random.Random(seed)  # one for all lives, because ids made after a crash must be others
         self._virtual_settings = _without_drain(settings or Settings())
         self._virtual_clock = VirtualClock(start_us)
-        self.executed: list[tuple[str, str, int]] = []
+        self.executed: list[Executed] = []
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
         self._wire(VirtualDisk(kept))
@@ -109,7 +118,7 @@ class VirtualRuntime(Runtime):
         start = actors.runner.start
 
         def note(attempt: Attempt) -> None:
-            self.executed.append((attempt.call_key, attempt.step.name, attempt.attempt))
+            self.executed.append(Executed(attempt.run_key, attempt.call_key, attempt.step.name, attempt.attempt))
             start(attempt)
 
         actors.runner.start = note  # type: ignore[method-assign]
