@@ -97,13 +97,17 @@ class ProcessLink:
                 msgspec.json.encode(options).decode(),
             ]
             # Its own session keeps a terminal's signals away; a plain Popen because its end is awaited by the socket.
-            process = subprocess.Popen(  # noqa: ASYNC220 - it returns once the process runs, in about a millisecond
-                command,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
-            )
+            try:
+                process = subprocess.Popen(  # noqa: ASYNC220 - it returns once the process runs, in about a millisecond
+                    command,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+                )
+            except BaseException:
+                ours.close()
+                raise
         link = cls(process, ours, commit_timeout_s)
         try:
             with trio.fail_after(HELLO_TIMEOUT_S):

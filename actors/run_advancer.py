@@ -117,9 +117,10 @@ class RunAdvancer:
         seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
         return seq
 
-    def deliver(self, run: ActiveRun, record: r.Fact, weight: int = 0) -> int:
+    def deliver(self, run: ActiveRun, record: r.Fact, weight: int = 0, at: int | None = None) -> int:
         """Record an answer, and let the run go on by it (or keep it until the run can)."""
-        at = self.clock.now_us()
+        if at is None:
+            at = self.clock.now_us()
         flow = run.flow
         run.waiting = None  # whatever it says it waits for, it says anew
         if flow is None and not (run.loading or run.paused or run.blocked):
@@ -230,6 +231,8 @@ class RunAdvancer:
         )
         run.attempts[call.key] = attempt
         self.runner.start(attempt)
+        if run.flow is not None and run.flow is not flow:  # loaded anew meanwhile: what it says of the call now counts
+            call = run.flow.calls.get(call.key, call)  # type: ignore[assignment]
         if not call.open or run.reload_when_settled:
             self.runner.unwanted(attempt)
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import trio
 
+from actors import messages as m
 from actors.active_run import ActiveRun
 from actors.errors import RunNotFound
 from actors.mailbox import Letter, Mailbox
@@ -95,6 +96,7 @@ class SagaCoordinator:
         self._load_wake = trio.Event()
         self._idle_wake = trio.Event()
         self._going_on = False
+        self._lives = 0
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Drive runs until cancelled. What a life before this one recorded is waited for, then read again."""
@@ -108,6 +110,9 @@ class SagaCoordinator:
         engine.runner.ended = self.mailbox.report
         await engine.writer.wait_durable(engine.writer.seq)
         self._recover()
+        if self._lives:
+            self._end_sessions()
+        self._lives += 1
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load_histories)
             nursery.start_soon(self._look_for_idle)
@@ -171,6 +176,12 @@ class SagaCoordinator:
             log.info("%d runs go on after the restart", len(self._ready))
             self._go_on()
 
+    def _end_sessions(self) -> None:
+        """The session manager tells of an ended session once; the life before this one may have ended over it."""
+        for session_id in self._reader.ended_sessions_with_open_runs():
+            reason = f"session {session_id} ended"
+            self.mailbox.report(m.SessionEnded(id=session_id, cancel_runs=True, reason=reason))
+
     def _unblock_if_known(self, row: RunRow) -> None:
         if (
             row.error is None
@@ -185,6 +196,8 @@ class SagaCoordinator:
     def _advance_ready(self) -> None:
         engine, ready = self._engine, self._ready
         room = engine.limits.runs_active_max
+        if len(engine.active) > room:  # runs that are started one by one begin at once
+            engine.park(trio.current_time(), at_least=len(engine.active) - room)
         for _ in range(min(READY_SLICE, len(ready))):
             run_key = ready.take()
             run = engine.active.by_key.get(run_key)

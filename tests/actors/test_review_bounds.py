@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio.testing
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
+from actors import messages as m
 from actors import timers
 from actors.due_window import DueWindow
 from actors.flow.context import Context
@@ -195,3 +197,37 @@ class TestLeaks:
 
 def _fails(*_: object) -> None:
     raise JournalError("as asked")
+
+
+class TestRoom:
+    @pytest.fixture
+    def runtime_settings(self) -> Settings:
+        return Settings(limits=Limits(runs_active_max=5))
+
+    async def test_runs_started_one_by_one_stay_within_the_room(self, runtime: VirtualRuntime, world: World) -> None:
+        """However runs are started, no more of those that wait stay in memory than there is room for."""
+        for _ in range(20):
+            await runtime.start(naps, 60.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.actors.coordinator.statistics().active <= 5
+        await runtime.advance(61)
+        assert {run.status for run in (await runtime.runs()).items} == {"completed"}
+
+
+class TestSessions:
+    async def test_an_ended_sessions_runs_are_cancelled_though_the_coordinator_crashed_over_it(
+        self, runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That a session has ended is told again to a coordinator that crashed when it was told first."""
+        await runtime.ask(m.OpenSession(id="s", on_close="cancel"))
+        handle = await runtime.start(naps, 3600.0, session_id="s")
+
+        def crashes(*_: object) -> None:
+            monkeypatch.undo()
+            raise RuntimeError("a bug")
+
+        handlers: dict[Any, Any] = runtime.actors.coordinator._commands.handlers
+        monkeypatch.setitem(handlers, m.SessionEnded, crashes)
+        await runtime.ask(m.CloseSession(id="s"))
+        await runtime.advance(10)
+        assert await handle.status() == "cancelled"
