@@ -179,10 +179,10 @@ def stamp(instant: str | None) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes in at most five cells: `412`, `2.1M`, `1.2G`."""
+    """Bytes in at most four cells: `412`, `2.1M`, `61G`."""
     for unit in ("", "k", "M", "G", "T"):
         if number < 999.5 or unit == "T":
-            return f"{number:.0f}{unit}" if unit == "" or number >= 99.95 else f"{number:.1f}{unit}"
+            return f"{number:.0f}{unit}" if unit == "" or number >= 9.95 else f"{number:.1f}{unit}"
         number /= 1024
     raise AssertionError("unreachable")
 

@@ -77,6 +77,7 @@ class Link:
         self._told_at = 0.0
         self._figures_wanted = asyncio.Event()
         self._asking: set[str] = set()
+        self._snapshot_seq = 0
         self._told = asyncio.Event()
 
     # --- its life -----------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ class Link:
             runs += page.items
             cursor = page.next
         model.put_runs(runs, complete=cursor is None)
-        model.seq = first.seq
+        model.seq = self._snapshot_seq = first.seq
         if model.events and model.events[-1].seq > first.seq:
             model.events.clear()  # another journal's numbers
         await self._ask_approvals(source)
@@ -219,9 +220,10 @@ class Link:
                 change |= self.model.apply(event)
         if not change:
             return
-        newest = micros(events[-1].at) or self._now()
-        self.state.behind_at = self._now()
-        self.state.behind = max(0, self.state.behind_at - newest)
+        if events[-1].seq > self._snapshot_seq:  # what is older is read for the lists only
+            newest = micros(events[-1].at) or self._now()
+            self.state.behind_at = self._now()
+            self.state.behind = max(0, self.state.behind_at - newest)
         self._figures_wanted.set()
         self._note(change)
 
@@ -308,4 +310,5 @@ class Link:
         metrics = await source.metrics()
         self.model.put_counts(metrics.counts)
         self.model.figures = metrics.figures
+        self.model.daemon_version = metrics.version or self.model.daemon_version
         self._note(Change(frozenset({HEALTH, ACTORS, COUNTS})))

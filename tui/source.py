@@ -11,7 +11,13 @@ from runtimed.wire import HealthDetail, HistoryPage, RunPage, SessionPage
 from tui.runs_index import PAGE_RUNS, RunFilter
 from wal.views import ActorView, ApprovalView, EventView, RunDetail
 
-_METRIC = re.compile(r"^runtimed_(\w+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)
+_METRIC = re.compile(
+    r"^(runtimed_(?:runs|journal_seq|sqlite_wal_bytes|disk_free_bytes|loop_lag_seconds|runs_without_wake_source"
+    r"|build_info|commit_seconds_bucket)|process_(?:resident_memory_bytes|start_time_seconds|cpu_seconds_total))"
+    r"(?:\{([^}]*)\})? ([0-9.eE+-]+)$",
+    re.MULTILINE,
+)
+"""Only what is shown: a daemon with many workflows tells tens of thousands of other figures."""
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -23,17 +29,35 @@ class Figures(Protocol):
 
 
 class Metrics:
-    """The figures out of the text of `/metrics`."""
+    """The figures out of the text of `/metrics`: those that are one number by their name, the commit's quantiles as
+    `commit_p50_seconds` and `commit_p99_seconds`, the process's own as `process_...`."""
 
     def __init__(self, text: str) -> None:
         self.counts: dict[str, int] = {}
         self.figures: dict[str, float] = {}
+        self.version = ""
+        buckets: list[tuple[float, float]] = []
         for name, labels, value in _METRIC.findall(text):
-            if name == "runs":
+            if name == "runtimed_runs":
                 status = dict(_LABEL.findall(labels)).get("status", "")
                 self.counts[status] = self.counts.get(status, 0) + int(float(value))
-            elif not labels:
-                self.figures[name] = float(value)
+            elif name == "runtimed_build_info":
+                self.version = dict(_LABEL.findall(labels)).get("version", "")
+            elif name == "runtimed_commit_seconds_bucket":
+                buckets.append((float(dict(_LABEL.findall(labels)).get("le", "inf")), float(value)))
+            else:
+                self.figures[name.removeprefix("runtimed_")] = float(value)
+        for percent in (50, 99):
+            if (found := quantile(buckets, percent / 100)) is not None:
+                self.figures[f"commit_p{percent}_seconds"] = found
+
+
+def quantile(buckets: list[tuple[float, float]], share: float) -> float | None:
+    """The upper bound of the bucket that the quantile falls into, of cumulative (bound, count); None without counts."""
+    ordered = sorted(buckets)
+    whole = ordered[-1][1] if ordered else 0.0
+    bounds = [bound for bound, count in ordered if count >= share * whole and bound != float("inf")]
+    return bounds[0] if whole and bounds else None
 
 
 class Source(Protocol):

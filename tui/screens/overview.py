@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Grid, Horizontal
 
-from tui.event_text import NOTABLE, says, state_of_event
-from tui.format import Line, Piece, age_between, clock, short_id, until
+from tui.format import Line, Piece
+from tui.jump import Jump
+from tui.link_state import OFFLINE
 from tui.messages import RowOpened
 from tui.model import Change, Need
-from tui.rates import current
+from tui.overview_text import actor_lines, event_lines, health_lines, kill9_lines, need_cells, rate_lines, state_lines
 from tui.screens.base import AreaScreen
-from tui.states import STATES
-from tui.widgets.bars import bar, sparkline
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, ListRows, VirtualList
+
+COLUMNS = (
+    Column("", (7, 7, 7, 7)),
+    Column("", (20, 24, 30, 40), grow=True),
+    Column("", (0, 12, 16, 20)),
+    Column("", (10, 24, 26, 28)),
+)
+_AREAS = {"approval": "approvals", "run": "runs", "actor": "actors"}
 
 
 class OverviewScreen(AreaScreen):
@@ -27,99 +34,76 @@ class OverviewScreen(AreaScreen):
         self.needs: ListRows[Need] = ListRows(lambda need: f"{need.kind} {need.id}", self._need_cells)
 
     def body(self) -> ComposeResult:
-        """Panels."""
-        yield VirtualList(
-            (Column("", (50, 70, 100, 100), grow=True),),
-            self.needs,
-            id="needs",
-            heading=False,
-            empty=lambda: "nothing needs you",
-        )
-        with Horizontal(classes="panes"):
+        """Panels; which of them there are and where is in style.tcss, by the screen's size."""
+        with Horizontal(id="over-top"):
+            yield VirtualList(COLUMNS, self.needs, id="needs", heading=False, frame="Needs you", empty=self._nothing)
+            yield Lines(title="kill -9 right now?", frame=True, id="kill9-wide")
+        with Grid(id="over-grid"):
             yield Lines(title="Runs", frame=True, id="states")
             yield Lines(title="kill -9 right now?", frame=True, id="kill9")
-        with Horizontal(classes="panes"):
             yield Lines(title="Throughput 15m", frame=True, id="rates")
             yield Lines(title="Health", frame=True, id="health")
-        yield Lines(id="events")
+        with Horizontal(id="over-foot"):
+            yield Lines(title="Actors (worst first)", frame=True, id="worst")
+            yield Lines(id="events")
+            yield Lines(title="Events (follow)", frame=True, id="events-wide")
 
     def show(self, change: Change) -> None:
-        self.needs.items = self.model.needs()
+        needs = self.query_one("#needs", VirtualList)
         if change:
-            self.query_one("#needs", VirtualList).reload()
+            self.needs.items = self.model.needs()
+            needs.set_frame(f"Needs you ({len(self.needs.items)})" if self.needs.items else "Needs you")
+            needs.reload()
         else:
-            self.query_one("#needs", VirtualList).repaint()
-        self.query_one("#states", Lines).show(self._states())
-        self.query_one("#kill9", Lines).show(self._kill9())
-        self.query_one("#rates", Lines).show(self._rates())
-        self.query_one("#health", Lines).show(self._health())
-        self.query_one("#events", Lines).show(self._events())
+            needs.repaint()
+        now, glyphs = self.dash.now(), self.dash.glyphs
+        online = self.dash.link_state.name != OFFLINE
+        for pane in self._panes("#kill9", "#kill9-wide"):
+            pane.show(kill9_lines(self.model, pane.room.width, glyphs))
+        for pane in self._panes("#states"):
+            pane.show(state_lines(self.model, pane.room.width, pane.room.height, glyphs))
+        for pane in self._panes("#rates"):
+            pane.show(rate_lines(self.model, now, pane.room.width, glyphs))
+        for pane in self._panes("#health"):
+            pane.show(health_lines(self.model, online, glyphs))
+        for pane in self._panes("#worst"):
+            pane.show(actor_lines(self.model))
+        self._show_events(now)
 
-    def _need_cells(self, need: Need) -> list[Piece]:
-        now = self.dash.now()
-        tail = f"waits {age_between(need.since, now)}  expires {until(need.until, now)}" if need.word == "APPR" else ""
-        return [Piece(f"{need.word:<5} {need.what}  run {short_id(need.run_id, 12)}  {tail}")]
+    def _panes(self, *names: str) -> list[Lines]:
+        """Those of these panels that this screen has room for."""
+        panes = [self.query_one(name, Lines) for name in names]
+        return [pane for pane in panes if pane.display and pane.size.height > 0]
 
-    def _states(self) -> list[Line]:
-        words = self.model.words()
-        largest = max(words.values(), default=0)
-        return [
-            [Piece(f"{word:<5} {words[word]:>5} "), Piece(bar(words[word], largest, 20, self.dash.glyphs), state.look)]
-            for word, state in STATES.items()
-            if words[word] and not state.ended
-        ]
+    def _show_events(self, now: int) -> None:
+        style, glyphs = self.dash.time_style, self.dash.glyphs
+        for pane in self._panes("#events", "#events-wide"):
+            count = pane.room.height if pane.frame else max(0, pane.room.height - 1)
+            events = reversed(self.model.events)
+            lines: list[Line] = [*event_lines(events, style, now, pane.room.width, count, glyphs)]
+            if not pane.frame:
+                rule = glyphs.h * max(0, pane.size.width - 9)
+                lines.insert(0, [Piece(glyphs.h, "frame"), Piece(" events ", "bold"), Piece(rule, "frame")])
+            pane.show(lines)
 
-    def _kill9(self) -> list[Line]:
-        meter = self.model.kill9()
-        return [
-            [Piece(f"SAFE  {meter.safe:>4}  resume at journaled step")],
-            [Piece(f"REDO  {meter.redo:>4}  re-run, same idem. key")],
-            [Piece(f"DOUBT {meter.doubt:>4}  a human will be asked")],
-            [Piece(f"LOST  {meter.lost:>4}  (always 0, or page us)")],
-        ]
+    def _need_cells(self, need: Need) -> list[Piece | str]:
+        return list(need_cells(need, self.dash.now(), COLUMNS[2].widths[self.dash.width_class] - 4))
 
-    def _rates(self) -> list[Line]:
-        now, rates, glyphs = self.dash.now(), self.model.rates, self.dash.glyphs
-        return [
-            [Piece(f"{name:<9} {current(values):>6.1f} "), Piece(sparkline(values, 15, glyphs), "ok")]
-            for name, values in (
-                ("steps/s", rates.steps(now)),
-                ("fail/min", rates.fails(now)),
-                ("records/s", rates.records(now)),
-            )
-        ]
-
-    def _health(self) -> list[Line]:
-        words = self.model.actor_words()
-        lines: list[Line] = [[Piece(self.model.health_status or "-")]]
-        lines.append(
-            [Piece("actors " + ", ".join(f"{words.get(name, 0)} {name}" for name in ("up", "failed", "restarting")))]
-        )
-        return lines + [[Piece(reason, "warn")] for reason in self.model.reasons]
-
-    def _events(self) -> list[Line]:
-        lines: list[Line] = []
-        for event in reversed(self.model.events):
-            if event.kind in NOTABLE:
-                state = state_of_event(event)
-                word = f"{self.dash.glyphs.of(state)} {state.word}" if state else event.kind.replace("_", " ")
-                run = "" if event.run_id is None else f"run {short_id(event.run_id, 12)} "
-                at = clock(event.at, self.dash.time_style, now=self.dash.now())
-                lines.append(
-                    [
-                        Piece(f"{at} {run}"),
-                        Piece(word, state.look if state else ""),
-                        Piece(f" {event.workflow or ''} {says(event)}"),
-                    ]
-                )
-            if len(lines) >= 20:
-                break
-        return lines
+    def _nothing(self) -> str:
+        return "nothing needs you" if self.dash.source is not None else "connecting ..."
 
     def on_row_opened(self, message: RowOpened) -> None:
         """Go to what needs us."""
-        from tui.jump import Jump
-
         kind, _, target = message.key.partition(" ")
-        area = {"approval": "approvals", "run": "runs", "actor": "actors"}[kind]
-        self.dash.go(Jump(area, target=target))
+        self.dash.go(Jump(_AREAS[kind], target=target))
+
+    def selected_id(self) -> str | None:
+        need = self.needs.item(self.query_one("#needs", VirtualList).cursor_key)
+        return None if need is None else need.id
+
+    def command(self) -> str | None:
+        need = self.needs.item(self.query_one("#needs", VirtualList).cursor_key)
+        if need is None:
+            return self.dash.command("status")
+        words = {"approval": ("approvals", "show"), "run": ("runs", "explain"), "actor": ("actors", "tree")}[need.kind]
+        return self.dash.command(*words, *([] if need.kind == "actor" else [need.id]))

@@ -24,8 +24,8 @@ def dashboard(widget: Widget) -> Dashboard:
 class Lines(Widget):
     """Lines of text, set with `show`; a line per row, cut at the right edge, none beyond the bottom.
 
-    `frame` draws a box with the title in its upper edge. It is drawn here rather than by a style because it must do
-    without box characters, and because one widget less a panel is one repaint less.
+    `frame` draws a box with the title in its upper edge, below 80 columns only the title. It is drawn here rather than
+    by a style because it must do without box characters, and because one widget less a panel is one repaint less.
     """
 
     def __init__(
@@ -59,34 +59,35 @@ class Lines(Widget):
     @property
     def room(self) -> Size:
         """The cells there are for the lines."""
-        inset = 2 if self.frame else 0
-        return Size(max(0, self.size.width - 2 * inset), max(0, self.size.height - inset))
+        if not self.frame:
+            return self.size
+        boxed = dashboard(self).width_class > 0
+        return Size(max(0, self.size.width - (4 if boxed else 0)), max(0, self.size.height - (2 if boxed else 1)))
 
     def render_line(self, y: int) -> Strip:
         """One row, as Textual asks for it."""
         app, width = dashboard(self), self.size.width
         if not self.frame:
             return app.looks.strip(self.lines[y] if y < len(self.lines) else (), width)
-        height = self.size.height
-        if y == 0 or y == height - 1:
-            return app.looks.strip(self._edge(width, top=y == 0), width)
-        content = self.lines[y - 1] if y - 1 < len(self.lines) else ()
-        side = Piece(app.glyphs.v, "frame")
-        return app.looks.strip([side, Piece(" "), *fit_line(content, width - 4), Piece(" "), side], width)
-
-    def _edge(self, width: int, *, top: bool) -> list[Piece]:
-        g = dashboard(self).glyphs
-        left, right = (g.top_left, g.top_right) if top else (g.bottom_left, g.bottom_right)
-        if not top or not self.title:
-            return [Piece(left + g.h * (width - 2) + right, "frame")]
-        title = fit(self.title, min(len(self.title), max(0, width - 6)))
-        return [
-            Piece(left + " ", "frame"),
-            Piece(title, "bold"),
-            Piece(" " + g.h * (width - len(title) - 4) + right, "frame"),
-        ]
+        content = self.lines[y - 1] if 0 < y <= len(self.lines) else ()
+        return app.looks.strip(boxed(app, content, self.title, width, y, self.size.height), width)
 
     def on_click(self, event: events.Click) -> None:
         """A click on a row goes to whoever wants to know."""
         if self._on_row is not None:
             self._on_row(event.y - (1 if self.frame else 0))
+
+
+def boxed(app: Dashboard, content: Line, title: str, width: int, y: int, height: int) -> Line:
+    """Row `y` of a box of this height round content; below 80 columns the title and the content alone."""
+    g = app.glyphs
+    if app.width_class == 0:
+        return [Piece(title, "bold")] if y == 0 else content
+    if y == 0:
+        shown = fit(title, min(len(title), max(0, width - 6)))
+        rest = " " + g.h * (width - len(shown) - 4) + g.top_right
+        return [Piece(g.top_left + " ", "frame"), Piece(shown, "bold"), Piece(rest, "frame")]
+    if y == height - 1:
+        return [Piece(g.bottom_left + g.h * (width - 2) + g.bottom_right, "frame")]
+    side = Piece(g.v, "frame")
+    return [side, Piece(" "), *fit_line(content, width - 4), Piece(" "), side]

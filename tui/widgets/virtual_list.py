@@ -17,7 +17,7 @@ from textual.strip import Strip
 
 from tui.format import Align, Cell, Line, Piece, fit
 from tui.messages import MarksChanged, RowHighlighted, RowOpened, RowsNeeded
-from tui.widgets.lines import dashboard
+from tui.widgets.lines import boxed, dashboard
 
 T = TypeVar("T")
 MARKS_MAX = 1_000
@@ -80,7 +80,7 @@ class VirtualList(ScrollView, can_focus=True):
         Binding("ctrl+u,pageup", "page(-1)", "page up", show=False, id="list.page_up"),
         Binding("g,home", "top", "first", show=False, id="list.first"),
         Binding("G,end", "bottom", "last", show=False, id="list.last"),
-        Binding("enter", "open", "open", show=False, id="list.open"),
+        Binding("enter", "open", "open", id="list.open"),
     ]
 
     def __init__(
@@ -92,10 +92,11 @@ class VirtualList(ScrollView, can_focus=True):
         classes: str | None = None,
         empty: Callable[[], str] = lambda: "nothing here",
         heading: bool = True,
+        frame: str | None = None,
     ) -> None:
         super().__init__(id=id, classes=classes)
         self.columns, self.rows, self.empty = columns, rows, empty
-        self.heading = heading
+        self.heading, self.frame = heading, frame
         self.cursor = 0
         self.cursor_key: str | None = None
         self.marks: set[str] = set()
@@ -110,7 +111,7 @@ class VirtualList(ScrollView, can_focus=True):
         if place is not None:
             self.cursor = place
         self.cursor = max(0, min(self.cursor, count - 1))
-        size = Size(self.size.width, count + self._top)
+        size = Size(self.size.width, count + self._top + self._foot)
         if size != self.virtual_size:
             self.virtual_size = size
         self._tell_cursor()
@@ -119,17 +120,28 @@ class VirtualList(ScrollView, can_focus=True):
     def repaint(self) -> None:
         """Draw the rows on screen whose text is different from what stands there."""
         shown = self._text_rows()
-        for y in range(self._top, self.size.height):
+        for y in range(self._top, self.size.height - self._foot):
             if self._drawn.get(y) != shown.get(y):
                 self.refresh(Region(0, y, self.size.width, 1))
         self._ask_for_missing()
 
     def _text_rows(self) -> dict[int, tuple[Any, ...]]:
-        return {y: self._content(y) for y in range(self._top, self.size.height)}
+        return {y: self._content(y) for y in range(self._top, self.size.height - self._foot)}
 
     @property
     def _top(self) -> int:
-        return 1 if self.heading else 0
+        """Lines above the rows: the upper edge, the heading."""
+        return (self.frame is not None) + self.heading
+
+    @property
+    def _foot(self) -> int:
+        """Lines below the rows: the lower edge, from 80 columns."""
+        return int(self.frame is not None and dashboard(self).width_class > 0)
+
+    @property
+    def _inset(self) -> int:
+        """Cells that the edges take from a row."""
+        return 4 * self._foot
 
     @property
     def first_row(self) -> int:
@@ -139,34 +151,54 @@ class VirtualList(ScrollView, can_focus=True):
     @property
     def rows_on_screen(self) -> int:
         """How many rows fit."""
-        return max(1, self.size.height - self._top)
+        return max(1, self.size.height - self._top - self._foot)
 
     def _content(self, y: int) -> tuple[Any, ...]:
         """What decides how line `y` looks: the row's cells, cursor, mark."""
         number = self.first_row + y - self._top
         count = self.rows.count()
         if number >= count:
-            return ("empty",) if count == 0 and y == self._top else ()
+            return ("empty", self.empty()) if count == 0 and y == self._top else ()
         cells = self.rows.cells(number)
         key = self.rows.key(number)
         return (None if cells is None else tuple(cells), number == self.cursor, key in self.marks, self.has_focus)
 
+    def set_frame(self, title: str) -> None:
+        """Another title in the upper edge."""
+        if title != self.frame:
+            self.frame = title
+            self.refresh(Region(0, 0, self.size.width, 1))
+
     def render_line(self, y: int) -> Strip:
         """One line, as Textual asks for it."""
-        app, width = dashboard(self), self.size.width
-        if self.heading and y == 0:
-            return app.looks.strip([Piece("  "), *self._row([Piece(c.title, "dim") for c in self.columns])], width)
+        app, width, height = dashboard(self), self.size.width, self.size.height
+        if self.frame is None:
+            line, at_cursor = self._line(y)
+            return app.looks.strip(line, width, cursor=at_cursor)
+        if y == 0 or (self._foot and y == height - 1):
+            return app.looks.strip(boxed(app, (), self.frame, width, y, height), width)
+        line, at_cursor = self._line(y)
+        if not self._foot:
+            return app.looks.strip(line, width, cursor=at_cursor)
+        inner = app.looks.strip(line, width - self._inset, cursor=at_cursor)
+        left, right = Piece(app.glyphs.v + " ", "frame"), Piece(" " + app.glyphs.v, "frame")
+        return Strip.join([app.looks.strip([left], 2), inner, app.looks.strip([right], 2)])
+
+    def _line(self, y: int) -> tuple[Line, bool]:
+        """What stands on a line between the edges, and whether it is the cursor's."""
+        if self.heading and y == self._top - 1:
+            return [Piece("  "), *self._row([Piece(column.title, "dim") for column in self.columns])], False
         content = self._content(y)
         self._drawn[y] = content
         if not content:
-            return app.looks.strip((), width)
-        if content == ("empty",):
-            return app.looks.strip([Piece("  "), Piece(self.empty(), "dim")], width)
+            return (), False
+        if content[0] == "empty":
+            return [Piece("  "), Piece(content[1], "dim")], False
         cells, at_cursor, marked, focused = content
         if cells is None:
-            return app.looks.strip([Piece("  "), Piece(app.glyphs.ellipsis, "dim")], width, cursor=at_cursor)
-        lead = Piece(">" if at_cursor else " "), Piece("*" if marked else " ", "mark")
-        return app.looks.strip([*lead, *self._row(cells)], width, cursor=at_cursor and focused)
+            return [Piece("  "), Piece(dashboard(self).glyphs.ellipsis, "dim")], bool(at_cursor)
+        lead = Piece(">" if at_cursor and focused else " "), Piece("*" if marked else " ", "mark")
+        return [*lead, *self._row(cells)], bool(at_cursor and focused)
 
     def _row(self, cells: Sequence[Cell]) -> Line:
         ellipsis = dashboard(self).glyphs.ellipsis
@@ -184,7 +216,7 @@ class VirtualList(ScrollView, can_focus=True):
         """The columns' widths on this screen."""
         step = dashboard(self).width_class
         widths = [column.widths[step] for column in self.columns]
-        spare = self.size.width - 2 - sum(width + 2 for width in widths if width) + 2
+        spare = self.size.width - self._inset - 2 - sum(width + 2 for width in widths if width) + 2
         for number, column in enumerate(self.columns):
             if column.grow and widths[number]:
                 widths[number] = max(4, widths[number] + spare)
