@@ -47,7 +47,7 @@ bench: $(READY) $(BENCH_READY) ## the performance figures, beside the neighbour'
 	@$(BIN)/python -m bench
 
 chaos: $(READY) ## the fault figures, with the larger numbers; also in bench/results/
-	$(BIN)/python -m pytest -m chaos --long --figures bench/results/chaos.json
+	@$(BIN)/python -m bench.chaos
 
 requirements: $(PIN_READY) ## resolve pyproject.toml anew into requirements/*.txt
 	.venv-pin/bin/python requirements/pin.py

@@ -17,7 +17,6 @@ from wal.queries import Reader
 from wal.records import Entry
 from wal.verify import verify
 
-SHOWN_MAX = 10
 ENDED_WITH = {"run_completed": "completed", "run_failed": "failed", "run_cancelled": "cancelled"}
 UNDOES = {"charge": "refund", "reserve": "release"}
 
@@ -46,14 +45,12 @@ class Findings:
             self.open_runs = len(reader.open_runs())
         self.sights = list(_sights(witness)) if witness is not None else []
 
-    def check_all(self, acks: Sequence[Ack]) -> list[str]:
-        """Everything; gives the problems, not more than a person reads."""
+    def check_all(self, acks: Sequence[Ack]) -> None:
+        """Everything."""
         self.check_file()
         self.check_acknowledged(acks)
         self.check_attempts()
         self.check_endings()
-        more = len(self.problems) - SHOWN_MAX
-        return self.problems[:SHOWN_MAX] + ([f"... and {more} more"] if more > 0 else [])
 
     def _say(self, sentence: str) -> None:
         self.problems.append(sentence)

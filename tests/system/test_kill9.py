@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,8 @@ WORK_SECONDS = (0.05, 1.1)  # how long the daemon lives between being ready and 
 START_SECONDS = (0.05, 0.9)  # how long it lives when it is killed in its start, about the time that a start takes
 WRITER_LOST_SECONDS = 8.0  # within which the daemon is gone once its writer is
 QUIET_SECONDS = 40.0
+EPISODE_KILLS_MAX = 50  # then everything must come to its end, and a new folder begins
+SHOWN_MAX = 10
 ENVIRON = {
     "RUNTIMED__LIMITS__PARK_AFTER": "0.2",  # so that runs are parked, woken and replayed all the time
     "RUNTIMED__LIMITS__CRASHED_ATTEMPTS_MAX": "1000",  # an attempt may meet any number of kills here
@@ -73,18 +76,12 @@ class Killer:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.trio
-@pytest.mark.slow
-@pytest.mark.chaos
-async def test_kill_minus_nine_loses_nothing_and_repeats_nothing(
-    short_dir: Path, scale: Callable[[int, int], int], figures: Callable[..., None]
-) -> None:
-    """P2, P15: whatever is killed and whenever, nothing acknowledged is lost, no step runs after its completion was
-    recorded, keys are stable, failed runs are undone in order, the journal verifies, and everything ends."""
-    kills = KILLS or scale(30, 1_000)
-    async with witness(short_dir) as (address, seen):
-        daemon = Daemon(short_dir, environ={**ENVIRON, "WITNESS_SOCKET": str(address)})
-        killer, load = Killer(daemon, SEED), Load(daemon, SEED)
+async def episode(folder: Path, seed: int, kills: int) -> tuple[Counter[str], list[float], list[str]]:
+    """So many kills of one daemon, then quiet until all runs have ended: figures, seconds of restarts, problems."""
+    await trio.Path(folder).mkdir()
+    async with witness(folder) as (address, seen):
+        daemon = Daemon(folder, environ={**ENVIRON, "WITNESS_SOCKET": str(address)})
+        killer, load = Killer(daemon, seed), Load(daemon, seed)
         try:
             await killer.start()
             async with trio.open_nursery() as nursery:
@@ -98,12 +95,32 @@ async def test_kill_minus_nine_loses_nothing_and_repeats_nothing(
                 await daemon.close()
         assert code == 0, daemon.log_tail()
     found = Findings(daemon.data_dir / "journal.db", seen)
-    problems = found.check_all(load.acks)
-    starts = sorted(killer.starts)
-    figures(
-        "P2", kills=kills, **killer.victims, acknowledged=len(load.acks), unanswered=load.unanswered, **found.figures(),
-        restart_p50_s=round(starts[len(starts) // 2], 2), restart_max_s=round(starts[-1], 2),
-        problems=len(found.problems),
-    )  # fmt: skip
-    figures("P15", all_ended_after_s=round(quiet, 2), open_runs=found.open_runs)
-    assert problems == []
+    found.check_all(load.acks)
+    figures = Counter({**killer.victims, **found.figures(), "acknowledged": len(load.acks)})
+    figures["unanswered"], figures["open"], figures["quiet_ms"] = load.unanswered, found.open_runs, round(quiet * 1_000)
+    return figures, killer.starts, found.problems
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+@pytest.mark.chaos
+async def test_kill_minus_nine_loses_nothing_and_repeats_nothing(
+    short_dir: Path, scale: Callable[[int, int], int], figures: Callable[..., None]
+) -> None:
+    """P2, P15: whatever is killed and whenever, nothing acknowledged is lost, no step runs after its completion was
+    recorded, keys are stable, failed runs are undone in order, the journal verifies, and everything ends."""
+    kills = KILLS or scale(30, 1_000)
+    total: Counter[str] = Counter()
+    starts: list[float] = []
+    slowest_end_ms = 0
+    for number, first in enumerate(range(0, kills, EPISODE_KILLS_MAX)):
+        folder = short_dir / str(number)
+        done, times, problems = await episode(folder, SEED + number, min(EPISODE_KILLS_MAX, kills - first))
+        assert problems == [], f"seed {SEED + number}: {len(problems)} problems, of which {problems[:SHOWN_MAX]}"
+        shutil.rmtree(folder)
+        slowest_end_ms = max(slowest_end_ms, done.pop("quiet_ms"))
+        open_runs = done.pop("open")
+        total, starts = total + done, sorted(starts + times)
+    seconds = {"restart_p50_s": round(starts[len(starts) // 2], 2), "restart_max_s": round(starts[-1], 2)}
+    figures("P2", kills=kills, **total, **seconds, lost=0, repeated=0)
+    figures("P15", all_ended_after_s=slowest_end_ms / 1_000, open_runs=open_runs)
