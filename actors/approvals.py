@@ -144,16 +144,17 @@ class ApprovalDesk:
         voted = r.ApprovalVoted(
             view.call, command.approve, by, reason, command.data, command.via, command.origin.trace_id
         )
-        vote = Vote(by, command.approve, reason, rfc3339(engine.clock.now_us()) or "", command.via)
+        now = engine.clock.now_us()
+        vote = Vote(by, command.approve, reason, rfc3339(now) or "", command.via)
         votes = [*view.votes, vote]
         status = _status_after(votes, view.quorum)
         # The vote changes nothing for the code. What it settles follows at once, in the same commit: no kill can leave
         # an approval that is settled and open.
-        seq = engine.append(run, voted, len(command.data))
+        seq = engine.append(run, voted, len(command.data), now)
         if status != "open":
             names = ", ".join(each.by or "" for each in votes if each.approve is command.approve)
             decided = r.ApprovalDecided(view.call, status == "approved", names or None, reason, command.data)
-            seq = engine.deliver(run, decided, len(command.data))
+            seq = engine.deliver(run, decided, len(command.data), now)
         decided_at = vote.at if status != "open" else None
         fresh = msgspec.structs.replace(view, votes=votes, status=status, decided_at=decided_at)
         self._undurable[view.id] = fresh

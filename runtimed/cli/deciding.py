@@ -90,8 +90,8 @@ def _confirm(approval: ApprovalView) -> None:
         )
     wanted = approval.payload_hash[:CODE_DIGITS] if approval.risk == "high" else "yes"
     what = f"the first {CODE_DIGITS} digits of the payload's hash" if approval.risk == "high" else "yes"
-    click.echo(f"approve? type {what}: ", err=True, nl=False)
     _forget_typed_ahead()
+    click.echo(f"approve? type {what}: ", err=True, nl=False)
     if sys.stdin.readline().strip().lower() != wanted:
         click.echo("nothing was decided", err=True)
         raise click.exceptions.Exit(1)

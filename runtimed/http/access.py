@@ -15,7 +15,8 @@ import trio
 
 from runtimed.settings import ConfigError, Levels
 
-PEER_GROUPS_MAX = 1024
+PEER_GROUPS_MAX = 256
+"""Python's getsockopt takes at most 1024 bytes, and a gid has four; of a peer with more the primary group counts."""
 SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
 """Linux 4.13 and later; the number is the same on x86, arm and riscv (asm-generic/socket.h)."""
 
