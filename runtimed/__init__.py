@@ -61,9 +61,9 @@ if TYPE_CHECKING:
     from runtimed.client_runs import NewRun as NewRun
     from runtimed.config_layers import ConfigError as ConfigError
     from runtimed.loading import LoadError as LoadError
+    from runtimed.opening import open_runtime as open_runtime
     from runtimed.runtime import Handle as Handle
     from runtimed.runtime import Runtime as Runtime
-    from runtimed.runtime import open_runtime as open_runtime
     from wal.errors import BadCursor as BadCursor
     from wal.errors import CheckpointFailed as CheckpointFailed
     from wal.errors import CommitFailed as CommitFailed
@@ -141,8 +141,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "runtimed.runtime": (
         "Handle",
         "Runtime",
-        "open_runtime",
     ),
+    "runtimed.opening": ("open_runtime",),
     "wal.errors": (
         "BadCursor",
         "CheckpointFailed",

@@ -26,7 +26,8 @@ from actors import messages as m
 from actors.clock import VIRTUAL_START_US
 from actors.errors import AlreadyVoted, ApprovalClosed, RunEnded
 from actors.flow.definitions import App, Workflow
-from runtimed.runtime import Runtime, single
+from runtimed.opening import single
+from runtimed.runtime import Runtime
 from runtimed.settings import Settings
 from runtimed.virtual import Executed, VirtualRuntime
 from wal import records as r

@@ -26,8 +26,9 @@ from actors.gil_gate import GilGate
 from actors.journal_link import InlineLink
 from actors.step_runner import Attempt
 from runtimed.assembly import Actors
+from runtimed.opening import running
 from runtimed.readers import Readers
-from runtimed.runtime import Handle, Runtime, running
+from runtimed.runtime import Handle, Runtime
 from runtimed.settings import Settings
 from wal.errors import CommitFailed
 from wal.journal import Journal
@@ -75,7 +76,7 @@ class HoldingGate(GilGate):
 
 
 class Executed(NamedTuple):
-    """An attempt that was let go: of which run, for which call, of which step, and the how manieth."""
+    """An attempt that was let go: of which run, for which call, of which step, and which one of them (from 1)."""
 
     run_key: int
     call: str

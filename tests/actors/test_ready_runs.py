@@ -9,7 +9,7 @@ from msgspec import Raw
 from actors.flow.context import Context
 from actors.flow.definitions import App
 from actors.messages import StartRun, StartRuns
-from runtimed.runtime import open_runtime
+from runtimed.opening import open_runtime
 from runtimed.settings import Limits, Settings
 
 app = App("many")

@@ -18,8 +18,8 @@ from actors import timers
 from actors.due_window import DueWindow
 from actors.flow.context import Context
 from actors.flow.definitions import App
+from runtimed.opening import open_runtime
 from runtimed.readers import Readers
-from runtimed.runtime import open_runtime
 from runtimed.settings import Limits, Settings
 from runtimed.virtual import VirtualRuntime
 from tests.actors.world import World

@@ -13,7 +13,7 @@ import trio.lowlevel
 from actors.errors import NotBlocked, RunBlocked
 from actors.flow.context import Context
 from actors.flow.definitions import App, Retry
-from runtimed.runtime import open_runtime
+from runtimed.opening import open_runtime
 from runtimed.settings import Limits, Settings
 from runtimed.virtual import VirtualRuntime
 from tests.actors.world import HANG, WORLD, World, kinds, records

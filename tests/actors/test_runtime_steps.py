@@ -14,7 +14,7 @@ from actors.current_step import StepUnwanted, current_step
 from actors.errors import DefinitionError, RunBlocked, RunFailed, StepFailed
 from actors.flow.context import Context
 from actors.flow.definitions import App, Retry
-from runtimed.runtime import open_runtime
+from runtimed.opening import open_runtime
 from runtimed.settings import Limits, Settings
 from runtimed.virtual import VirtualRuntime
 from tests.actors.world import HANG, WORLD, World, kinds, records

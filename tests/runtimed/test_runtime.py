@@ -18,7 +18,8 @@ import trio
 from actors.errors import DefinitionError, Overloaded, RunNotFound, StepFailed
 from actors.flow.context import Context
 from actors.flow.definitions import App, Retry
-from runtimed.runtime import Handle, Runtime, open_runtime
+from runtimed.opening import open_runtime
+from runtimed.runtime import Handle, Runtime
 from runtimed.settings import Journal as JournalSettings
 from runtimed.settings import Limits, Settings
 from wal.errors import JournalLocked, JournalRefused, WriterGone

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from runtimed import runtime
+from runtimed import opening, runtime
 from runtimed.__main__ import main
 
-runtime.COMMIT_TIMEOUT_S = 3.0
+opening.COMMIT_TIMEOUT_S = 3.0
 runtime.WRITER_LATE_S = 0.5
 
 if __name__ == "__main__":
