@@ -45,8 +45,10 @@ class Link:
         body: Any = UNSET,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        repeatable: bool | None = None,
     ) -> Answer:
-        """One request; any status is an answer. `body` is encoded as JSON (`msgspec.Raw` as it is)."""
+        """One request; any status is an answer. `body` is encoded as JSON (`msgspec.Raw` as it is). `repeatable` False
+        never sends it twice, also where that would be safe: for callers who must say that the outcome is not known."""
         target = f"{path}?{urlencode(params)}" if params else path
         sent = {**self._headers, **(headers or {})}
         data = b""
@@ -54,7 +56,8 @@ class Link:
             data = encode(body)
             sent["content-type"] = "application/json"
         # a conditional change is not repeated: the second would meet the version that the first made
-        repeatable = method == "GET" or "idempotency-key" in sent or (method != "POST" and "if-match" not in sent)
+        if repeatable is None:
+            repeatable = method == "GET" or "idempotency-key" in sent or (method != "POST" and "if-match" not in sent)
         return await self.wire.request(method, target, headers=sent, body=data, repeatable=repeatable, timeout=timeout)
 
     async def get(self, path: str, params: Query = ()) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tui.format import Line, Piece, stamp
+from tui.format import Line, Piece
 from tui.history_fold import History, Picture
 from tui.states import ENDED_STATUSES, word_of
 from wal.views import RunView
@@ -191,7 +191,7 @@ class Form(NamedTuple):
     confirm: str = ""
 
 
-def missing(action: Action, form: Form, affected: int) -> str:
+def missing(action: Action, form: Form, affected: int, *, several: bool = False) -> str:
     """What has still to be filled in; empty if nothing."""
     if not affected:
         return "there is no run that this can be asked of"
@@ -206,7 +206,7 @@ def missing(action: Action, form: Form, affected: int) -> str:
             return problem
     if action.wants_reason and len(form.reason) < REASON_CHARACTERS_MIN:
         return f"a reason of {REASON_CHARACTERS_MIN} characters or more is required"
-    if affected > 1 and form.confirm != str(affected):
+    if several and form.confirm != str(affected):
         return f"type {affected}, the number of runs, into Confirm"
     return ""
 
@@ -252,8 +252,3 @@ def command_words(action: Action, run_ids: Sequence[str], form: Form, call: str 
 def quoted(text: str) -> str:
     """A word of a shell's line."""
     return "'" + text.replace("'", "'\\''") + "'"
-
-
-def since(run: RunView) -> str:
-    """Since when it is as it is."""
-    return stamp(run.updated_at)

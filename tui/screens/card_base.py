@@ -56,7 +56,8 @@ class CardBase(ModalScreen[str | None]):
     DEAD_SECONDS: ClassVar[float] = 0.4
     IDLE_SECONDS: ClassVar[float] = 0.05
     AUTO_FOCUS: ClassVar[str | None] = ""
-    DEFAULT_CSS = """
+    SCOPED_CSS: ClassVar[bool] = False  # the selectors name this class, which a subclass does not contain
+    CSS = """
     CardBase { layout: vertical; background: $background; }
     CardBase .one { height: 1; width: 100%; }
     CardBase .facts { height: 1fr; width: 100%; scrollbar-size-vertical: 1; background: $background; }
@@ -77,6 +78,7 @@ class CardBase(ModalScreen[str | None]):
     def __init__(self) -> None:
         super().__init__()
         self.key = uuid.uuid4().hex
+        self.asked_key = self.key
         self.phase = OPEN
         self.armed = False
         self.outcome: str | None = None
@@ -115,8 +117,12 @@ class CardBase(ModalScreen[str | None]):
         return ""
 
     async def send(self) -> str:
-        """Ask the daemon, once, under `self.key`, and say what is done. Raises `RuntimedError`s."""
+        """Ask the daemon, once, under `self.asked_key`, and say what is done. Raises `RuntimedError`s."""
         return ""
+
+    def found(self, seq: int) -> None:
+        """The outcome was not known; now it is: the request is in the journal, as this record."""
+        self.succeed(f"it did happen: journaled as record {seq}")
 
     async def refused(self, error: RuntimedError) -> None:
         """The daemon said no: the card stays, with what it said. A card may reload what it shows."""
@@ -250,6 +256,10 @@ class CardBase(ModalScreen[str | None]):
 
     def action_leave(self) -> None:
         """Leave. What was sent stays sent."""
+        if self.phase == SENDING:  # leaving now would leave the outcome unknown, with nobody to ask for it
+            return
+        if self.phase == CHECKING:
+            self.dash.toast("the outcome is not known: look at the history of what it was about", severity="warning")
         self.dismiss(self.outcome)
 
     def action_field(self, by: int) -> None:
@@ -319,7 +329,7 @@ class CardBase(ModalScreen[str | None]):
             source = self.dash.source
             if source is not None and (source.offline or self.dash.link_state.live):
                 try:
-                    found = await find_answer(source, self.key, self._sent_after)
+                    found = await find_answer(source, self.asked_key, self._sent_after)
                 except Unfindable as error:
                     self.phase = OVER
                     self.say(f" outcome unknown: {error}", "need")
@@ -333,7 +343,7 @@ class CardBase(ModalScreen[str | None]):
 
     def _settled(self, seq: int | None, head: int, *, offline: bool) -> None:
         if seq is not None:
-            self.succeed(f"it did happen: journaled as record {seq}")
+            self.found(seq)
             return
         self.phase = OPEN
         if offline:
