@@ -13,7 +13,7 @@ from msgspec import Raw
 from actors.errors import RunNotFound
 from runtimed.client import DaemonUnreachable
 from runtimed.client_wire import Broken
-from runtimed.wire import ApprovalPage, HealthDetail, HistoryPage, RunPage, SessionPage
+from runtimed.wire import ApprovalPage, CallerView, HealthDetail, HistoryPage, RunPage, SessionPage
 from wal.views import ActorView, ApprovalView, EventView, HistoryRecord, RunDetail, RunView, SessionView, Vote, rfc3339
 
 NOW = 1_790_000_000_000_000
@@ -65,6 +65,7 @@ class FakeDaemon:
         self.events: list[EventView] = []
         self.health = HealthDetail(status="pass", reasons=[], checks={})
         self.figures: dict[str, float] = {"sqlite_wal_bytes": 2_200_000, "journal_seq": 10}
+        self.caller = CallerView(by="uid:1002", level="admin", roles=None, via="bob pts/3 ssh 10.0.4.7")
         self.seq = 10
         self.up = True
         self.asked: list[str] = []
@@ -178,6 +179,10 @@ class FakeClient:
     async def approval(self, approval_id: str) -> ApprovalView:
         self.daemon.check(f"approval {approval_id}")
         return next(view for view in self.daemon.approvals if view.id == approval_id)
+
+    async def whoami(self) -> CallerView:
+        self.daemon.check("whoami")
+        return self.daemon.caller
 
     async def sessions(self, **more: Any) -> SessionPage:
         self.daemon.check("sessions")
