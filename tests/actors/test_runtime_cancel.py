@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import trio
 
@@ -12,6 +14,9 @@ from actors.flow.definitions import App, Retry
 from runtimed.virtual import VirtualRuntime
 from tests.actors.world import HANG, WORLD, World, kinds, records
 from wal import records as r
+
+DEAF = [True]
+"""Emptied when all is over: code that nobody could end would complain when the interpreter ends."""
 
 app = App("cancelling")
 mended = App("cancelling")
@@ -76,7 +81,7 @@ async def suppressing(ctx: Context) -> str:
 @app.workflow
 async def deaf_to_it(ctx: Context) -> None:
     await ctx.step(prepare)
-    while True:
+    while DEAF:
         try:
             await ctx.sleep(3600)
         except BaseException:  # noqa: BLE001 - what this test is about
@@ -112,6 +117,12 @@ async def prepare_without() -> None:
 @prepare_without.compensation(name="tidy_up")
 async def tidy_up_without(result: None) -> None:
     await WORLD.act("tidy_up")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _in_the_end() -> Iterator[None]:
+    yield
+    DEAF.clear()
 
 
 async def cancelled(runtime: VirtualRuntime, run_id: str) -> None:
