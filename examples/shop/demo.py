@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,7 @@ DEADLINE_SECONDS = 150.0
 FEED_SPAN = (0.30, 0.70)  # the first kill falls while orders come in: shares of the orders sent
 WORK_SPANS = [(0.15, 0.32), (0.42, 0.58), (0.70, 0.88)]  # the others: shares of all effects outside
 KILLS = 1 + len(WORK_SPANS)
+REASONS = {True: "looks fine", False: "address unknown"}
 PATIENCE_SECONDS = 30.0  # how long one request is tried again while the daemon is away
 
 
@@ -44,7 +46,7 @@ class Demo:
         self.accepted = 0
         self.fed = 0
         self.kills: list[str] = []
-        self.decided: set[str] = set()
+        self.shown: set[bool] = set()  # which answers were given at the command line
         self._ledger = ledger
         self._chance = random.Random(seed)
         self._began = began
@@ -97,21 +99,37 @@ class Demo:
                 self.accepted += 1
 
     async def decide(self) -> None:
-        """Answer for the people: whatever waits for the signal `approve` gets it, with a name and a reason."""
+        """Answer for the people: the first yes and the first no at the command line, the others over HTTP, each with a
+        reason and bound to what was shown."""
         while True:
-            for run in await self._waiting():
-                order_id = run["id"].removeprefix("checkout-")
-                yes = orders.approves(order_id)
-                value = {"approved": yes, "by": "kim", "reason": "looks fine" if yes else "address unknown"}
-                signal = {"name": "approve", "value": value, "signal_id": f"desk-{order_id}"}
-                (await self.request("POST", f"/v1/runs/{run['id']}/signal", json=signal)).raise_for_status()
-                self.decided.add(run["id"])
+            page = await self.request("GET", "/v1/approvals", params={"status": "open", "limit": PAGE})
+            for asked in page.raise_for_status().json()["items"]:
+                yes = orders.approves(asked["run_id"].removeprefix("checkout-"))
+                if yes not in self.shown:
+                    await self._decide_by_hand(asked, yes)
+                else:
+                    await self._decide(asked, yes)
             await trio.sleep(0.2)
 
-    async def _waiting(self) -> list[dict[str, Any]]:
-        response = await self.request("GET", "/v1/runs", params={"status": "waiting", "limit": PAGE})
-        items: list[dict[str, Any]] = response.raise_for_status().json()["items"]
-        return [run for run in items if run["waiting_on"] == "signal" and run["id"] not in self.decided]
+    async def _decide(self, asked: dict[str, Any], yes: bool) -> None:
+        said = {"approve": yes, "reason": REASONS[yes], "payload_hash": asked["payload_hash"]}
+        key = {"Idempotency-Key": f"desk-{asked['id']}"}  # after a kill, a repeat gets the first answer
+        decide = f"/v1/approvals/{asked['id']}/decide"
+        (await self.request("POST", decide, json=said, headers=key)).raise_for_status()
+
+    async def _decide_by_hand(self, asked: dict[str, Any], yes: bool) -> None:
+        """Should the daemon be killed just then, the command fails, and whoever is still asked is asked again."""
+        verb = "approve" if yes else "deny"
+        prefix = asked["payload_hash"][:8]
+        said = ["approvals", verb, asked["id"], "--reason", REASONS[yes], "--payload-hash", prefix]
+        done = await self.daemon.command(*said)
+        if done.returncode == 0:
+            self.shown.add(yes)
+            self.say(f"$ runtimed {shlex.join(said)}\n{'':10}{done.stdout.decode().strip()}")
+
+    async def approvals(self) -> list[dict[str, Any]]:
+        """All that was asked of people, and what they said."""
+        return await self._all("/v1/approvals")
 
     async def kill(self) -> None:
         """Kill the daemon with -9 at random points, and start it again: once while orders come in, then in the work."""
@@ -154,12 +172,15 @@ class Demo:
 
     async def statuses(self) -> dict[str, str]:
         """The status of every run there is, by its id."""
-        found: dict[str, str] = {}
+        return {run["id"]: run["status"] for run in await self._all("/v1/runs")}
+
+    async def _all(self, path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
             params = {"limit": PAGE} | ({"cursor": cursor} if cursor else {})
-            page = (await self.request("GET", "/v1/runs", params=params)).raise_for_status().json()
-            found.update((run["id"], run["status"]) for run in page["items"])
+            page = (await self.request("GET", path, params=params)).raise_for_status().json()
+            found += page["items"]
             cursor = page["next"]
             if cursor is None:
                 return found
@@ -193,13 +214,14 @@ async def perform(folder: Path, seed: int) -> bool:
         try:
             demo.say(f"the daemon is ready after {await daemon.start():.2f} s (seed {seed})")
             await demo.play()
-            statuses = await demo.statuses()
+            statuses, approvals = await demo.statuses(), await demo.approvals()
         finally:
             with trio.CancelScope(shield=True):
                 await demo.close()
                 code = await daemon.stop()
     rows = verdict.judge(demo.expected, statuses, verdict.read_ledger(ledger))
     rows += [
+        verdict.decisions(demo.expected, approvals),
         verdict.Row("kill -9", str(len(demo.kills)), "after " + ", ".join(demo.kills)),
         verdict.Row("exit code of the daemon", str(code), "after SIGTERM", code == 0),
         verdict.Row("seconds", f"{trio.current_time() - began:.1f}"),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import httpx2
 from msgspec import Meta, Struct
 
-from runtimed import App, Context, Failure, Retry, current_step
+from runtimed import App, Context, Rejected, Retry, current_step
 
 DAY = 24 * 3600.0
 SHOP_URL = os.environ.get("SHOP_URL", "http://127.0.0.1:8710")
@@ -53,14 +53,6 @@ class Order(Struct, frozen=True, forbid_unknown_fields=True):
     ship_to: Address
 
 
-class Approval(Struct, frozen=True):
-    """What a person said about a large order; comes as the signal `approve`."""
-
-    approved: bool
-    by: str
-    reason: str = ""
-
-
 class Receipt(Struct, frozen=True):
     """What a finished order leaves."""
 
@@ -74,10 +66,6 @@ class CardDeclined(Exception):
 
 class OutOfStock(Exception):
     """The warehouse has none left."""
-
-
-class ApprovalRefused(Failure):
-    """A person refused the order, or nobody answered in three days."""
 
 
 REFUSALS: dict[str, type[Exception]] = {"card_declined": CardDeclined, "out_of_stock": OutOfStock}
@@ -135,14 +123,15 @@ def needs_review(order: Order) -> bool:
     return order.amount >= REVIEW_FROM.get(order.currency, REVIEW_FROM_DEFAULT)
 
 
-@app.workflow(signals={"approve": Approval})
+@app.workflow
 async def checkout(ctx: Context, order: Order) -> Receipt:
     """From the order to the parcel. Whatever leaves it as a failure undoes what was done, last first."""
     charge_id = await ctx.step(charge, order)
     reservation_id = await ctx.step(reserve, order)
     if needs_review(order):
-        answer = await ctx.signal("approve", type=Approval, timeout=3 * DAY)
-        if not answer.approved:
-            raise ApprovalRefused(f"{answer.by}: {answer.reason}")
+        title = f"Ship {order.quantity} x {order.sku} to {order.ship_to.country}?"
+        decision = await ctx.approval(title, detail=order, risk="medium", timeout=3 * DAY)
+        if not decision.approved:  # a person refused it, or nobody answered in three days
+            raise Rejected(decision)
     tracking = await ctx.step(ship, order, reservation_id)
     return Receipt(charge=charge_id, tracking=tracking)

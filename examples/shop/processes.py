@@ -96,6 +96,11 @@ class Daemon:
                 await self.kill()
         return self._process.returncode or 0
 
+    async def command(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """`runtimed ...` against this daemon, as a person types it."""
+        words = [sys.executable, "-P", "-m", "runtimed", *arguments, "--socket", str(self.socket)]
+        return await trio.run_process(words, capture_stdout=True, capture_stderr=True, check=False)
+
     def log_tail(self, lines: int = 20) -> str:
         """The end of its log."""
         if not self._log.exists():

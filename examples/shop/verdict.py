@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from examples.shop.orders import COMPLETED, DECLINED, REFUSED, SOLD_OUT, WRONG, Expected
 
@@ -110,6 +110,18 @@ def _outside(expected: list[Expected], ledger: Ledger) -> list[Row]:
 def judge(expected: list[Expected], statuses: Mapping[str, str], ledger: Ledger) -> list[Row]:
     """The table for `expected` orders, the status of each run by its id, and the ledger."""
     return _endings(expected, statuses) + _outside(expected, ledger)
+
+
+def decisions(expected: list[Expected], approvals: list[dict[str, Any]]) -> Row:
+    """Whether people were asked about each large order once, and what they said is on record with who and why."""
+    asked = {one.run_id: one.ending for one in expected if one.review and one.ending in (COMPLETED, REFUSED)}
+    right = 0
+    for approval in approvals:
+        yes = asked.pop(approval["run_id"], None) == COMPLETED
+        status, votes = "approved" if yes else "refused", approval["votes"]
+        signed = len(votes) == 1 and votes[0]["approve"] is yes and votes[0]["by"] and votes[0]["reason"]
+        right += bool(signed and approval["status"] == status)
+    return _exactly("decided by people", right, len(approvals) + len(asked), "each once, with who, when and why")
 
 
 def render(rows: list[Row]) -> str:

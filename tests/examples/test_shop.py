@@ -155,3 +155,25 @@ def test_the_table_sees_what_went_wrong(tmp_path: Path) -> None:
     statuses, lines = perfect(expected)
     statuses[first[WRONG].run_id] = "completed"
     assert {"wrong rows recorded", "completed"} <= wrong_rows(tmp_path, statuses, lines)
+
+
+def test_decisions_are_held_against_the_orders() -> None:
+    """Each large order is asked about once, and answered as expected, by somebody, with a reason."""
+    large = [one for one in orders.read() if one.review and one.ending in (COMPLETED, REFUSED)]
+
+    def said(one: orders.Expected, **changes: Any) -> dict[str, Any]:
+        yes = one.ending == COMPLETED
+        vote = {"approve": yes, "by": "uid:7", "reason": "why"} | changes
+        return {"run_id": one.run_id, "status": "approved" if vote["approve"] else "refused", "votes": [vote]}
+
+    all_right = [said(one) for one in large]
+    assert verdict.decisions(orders.read(), all_right).right
+    assert len(large) >= 20
+    wrong = [
+        all_right[1:],
+        [*all_right, all_right[0]],
+        [said(large[0], reason=None), *all_right[1:]],
+        [said(large[0], approve=large[0].ending == REFUSED), *all_right[1:]],
+        [all_right[0] | {"status": "open", "votes": []}, *all_right[1:]],
+    ]
+    assert not any(verdict.decisions(orders.read(), each).right for each in wrong)
