@@ -44,6 +44,7 @@ class RunStarts:
     ) -> None:
         self._engine, self._reader, self._ready, self._new_id = engine, reader, ready, new_id
         self._writer, self._owner_of, self._accept = engine.writer, owner_of, accept
+        self._undurable: dict[str, tuple[RunView, Raw]] = {}  # by id, with the input
 
     def start(self, command: m.StartRuns, letter: Letter) -> None:
         if self._writer.crowded:
@@ -109,7 +110,11 @@ class RunStarts:
             origin.by,
         )
         run = self._make(record)
-        return m.StartedRun(run=_view(record, run), created=True), run
+        view = _view(record, run)
+        if item.id is not None:  # the next one who asks for it may come before the journal has it
+            self._undurable[record.id] = (view, record.input)
+            self._writer.when_durable(view.seq, self._undurable.pop, record.id)
+        return m.StartedRun(run=view, created=True), run
 
     def _make(self, record: r.RunStarted) -> ActiveRun:
         engine = self._engine
@@ -126,29 +131,16 @@ class RunStarts:
         return run
 
     def _existing(self, run_id: str, workflow: Workflow, value: Any) -> RunView | None:
-        run = self._engine.active.by_id.get(run_id)
-        if run is not None and run.info is not None:
-            self._same(run_id, workflow, value, run.workflow, run.info.input)
-            return (
-                RunView(
-                    id=run.id,
-                    workflow=run.workflow,
-                    status="running",
-                    created_at=rfc3339(run.started_at),
-                    seq=run.last_seq,
-                    session_id=run.info.session_id,
-                    tenant=run.info.tenant,
-                    classification=run.info.classification,
-                    trace_id=run.info.trace_id,
-                )
-                if run.last_seq > self._writer.durable_seq
-                else self._reader.run_view(run_id)
-            )
-        view = self._reader.run_view(run_id)
-        if view is None:
+        undurable = self._undurable.get(run_id)
+        if undurable is not None:
+            view, given = undurable
+            self._same(run_id, workflow, value, view.workflow, given)
+            return view
+        found = self._reader.run_view(run_id)
+        if found is None:
             return None
-        self._same(run_id, workflow, value, view.workflow, view.input)
-        return RunView(**{name: getattr(view, name) for name in RunView.__struct_fields__})
+        self._same(run_id, workflow, value, found.workflow, found.input)
+        return RunView(**{name: getattr(found, name) for name in RunView.__struct_fields__})
 
     def _same(self, run_id: str, workflow: Workflow, value: Any, there: str, input_there: Raw) -> None:
         try:

@@ -19,7 +19,6 @@ from actors import messages as m
 from actors.active_run import ActiveRun
 from actors.errors import RunNotFound
 from actors.mailbox import Letter, Mailbox
-from actors.messages import SessionEnded
 from actors.saga_commands import SagaCommands
 from actors.saga_engine import SagaEngine
 from actors.step_runner import Attempt
@@ -169,9 +168,6 @@ class SagaCoordinator:
             after = rows[-1].run_key
             for row in rows:
                 self._unblock_if_known(row)
-        for session_id in self._reader.ended_sessions_with_open_runs():
-            # The session manager told a life of ours that may have crashed over it, and will not tell again.
-            self.mailbox.report(SessionEnded(id=session_id, cancel_runs=True, reason=f"session {session_id} ended"))
         if len(self._ready):
             log.info("%d runs go on after the restart", len(self._ready))
             self._go_on()

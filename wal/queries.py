@@ -22,7 +22,7 @@ from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
 from wal.records import Entry
 from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, RunRow, StateRow, TimerRow
-from wal.run_status import BLOCKED_PHASES, OPEN_STATUSES
+from wal.run_status import BLOCKED_PHASES, COMPENSATING_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
 _RUN_COLUMNS = ", ".join(RunRow.__struct_fields__)
@@ -231,10 +231,13 @@ class Reader:
         return [ExpiringSession(*row) for row in self._rows(sql, page_limit(limit))]
 
     def ended_sessions_with_open_runs(self, limit: int = 500) -> list[str]:
-        """Ended sessions with `on_close = cancel` whose runs are not all over: a crash came in between."""
+        """Ended sessions with `on_close = cancel` whose runs are neither all over nor being undone: a crash came in
+        between."""
         statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
+        undone = ", ".join(f"'{phase}'" for phase in sorted(COMPENSATING_PHASES))
         sql = f"""select distinct s.id from runs r cross join sessions s on s.id = r.session_id
-                  where r.status in ({statuses}) and s.status <> 'open' and s.on_close = 'cancel' limit ?"""
+                  where r.status in ({statuses}) and r.phase not in ({undone})
+                  and s.status <> 'open' and s.on_close = 'cancel' limit ?"""
         return [row[0] for row in self._rows(sql, page_limit(limit))]
 
     def state(self, scope: str, key: str) -> StateRow | None:

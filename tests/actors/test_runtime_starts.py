@@ -383,3 +383,16 @@ class TestFewActive:
         for i in range(200):
             await runtime.signal(f"w{i}", "go", f"{i}")
         assert [await runtime.result(f"w{i}") for i in range(200)] == [f"{i}" for i in range(200)]
+
+
+@pytest.mark.trio
+async def test_a_start_found_again_is_shown_as_it_stands(runtime: VirtualRuntime) -> None:
+    """Found in the very batch that made it, or later, a queued run is told as queued, with what it was given."""
+    later = runtime.clock.now_us() + 60_000_000
+    item = m.StartRun(workflow="nothing", id="q", start_at=later, priority=3, attributes={"colour": "red"})
+    await runtime.start(nothing)
+    replied: m.StartedRuns = await runtime.ask(m.StartRuns(items=[item, item]))
+    again: m.StartedRuns = await runtime.ask(m.StartRuns(items=[item]))
+    for found in (*replied.items, *again.items):
+        assert found.run is not None
+        assert (found.run.status, found.run.priority, found.run.attributes) == ("queued", 3, {"colour": "red"})

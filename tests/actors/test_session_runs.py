@@ -12,7 +12,7 @@ from actors.errors import Conflict, InvalidInput, SessionEnded, SessionNotFound
 from actors.flow.context import Context
 from actors.flow.definitions import App
 from runtimed.virtual import VirtualRuntime
-from tests.actors.world import HANG, WORLD, World
+from tests.actors.world import HANG, WORLD, World, kinds
 from wal import records as r
 
 app = App("sessions")
@@ -229,3 +229,23 @@ async def test_a_coordinator_that_crashed_over_it_still_cancels(runtime: Virtual
     await runtime.restart_actor("root/engine/coordinator")
     assert (await runtime.settled(handle.id, 60)).status == "cancelled"
     assert world.names == ["work", "undo"]
+
+
+@pytest.mark.trio
+async def test_a_run_that_is_being_undone_is_not_cancelled_at_every_start(
+    runtime: VirtualRuntime, world: World
+) -> None:
+    """A run of an ended session whose undoing is blocked waits for a person; restarts add nothing to it."""
+    world.script["undo"].extend([OSError("no")] * 5)
+    await open_session(runtime, on_close="cancel")
+    handle = await runtime.start(serve, session_id="s")
+    await runtime.advance(1)
+    await runtime.ask(m.CloseSession(id="s"))
+    assert (await runtime.settled(handle.id, None)).status == "blocked"
+    before = await kinds(runtime, handle.id)
+    for _ in range(3):
+        await runtime.crash()
+        await runtime.advance(10)
+    assert await kinds(runtime, handle.id) == before
+    await runtime.retry(handle.id)
+    assert (await runtime.settled(handle.id, None)).status == "cancelled"
