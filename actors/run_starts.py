@@ -113,7 +113,7 @@ class RunStarts:
         view = _view(record, run)
         if item.id is not None:  # the next one who asks for it may come before the journal has it
             self._undurable[record.id] = (view, record.input)
-            self._writer.when_durable(view.seq, self._undurable.pop, record.id)
+            self._writer.when_durable(view.seq, self._forget, record.id)
         return m.StartedRun(run=view, created=True), run
 
     def _make(self, record: r.RunStarted) -> ActiveRun:
@@ -129,6 +129,9 @@ class RunStarts:
             engine.timers.set(seq, record.start_at, run.run_key, "")
             engine.sleep(run)
         return run
+
+    def _forget(self, run_id: str) -> None:
+        del self._undurable[run_id]
 
     def _existing(self, run_id: str, workflow: Workflow, value: Any) -> RunView | None:
         undurable = self._undurable.get(run_id)
