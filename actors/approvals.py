@@ -132,7 +132,8 @@ class ApprovalDesk:
         row = self._find(command.approval_id)
         self._check(command, row)  # once more: others may have voted while the run was loaded
         view, engine = row.view, self._engine
-        call = run.flow.calls.get(view.call) if run.flow is not None else None
+        flow = run.flow
+        call = flow.calls.get(view.call) if flow is not None and flow.halted is None else None
         if run.ended or not isinstance(call, ApprovalCall) or not call.open:
             raise _not_awaited(run, view)
         if command.approve and call.decoder is not None:

@@ -85,8 +85,16 @@ class ApprovalCall(TimerCall):
     def matches(self, record: r.Fact) -> bool:
         if type(record) is not r.ApprovalRequested or record.key != self.key:
             return False
+        if record.payload_hash != self.payload_hash and not self._means_the_same(record):
+            return False
         self.due_at = record.expires_at
-        return record.payload_hash == self.payload_hash
+        return True
+
+    def _means_the_same(self, record: r.ApprovalRequested) -> bool:
+        """Whether only the order of something differs: a set has another one in each process. What was shown stands."""
+        mine = (self.title, bytes(self.form), sorted(self.roles), self.quorum, self.risk, self.four_eyes)
+        theirs = (record.title, bytes(record.form), sorted(record.roles), record.quorum, record.risk, record.four_eyes)
+        return mine == theirs and _in_any_order(self.detail) == _in_any_order(record.detail)
 
     def expired(self, at_us: int) -> Decision:
         """Nobody decided in time: that is a refusal by nobody."""
@@ -100,6 +108,15 @@ class ApprovalCall(TimerCall):
         elif bytes(record.data) != b"null":
             data = msgspec.json.decode(record.data)
         return Decision(record.approved, record.by, record.reason, EPOCH + timedelta(microseconds=at_us), data)
+
+
+def _in_any_order(detail: Raw) -> Any:
+    def sort(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: sort(each) for name, each in value.items()}
+        return sorted(map(sort, value), key=encode) if isinstance(value, list) else value
+
+    return sort(msgspec.json.decode(detail))
 
 
 def form_schema(form: Any) -> Raw:

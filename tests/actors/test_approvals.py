@@ -105,6 +105,16 @@ async def side_by_side(ctx: Context) -> list[bool]:
 
 
 @app.workflow
+async def shows_a_set(ctx: Context) -> bool:
+    detail = {"tags": ORDERS[0]}
+    return bool((await ctx.approval("Publish?", detail=detail, roles=ORDERS[0])).approved)
+
+
+ORDERS: list[list[str]] = []
+"""In place of a set of text, whose order is another one in each process."""
+
+
+@app.workflow
 async def breaks(ctx: Context) -> bool:
     answer, _ = await ctx.gather(ctx.approval("Still?"), _break(ctx))
     return bool(answer.approved)
@@ -507,6 +517,22 @@ async def test_a_question_of_code_that_is_gone(runtime: VirtualRuntime) -> None:
     await runtime.restart(apps=[app])
     await runtime.decide(asked.id, approve=True, by="kim")
     assert await handle.result() == "kim: None"
+
+
+@pytest.mark.trio
+async def test_the_order_of_a_set_is_no_other_question(runtime: VirtualRuntime) -> None:
+    """After a restart a set encodes in another order: the question stands as it was shown. Another content does not."""
+    ORDERS[:] = [["a", "b", "c"]]
+    handle, asked = await _asked(runtime, shows_a_set)
+    other, _ = await _asked(runtime, shows_a_set)
+    ORDERS[:] = [["c", "a", "b"]]
+    await runtime.crash()
+    await runtime.decide(asked.id, approve=True, by="kim", payload_hash=asked.payload_hash)
+    assert await handle.result() is True
+    ORDERS[:] = [["a", "b", "d"]]
+    await runtime.crash()
+    with pytest.raises(Conflict, match="nondeterminism"):
+        await runtime.decide((await runtime.asked(other.id)).id, approve=True, by="kim")
 
 
 @pytest.mark.trio
