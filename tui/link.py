@@ -104,6 +104,8 @@ class Link:
             finally:
                 if self._timer is not None:
                     self._timer.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._close_file(self.source)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Client]:
@@ -149,7 +151,9 @@ class Link:
         if not model.events:
             model.rates.note_failures([at for run in failed.items if (at := micros(run.ended_at)) is not None])
         await self._ask_figures(source)
-        self.source = source
+        before, self.source = self.source, source
+        if before is not source:
+            await self._close_file(before)
         if not source.offline:
             self.state.name, self.state.since, self.state.problem, self.state.banner = LIVE, self._now(), "", ""
         self._note(EVERYTHING)
@@ -157,24 +161,26 @@ class Link:
     async def _read_file(self) -> bool:
         """The model out of the file; False if it cannot be read (then `state.problem` says why)."""
         assert self.journal is not None
-        if isinstance(self.source, JournalFile):
-            return True  # it stays open while the daemon is down: nobody writes to it
+        file = self.source if isinstance(self.source, JournalFile) else None
         try:
-            file = await open_file(self.journal)
-        except RuntimedError as error:
-            self.state.problem = str(error)
-            return False
-        try:
+            if file is not None and await file.head_seq() == self.model.seq:
+                return True  # it stays open while the daemon is down
+            file = file or await open_file(self.journal)
+            self.state.banner = await file.banner()
             await self._snapshot(file)
             for event in await file.events_before(self.model.seq, EVENTS_BACK):
                 if not self.model.events or event.seq > self.model.events[-1].seq:
                     self.model.apply(event)
         except RuntimedError as error:
-            await file.close()
+            await self._close_file(file)
             self.state.problem = str(error)
             return False
-        self.state.banner = file.banner
         return True
+
+    async def _close_file(self, source: Source | None) -> None:
+        if isinstance(source, JournalFile):
+            self.source = None if self.source is source else self.source
+            await source.close()
 
     # --- events -------------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ class LinkState:
     def status_word(self, model: Model) -> tuple[str, str]:
         """What the header says of the daemon, and its look."""
         if self.name == OFFLINE:
-            return (f"DOWN (file {clock(rfc3339_now(self.since))})" if self.since else "DOWN"), "need"
+            return f"DOWN (file {clock(rfc3339_now(self.since))})", "need"
         if self.name == CONNECTING:
             return "CONNECTING", "dim"
         if self.name == STALE:
@@ -58,7 +58,7 @@ class LinkState:
     def why_not(self) -> str:
         """Why nothing can be changed now; empty if it can."""
         if self.name == OFFLINE:
-            return f"the daemon is down: this is read from its file. {self.problem}".strip()
+            return "the daemon is down: this is read from its file"
         if self.name == STALE:
             return f"the daemon does not answer: {self.problem}"
         return "" if self.name == LIVE else "not connected yet"

@@ -42,8 +42,9 @@ ROWS_MAX = 500
 async def open_file(journal: Path) -> JournalFile:
     """The journal's file as a source of what screens show. Raises `JournalRefused` with the reason and what to do."""
     rows_in_wal = await asyncio.to_thread(_examine, journal)
+    held = _lock_is_held(journal.parent)
     try:
-        return JournalFile(await _connect(journal, "mode=ro"), journal, _banner(journal, clean=not rows_in_wal))
+        return JournalFile(await _connect(journal, "mode=ro"), journal, held=held)
     except sqlite3.Error as error:
         refused = error
     if not rows_in_wal:
@@ -51,8 +52,8 @@ async def open_file(journal: Path) -> JournalFile:
             connection = await _connect(journal, "mode=ro&immutable=1")
         except sqlite3.Error as error:
             raise JournalRefused(f"{journal} cannot be read: {error}") from error
-        return JournalFile(connection, journal, _banner(journal, clean=True))
-    if _lock_is_held(journal.parent):
+        return JournalFile(connection, journal, held=held)
+    if held:
         raise JournalRefused(
             f"{journal} cannot be read in place ({refused}), and a daemon holds it",
             hint="Ask the daemon, or read the file as the service's user.",
@@ -116,7 +117,7 @@ async def _open_copy(journal: Path) -> JournalFile:
         shutil.rmtree(copy.parent, ignore_errors=True)
         raise JournalRefused(f"{journal} cannot be read, nor its copy: {error}") from error
     taken = datetime.now(UTC).strftime("%H:%M:%SZ")
-    return JournalFile(connection, journal, f"a copy of {taken} (not stopped cleanly)", copy=copy.parent)
+    return JournalFile(connection, journal, how=f"copy of {taken}", copy=copy.parent)
 
 
 def _copy(journal: Path) -> Path:
@@ -138,10 +139,6 @@ def _copy(journal: Path) -> Path:
     return copy
 
 
-def _banner(journal: Path, *, clean: bool) -> str:
-    return f"{journal} (read-only, {'clean stop' if clean else 'not stopped cleanly'})"
-
-
 def _lock_is_held(folder: Path) -> bool:
     """Whether a daemon holds the folder's lock; taken to be held where that cannot be found out. The kernel's table is
     read, because taking the lock for a moment could turn away a daemon that starts just then."""
@@ -156,12 +153,30 @@ def _lock_is_held(folder: Path) -> bool:
 
 
 class JournalFile:
-    """A source that reads the file, in short statements that are whole when they return; see `tui.source.Source`."""
+    """A source that reads the file, in short statements that are whole when they return; see `tui.source.Source`.
+
+    `held` says that a daemon has the journal's lock: it is there and does not answer us.
+    """
 
     offline = True
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path, banner: str, *, copy: Path | None = None) -> None:
-        self._db, self.path, self.banner, self._copy = connection, path, banner, copy
+    def __init__(
+        self,
+        connection: aiosqlite.Connection,
+        path: Path,
+        *,
+        how: str = "read-only",
+        held: bool = False,
+        copy: Path | None = None,
+    ) -> None:
+        self._db, self.path, self.how, self.held, self._copy = connection, path, how, held, copy
+
+    async def banner(self) -> str:
+        """What is read, how, and whether the daemon had stopped cleanly, in a line whose end may be cut."""
+        last = await self._one("select substr(body, 1, 40) from records order by seq desc limit 1")
+        clean = "yes" if str(last).startswith('{"kind":"daemon_stopped"') else "no"
+        word = "a daemon holds it and does not answer" if self.held else f"clean={clean}"
+        return f"{self.how}, seq {await self.head_seq()}, {word}: {self.path}"
 
     async def close(self) -> None:
         """Close, and remove the copy if one was made."""

@@ -114,7 +114,7 @@ def health_lines(model: Model, online: bool, glyphs: Glyphs) -> list[Line]:
             Piece(" "),
         ]
     if "disk_free_bytes" in figures:
-        parts.append(Piece(f"disk {size(figures['disk_free_bytes'])} free "))
+        parts.append(Piece(f"disk {size(figures['disk_free_bytes'])} "))
     if "sqlite_wal_bytes" in figures:
         parts.append(Piece(f"wal {size(figures['sqlite_wal_bytes'])}"))
     down = words.get("failed", 0)
