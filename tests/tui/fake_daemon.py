@@ -17,7 +17,7 @@ from runtimed.wire import ApprovalPage, CallerView, HealthDetail, HistoryPage, R
 from wal.views import ActorView, ApprovalView, EventView, HistoryRecord, RunDetail, RunView, SessionView, Vote, rfc3339
 
 NOW = 1_790_000_000_000_000
-"""Microseconds: a Sunday in September 2026, 13:33:20Z. The tests' dashboards stand still at it."""
+"""2026-09-21T14:13:20Z in microseconds. The tests' dashboards stand still at it."""
 
 
 def at(seconds_ago: float) -> str:
