@@ -63,18 +63,27 @@ class ReadyRuns:
     def __init__(self) -> None:
         self._in_memory: deque[int] = deque()
         self._in_journal: deque[int] = deque()
+        self._known: set[int] = set()  # what is in the second of them: a timer is told of again and again
 
     def put(self, run: ActiveRun) -> None:
         self._in_memory.append(run.run_key)
 
     def put_key(self, run_key: int) -> None:
-        self._in_journal.append(run_key)
+        if run_key not in self._known:
+            self._known.add(run_key)
+            self._in_journal.append(run_key)
 
     def put_back(self, run_key: int) -> None:
-        self._in_journal.appendleft(run_key)
+        if run_key not in self._known:
+            self._known.add(run_key)
+            self._in_journal.appendleft(run_key)
 
     def take(self) -> int:
-        return self._in_memory.popleft() if self._in_memory else self._in_journal.popleft()
+        if self._in_memory:
+            return self._in_memory.popleft()
+        run_key = self._in_journal.popleft()
+        self._known.discard(run_key)
+        return run_key
 
     def __len__(self) -> int:
         return len(self._in_memory) + len(self._in_journal)
@@ -267,6 +276,9 @@ class SagaCoordinator:
         stands = any(row.key == call_key and row.due_at == due_at for row in self._reader.timers_of(run_key))
         row = self._reader.run_by_key(run_key)
         if not stands or row is None or row.ended_at is not None or row.paused or row.blocked:
+            return
+        if len(self._engine.active) >= self._engine.limits.runs_active_max:
+            self._ready.put_key(run_key)  # its turn comes with those that are to begin: what is due by then fires then
             return
         self._engine.timer_due(self._engine.active.add(ActiveRun.from_row(row)), call_key, due_at)
 

@@ -82,9 +82,12 @@ class SagaEngine(RunAdvancer):
             fired = next((at for record, at in recorded if type(record) is r.TimerFired and not record.key), None)
             if fired is None:
                 run.start_at, run.info = first.start_at, info
-                self.timers.set(run.last_seq, first.start_at, run.run_key, "")  # it may have been due meanwhile
                 self._call_back(run)
-                self.sleep(run)
+                if first.start_at <= self.clock.now_us():
+                    self.timer_due(run, "", first.start_at)
+                else:
+                    self.timers.set(run.last_seq, first.start_at, run.run_key, "")
+                    self.sleep(run)
                 return
             begun_at = fired
         self._make_flow(run, info, begun_at, History.of([entry.record for entry in entries]))
@@ -120,8 +123,10 @@ class SagaEngine(RunAdvancer):
             self._interrupted(run)
         self._call_back(run)
         if run.flow is flow and not (run.paused or run.blocked):
-            self._rearm(run)
+            overdue = self._rearm(run)
             self.pump(run, flow)
+            for key, due_at in overdue:
+                self.timer_due(run, key, due_at)
         elif run.flow is flow:
             self.sleep(run)
 
@@ -175,13 +180,20 @@ class SagaEngine(RunAdvancer):
         for call in callbacks:
             call()
 
-    def _rearm(self, run: ActiveRun) -> None:
+    def _rearm(self, run: ActiveRun) -> list[tuple[str, int]]:
+        """Set the timers of a run that was loaded. Gives those that are due by now: to set them and be told of it
+        would take a turn, in which a run that idles may be put away again to make room, for ever."""
         assert run.flow is not None
+        overdue, now = [], self.clock.now_us()
         for call in run.flow.calls.values():
             due = call.due_at if isinstance(call, (TimerCall, AttemptCall)) else None
             waits = call.state is State.ACTIVE if isinstance(call, TimerCall) else call.state is State.BACKOFF
             if due is not None and waits:
-                self.timers.set(run.last_seq, due, run.run_key, call.key)
+                if due <= now:
+                    overdue.append((call.key, due))
+                else:
+                    self.timers.set(run.last_seq, due, run.run_key, call.key)
+        return overdue
 
     def _interrupted(self, run: ActiveRun) -> None:
         """Attempts that were in flight when the process ended: run again, or ask a person, or write them off."""
