@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,21 +23,3 @@ async def act(client: Client | None, run_id: str, verb: str, body: Mapping[str, 
         "POST", f"/v1/runs/{part(run_id)}/{verb}", body=body, headers={"idempotency-key": key}, repeatable=False
     )
     return decode(succeeded(answer).body, AcceptedView).seq
-
-
-def who() -> str:
-    """Who sits here, for people to read: the daemon asks the kernel and takes nobody's word."""
-    uid = os.getuid()
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = "?"
-    words = [f"as {name}", f"uid {uid}"]
-    peer = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
-    if peer:
-        words.append(f"ssh {peer[:40]}")
-    try:
-        words.append(os.ttyname(0).removeprefix("/dev/"))
-    except OSError:
-        pass  # no terminal, as in a test
-    return "  ".join(words)

@@ -1,7 +1,7 @@
 """Times as bars: an axis on which idle time is folded, and the bars of one call on it. Pure.
 
 What happened in seconds and what waited for days stand on one line of the terminal: a stretch in which nothing worked,
-longer than all work together, takes three cells with a fold mark, and the rest is to scale.
+longer than all work together, takes a few cells between fold marks, and the rest is to scale.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tui.format import age, clock
 from tui.glyphs import Glyphs
 from wal.views import rfc3339
 
-FOLD_CELLS = 3
+FOLD_CELLS, WIDE_FOLD_CELLS = 3, 12
 FOLD_MIN_SECONDS = 5.0
 WORK, FAILED, WAIT = "work", "failed", "wait"
 _INKS_UTF8 = {WORK: "█", FAILED: "░", WAIT: "▒"}
@@ -67,10 +67,11 @@ def axis(spans: Iterable[Span], now: int, width: int) -> Axis:
     end = max(max(now if span.end is None else span.end, span.start) for span in listed)
     parts = _parts(_busy(listed, now), begin, end)
     folds = sum(1 for _, _, folded in parts if folded)
-    room = width - folds * FOLD_CELLS
+    fold_cells = WIDE_FOLD_CELLS if folds * WIDE_FOLD_CELLS * 2 <= width else FOLD_CELLS
+    room = width - folds * fold_cells
     if room < len(parts) - folds:  # too narrow for folds: all to scale
         parts, room = [(begin, end, False)], width
-    return Axis(tuple(_placed(parts, room)), width, now)
+    return Axis(tuple(_placed(parts, room, fold_cells)), width, now)
 
 
 def _busy(spans: Sequence[Span], now: int) -> list[tuple[int, int]]:
@@ -107,12 +108,12 @@ def _parts(busy: Sequence[tuple[int, int]], begin: int, end: int) -> list[tuple[
     return parts
 
 
-def _placed(parts: Sequence[tuple[int, int, bool]], room: int) -> list[Stretch]:
+def _placed(parts: Sequence[tuple[int, int, bool]], room: int, fold_cells: int) -> list[Stretch]:
     total = sum(stop - start for start, stop, folded in parts if not folded) or 1
     plain = sum(1 for *_, folded in parts if not folded)
     spare, placed, first = room - plain, [], 0
     for start, stop, folded in parts:
-        cells = FOLD_CELLS if folded else 1 + int(spare * (stop - start) / total)
+        cells = fold_cells if folded else 1 + int(spare * (stop - start) / total)
         placed.append(Stretch(start, stop, first, cells, folded))
         first += cells
     return placed
@@ -122,13 +123,14 @@ def bar(spans: Sequence[Span], on: Axis, glyphs: Glyphs) -> str:
     """The bars of one call, at most `on.width` characters; a call that goes on ends with an arrow."""
     inks = _INKS_UTF8 if glyphs.utf8 else _INKS_ASCII
     drawn: list[str] = []
+    marks = _marks(on)
     last = max((part.first + part.cells for part in on.stretches), default=0)
     for cell in range(last):
         start, stop, folded = on.interval(cell)
         found = [span for span in spans if _touches(span, start, stop, on.now)]
         ink = max((span.ink for span in found), key=lambda name: _RANK[name], default="")
         drawn.append(" " if not ink else inks[ink])
-        if ink and folded and (cell - _first_of(on, cell)) == FOLD_CELLS // 2:
+        if ink and folded and cell in marks:
             drawn[-1] = glyphs.fold_mark
     if drawn and any(span.end is None for span in spans):
         drawn[-1] = glyphs.arrow
@@ -140,8 +142,15 @@ def _touches(span: Span, start: int, stop: int, now: int) -> bool:
     return span.start < stop and end > start
 
 
-def _first_of(on: Axis, cell: int) -> int:
-    return next(part.first for part in on.stretches if part.first <= cell < part.first + part.cells)
+def _marks(on: Axis) -> set[int]:
+    """The cells of fold marks: in the middle of a narrow fold, at both ends of a wide one."""
+    marks: set[int] = set()
+    for part in on.stretches:
+        if part.folded and part.cells <= FOLD_CELLS:
+            marks.add(part.first + part.cells // 2)
+        elif part.folded:
+            marks |= {part.first, part.first + part.cells - 1}
+    return marks
 
 
 def heading(on: Axis, glyphs: Glyphs) -> str:
@@ -150,13 +159,17 @@ def heading(on: Axis, glyphs: Glyphs) -> str:
 
     def put(at: int, words: str) -> None:
         room = on.width - at
-        if at >= 0 and len(words) <= room and all(char == " " for char in text[max(0, at - 1) : at + len(words) + 1]):
+        if at >= 0 and len(words) <= room and not "".join(text[at : at + len(words)]).strip():
             text[at : at + len(words)] = words
 
+    for cell in _marks(on):
+        put(cell, glyphs.fold_mark)
     for part in on.stretches:
-        if part.folded:
-            put(part.first + FOLD_CELLS // 2, glyphs.fold_mark)
-    for part in on.stretches:
-        words = f"idle {age((part.end - part.start) / 1e6)}" if part.folded else clock(rfc3339(part.start))
-        put(part.first + FOLD_CELLS // 2 + 2 if part.folded else part.first, words)
+        idle = f"idle {age((part.end - part.start) / 1e6)}"
+        if not part.folded:
+            put(part.first, clock(rfc3339(part.start)))
+        elif part.cells > FOLD_CELLS:
+            put(part.first + 2, idle[: part.cells - 4])
+        else:
+            put(part.first - len(idle), idle)
     return "".join(text).rstrip()

@@ -64,6 +64,22 @@ def refusal(verb: str, run: RunView) -> str:
     return ""
 
 
+def _say(text: str, look: str = "") -> Line:
+    return [Piece(text, look)]
+
+
+EACH: Mapping[str, Line] = {
+    CANCEL: _say(
+        "Its code sees Cancelled at its waits; then what it has done is undone, newest first; it ends cancelled."
+    ),
+    RETRY: _say("It tries again from where it stands. What is done stays done."),
+    PAUSE: _say("Its code does not go on. What arrives is recorded and keeps its order."),
+    RESUME: _say("It goes on where it stands, with all that arrived meanwhile, in order."),
+    SIGNAL: _say("It gets the named value where it waits for that name, or keeps it until it asks."),
+}
+"""What happens to each of many."""
+
+
 def consequences(verb: str, run: RunView, history: History | None) -> list[Line]:
     """What will happen, a sentence a line; `history` None while it is read."""
     picture = history.last if history is not None else None
@@ -83,10 +99,6 @@ def consequences(verb: str, run: RunView, history: History | None) -> list[Line]
             return _signalling(picture)
         case _:
             return _resolving(run, picture)
-
-
-def _say(text: str, look: str = "") -> Line:
-    return [Piece(text, look)]
 
 
 def _cancelling(run: RunView, picture: Picture | None, *, truncated: bool) -> list[Line]:

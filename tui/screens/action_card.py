@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tui.acting import act, who
+from tui.acting import act
 from tui.format import Line, Piece, age_between, fit, short_id, stamp
 from tui.histories import read_history
 from tui.history_fold import History
 from tui.run_actions import (
+    EACH,
     RESOLVE,
     SIGNAL,
     Action,
@@ -21,9 +22,11 @@ from tui.run_actions import (
     quoted,
     refusal,
 )
-from tui.screens.card_base import OPEN, CardBase, FormRow
-from tui.states import cost_of_kill, state_of, why
+from tui.run_text import kill_line, why_line
+from tui.screens.card_base import OPEN, CardBase, FormRow, wrapped
+from tui.states import state_of
 from tui.widgets.fields import Choice, Field
+from tui.work import begin
 from wal.errors import RuntimedError
 from wal.views import RunView
 
@@ -31,10 +34,13 @@ HISTORIES_READ_MAX = 20
 """Of so many runs the undos are listed on one card; of the rest only that there may be some."""
 LISTED_RUNS_MAX = 1_000
 TOLD_EVERY = 25
+FACT_ROWS_MAX = 6
 
 
 class ActionCard(CardBase):
     """Asks the daemon to do one thing to one run or to several."""
+
+    LEVEL = "operator"
 
     def __init__(self, action: Action, runs: Sequence[RunView]) -> None:
         super().__init__()
@@ -62,8 +68,7 @@ class ActionCard(CardBase):
 
     def on_mount(self) -> None:
         """The histories say what would be undone and what is waited for."""
-        super().on_mount()
-        self.run_worker(self._read(), group="card-read", exclusive=True)
+        begin(self, self._read, group="card-read")
 
     async def _read(self) -> None:
         source = self.dash.source
@@ -95,21 +100,27 @@ class ActionCard(CardBase):
 
     def _one(self) -> list[Line]:
         run, history = self.views()[0], self.histories.get(self.runs[0].id)
-        flying = bool(history is not None and history.last.in_flight())
-        cost = cost_of_kill(run, flying)
+        picture, note = (history.last if history is not None else None), self.dash.model.note(run.id)
+        reason = why_line(run, picture, note, self.dash.model.approvals_of(run.id), self.dash.now())
         lines = [
-            _labelled("RUN", [Piece(f"{run.id}  {run.workflow}  record {run.seq}")]),
-            _labelled("WHY", [Piece(why(run, self.dash.now(), self.dash.model.note(run.id).waits))]),
-            _labelled("KILL -9", [Piece(f"{cost or 'nothing: it has ended'}")]),
+            *self._labelled("RUN", [Piece(f"{run.id}  {run.workflow}  record {run.seq}")]),
+            *self._labelled("WHY", [Piece(reason)]),
+            *self._labelled("KILL -9", [Piece(kill_line(run, picture, note))]),
         ]
-        told = consequences(self.action.verb, run, history)
-        return lines + [_labelled("THEN" if number == 0 else "", line) for number, line in enumerate(told)]
+        for number, line in enumerate(consequences(self.action.verb, run, history)):
+            lines += self._labelled("THEN" if number == 0 else "", line)
+        return lines
+
+    def _labelled(self, label: str, line: Line) -> list[Line]:
+        """A fact with its label; a long sentence goes on below."""
+        rows = wrapped(line, max(20, self.size.width - 13), FACT_ROWS_MAX)
+        return [[Piece(f" {label if row == 0 else '':<10}", "dim"), *part] for row, part in enumerate(rows)]
 
     def _many(self) -> list[Line]:
         asked, verb = {run.id for run in self.affected()}, self.action.verb
         lines = [
-            _labelled("ASKED OF", [Piece(f"{len(asked)} runs", "bold"), Piece(f" of {len(self.runs)} marked")]),
-            _labelled("EACH", consequences(verb, self.runs[0], None)[0]),
+            *self._labelled("ASKED OF", [Piece(f"{len(asked)} runs", "bold"), Piece(f" of {len(self.runs)} marked")]),
+            *self._labelled("EACH", EACH[verb]),
             [],
         ]
         for run in self.views():
@@ -170,9 +181,6 @@ class ActionCard(CardBase):
             return refusal(self.action.verb, self.views()[0])
         return "" if self.affected() else "none of these runs can be asked this"
 
-    def signature(self) -> str:
-        return who()
-
     def command(self) -> str:
         ids = [run.id for run in self.runs]
         words = command_words(self.action, ids, self.form(), self._call())
@@ -220,7 +228,3 @@ class ActionCard(CardBase):
             return f"{self.action.done} {self.runs[0].id}: journaled as {done[0]}" if done else "refused"
         refused = len(self.answers) - len(done)
         return f"{self.action.done} {len(done)} of {len(self.runs)} runs" + (f", {refused} refused" if refused else "")
-
-
-def _labelled(label: str, line: Line) -> Line:
-    return [Piece(f" {label:<10}", "dim"), *line]

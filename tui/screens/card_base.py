@@ -24,10 +24,12 @@ from textual.widget import Widget
 from runtimed.client import DaemonUnreachable
 from runtimed.client_errors import BadAnswer, TimedOut
 from runtimed.client_wire import Broken
+from runtimed.wire import CallerView
 from tui.asking import Unfindable, find_answer
 from tui.format import Line, Piece, fit_line, line_cells, spread
 from tui.widgets.fields import Field, Submit
 from tui.widgets.lines import Lines, dashboard
+from tui.work import begin
 from wal.errors import RuntimedError
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ CHECK_SECONDS = 0.25
 """How often a card whose outcome is unknown looks whether there is somebody to ask."""
 UNKNOWN_OUTCOME = (DaemonUnreachable, TimedOut, BadAnswer, Broken)
 """What leaves open whether the daemon acted."""
+
+LEVELS = ("public", "viewer", "operator", "approver", "admin")
 
 OPEN, SENDING, CHECKING, DONE, OVER = "open", "sending", "checking", "done", "over"
 """A card's phases. DONE: it is journaled. OVER: refused for good, nothing can be submitted any more."""
@@ -56,6 +60,8 @@ class CardBase(ModalScreen[str | None]):
     DEAD_SECONDS: ClassVar[float] = 0.4
     IDLE_SECONDS: ClassVar[float] = 0.05
     AUTO_FOCUS: ClassVar[str | None] = ""
+    LEVEL: ClassVar[str] = ""
+    """The level that submitting needs; empty where the daemon alone says."""
     SCOPED_CSS: ClassVar[bool] = False  # the selectors name this class, which a subclass does not contain
     CSS = """
     CardBase { layout: vertical; background: $background; }
@@ -81,6 +87,7 @@ class CardBase(ModalScreen[str | None]):
         self.asked_key = self.key
         self.phase = OPEN
         self.armed = False
+        self.caller: CallerView | None = None
         self.outcome: str | None = None
         self._said: Line = ()
         self._keys_seen = 0
@@ -106,15 +113,20 @@ class CardBase(ModalScreen[str | None]):
 
     def why_not(self) -> str:
         """Why nothing can be submitted from here at all; empty if it can."""
-        return self.dash.why_not()
+        forbidden = self.dash.why_not()
+        if forbidden or self.caller is None or not self.LEVEL:
+            return forbidden
+        if LEVELS.index(self.caller.level) < LEVELS.index(self.LEVEL):
+            return f"it needs the level {self.LEVEL}, and {self.caller.by} is {self.caller.level}"
+        return ""
 
     def command(self) -> str:
         """The command line that does the same."""
         return ""
 
     def signature(self) -> str:
-        """As whom it is submitted; the daemon asks the kernel, this only tells."""
-        return ""
+        """As whom it is submitted, as the daemon knows us."""
+        return f"as {self.caller.via or '-'}  {self.caller.by or '-'}" if self.caller is not None else ""
 
     async def send(self) -> str:
         """Ask the daemon, once, under `self.asked_key`, and say what is done. Raises `RuntimedError`s."""
@@ -176,6 +188,18 @@ class CardBase(ModalScreen[str | None]):
             field.disabled = True
         self.call_after_refresh(self._painted)
         self.set_interval(1.0, self.draw)
+        begin(self, self._learn_who, group="card-who")
+
+    async def _learn_who(self) -> None:
+        """Who we are to the daemon; where it does not say, it will when it is asked to act."""
+        client = self.dash.link.client
+        if client is None or self.dash.source is None or self.dash.source.offline:
+            return
+        try:
+            self.caller = await client.whoami()
+        except (RuntimedError, Broken):
+            return
+        self.draw()
 
     def _painted(self) -> None:
         self.draw()
@@ -288,7 +312,7 @@ class CardBase(ModalScreen[str | None]):
             return
         self.phase, self._sent_after = SENDING, self.dash.model.seq
         self.say(" sending ...", "dim")
-        self.run_worker(self._submit(), group="card", exclusive=True)
+        begin(self, self._submit, group="card")
 
     def on_choice_changed(self) -> None:
         """What was said to be missing may be there now."""

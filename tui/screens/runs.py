@@ -1,52 +1,81 @@
-"""The runs: a list of any length under a filter, and a preview of the one at the cursor."""
+"""The runs: a list of any length under a filter, a preview of the one at the cursor, and what can be done to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.timer import Timer
 
-from tui.filters import BadFilter, parse_filter
-from tui.format import Cell, Piece, age_between, clock, short_id, spread, thousands
+from tui.filters import BadFilter
+from tui.format import Cell, Line, Piece, age_between, duration, fit, short_id, spread, thousands
+from tui.histories import read_history
+from tui.history_fold import History
 from tui.messages import RowHighlighted, RowOpened, RowsNeeded
 from tui.model import Change
-from tui.runs_index import RunsIndex
+from tui.run_actions import ACTIONS
+from tui.run_query import HELP, parse_query
+from tui.run_text import chain, kill_line, waits_on, why_line
+from tui.runs_index import HELD_RUNS_MAX, PAGE_RUNS, RunsIndex
+from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
-from tui.states import cost_of_kill, state_of, why, word_of
+from tui.states import STATES, cost_of_kill, state_of, word_of
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, MarkingList
+from tui.work import begin
 from wal.views import RunView
 
 COLUMNS = (
     Column("ST", (7, 7, 7, 7)),
-    Column("ID", (12, 12, 16, 20)),
-    Column("WORKFLOW", (0, 14, 18, 22)),
-    Column("STEP", (0, 14, 18, 22)),
+    Column("ID", (12, 10, 14, 18)),
+    Column("WORKFLOW", (0, 12, 16, 18)),
+    Column("VER", (0, 0, 0, 4)),
+    Column("STEP", (0, 14, 16, 18)),
     Column("TRY", (0, 3, 3, 3), ">"),
-    Column("AGE", (4, 4, 4, 4), ">"),
-    Column("KILL9", (0, 0, 5, 5)),
-    Column("WAITS ON", (10, 12, 20, 24), grow=True),
+    Column("AGE", (0, 4, 4, 4), ">"),
+    Column("KILL9", (0, 0, 0, 5)),
+    Column("WAITS ON", (10, 13, 16, 20), grow=True),
 )
+SORTS = ("newest", "oldest", "ST", "WORKFLOW", "ID", "WAITS ON")
+PREVIEW_DELAY_SECONDS = 0.12
+"""The cursor must rest so long before the history of a run is read."""
+HISTORIES_HELD_MAX = 16
+SCAN_PAGE = 500
+SCAN_ROWS_MAX = 5_000
+"""Rows that are read at one go to find those that only the rows themselves can tell; `M` reads on."""
 
 
 class RunRows:
-    """The rows of the list, out of the index; what the events told comes from the model."""
+    """The rows of the list, out of the index: newest first, or sorted where all are held."""
 
     def __init__(self, screen: RunsScreen) -> None:
         self._screen = screen
+        self.sorted: list[RunView] | None = None
 
     def count(self) -> int:
-        return len(self._screen.index)
+        return len(self._screen.index) if self.sorted is None else len(self.sorted)
+
+    def run(self, number: int) -> RunView | None:
+        """The run in a row."""
+        if self.sorted is None:
+            return self._screen.index.row(number)
+        return self.sorted[number] if 0 <= number < len(self.sorted) else None
 
     def key(self, number: int) -> str | None:
-        run = self._screen.index.row(number)
+        run = self.run(number)
         return None if run is None else run.id
 
     def number_of(self, key: str) -> int | None:
-        return self._screen.index.number_of(key)
+        if self.sorted is None:
+            return self._screen.index.number_of(key)
+        return next((number for number, run in enumerate(self.sorted) if run.id == key), None)
 
     def cells(self, number: int) -> Sequence[Cell] | None:
-        run = self._screen.index.row(number)
+        run = self.run(number)
         return None if run is None else self._screen.cells(run)
 
 
@@ -54,32 +83,58 @@ class RunsScreen(AreaScreen):
     """Area 2."""
 
     AREA = "runs"
+    CSS = """
+    RunsScreen #side { display: none; width: 44%; height: 1fr; }
+    RunsScreen.-wide #side, RunsScreen.-xwide #side { display: block; }
+    RunsScreen.-wide #preview, RunsScreen.-xwide #preview, RunsScreen.-narrow #preview { display: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "sort", "sort", id="runs.sort"),
+        Binding("S", "sort_back", "sort back", show=False, id="runs.sort_back"),
+        Binding("exclamation_mark", "problems", "problems only", show=False, id="runs.problems"),
+        Binding("M", "read_on", "read on", show=False, id="runs.read_on"),
+        *(
+            Binding(action.key, f"act('{verb}')", f"{verb}..", show=verb in ("cancel", "retry"), id=f"runs.{verb}")
+            for verb, action in ACTIONS.items()
+        ),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter_text = "st:live"
-        self.index = RunsIndex(parse_filter(self._filter_text))
+        self._query = parse_query("st:live")
+        self.index = RunsIndex(self._query)
+        self._rows = RunRows(self)
         self._fetching = False
-        self._loaded_seq = -1
+        self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
+        self._sort = SORTS[0]
+        self._marked: dict[str, RunView] = {}
+        self._histories: dict[str, History] = {}
+        self._preview_timer: Timer | None = None
 
     def body(self) -> ComposeResult:
-        """The filter's line, the list, the preview."""
+        """The filter's line, the list, the preview below or beside it."""
         yield Lines(id="filter", classes="line")
-        yield MarkingList(COLUMNS, RunRows(self), id="runs", empty=self._empty)
+        with Horizontal(classes="panes"):
+            yield MarkingList(COLUMNS, self._rows, id="runs", empty=self._empty)
+            yield Lines(id="side", frame=True)
         yield Lines(id="preview", classes="preview")
+
+    # --- what the app asks
 
     @property
     def filter_text(self) -> str:
-        return self._filter_text
+        return self._query.source
 
     def set_filter(self, text: str) -> None:
         try:
-            which = parse_filter(text)
+            query = parse_query(text)
         except BadFilter as error:
-            self.dash.toast(str(error), severity="warning")
+            self.dash.toast(f"{error}  ({HELP})", severity="warning")
             return
-        self._filter_text = text
-        self.index.clear(which)
+        self._query = query
+        self.index.clear(query)
+        self._rows.sorted = None
+        self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
         self._list.cursor_key = None
         self._list.move_to(0)
         self._fetch([None])
@@ -87,48 +142,24 @@ class RunsScreen(AreaScreen):
     def show(self, change: Change) -> None:
         if not len(self.index) and self.index.more:
             self._fetch([None])
-        different = False
         for run_id in change.runs:
             run = self.model.runs.get(run_id)
             if run is not None:
-                different |= self.index.update(run, word_of(run))
-        if different or change:
+                self.index.update(run, word_of(run))
+        if change:
+            self._resort()
             self._list.reload()
         else:
             self._list.repaint()
-        self._show_line()
-        self._show_preview()
-
-    def cells(self, run: RunView) -> list[Cell]:
-        """A row."""
-        state, now, note = state_of(run), self.dash.now(), self.model.note(run.id)
-        glyph = self.dash.glyphs.of(state)
-        waits = note.waits if run.status == "waiting" and note.waits else run.waiting_on or "-"
-        if run.status == "blocked" and run.error is not None:
-            waits = run.error.type
-        if run.waiting_until:
-            waits += f" {clock(run.waiting_until, self.dash.time_style, now=now)}"
-        step = note.step or (run.error.step if run.error and run.error.step else "-")
-        cost = cost_of_kill(run, bool(note.in_flight))
-        return [
-            Piece(f"{glyph} {state.word}", state.look),
-            short_id(run.id, self._id_width()),
-            run.workflow,
-            step,
-            str(note.attempt) if note.step else "-",
-            age_between(run.created_at, now),
-            Piece(cost or "-", "warn" if cost == "REDO" else "need" if cost == "DOUBT" else ""),
-            waits,
-        ]
-
-    def _id_width(self) -> int:
-        return COLUMNS[1].widths[self.dash.width_class]
+        if (self._list.cursor_key or "") in change.runs:
+            self._preview_soon()
+        self._show_about()
 
     def open_target(self, target: str) -> None:
         from tui.screens.run_detail import RunDetailScreen
 
-        found = next((run_id for run_id in self.model.runs if run_id == target), None)
-        found = found or next((run_id for run_id in self.model.runs if target in run_id), target)
+        known = {**self.model.runs, **{run.id: run for run in self._rows.sorted or ()}}
+        found = target if target in known else next((run_id for run_id in known if target in run_id), target)
         self.app.push_screen(RunDetailScreen(found))
 
     def selected_id(self) -> str | None:
@@ -141,7 +172,25 @@ class RunsScreen(AreaScreen):
     def remark(self) -> str:
         return f"{len(self._list.marks)} marked" if self._list.marks else ""
 
-    # --- parts
+    # --- the list
+
+    def cells(self, run: RunView) -> list[Cell]:
+        """A row."""
+        state, now, note = state_of(run), self.dash.now(), self.model.note(run.id)
+        step = note.step or (run.error.step if run.error and run.error.step else "-")
+        cost = cost_of_kill(run, bool(note.in_flight))
+        waits = waits_on(run, note, self.model.approvals_of(run.id), now, self.dash.time_style)
+        return [
+            Piece(f"{self.dash.glyphs.of(state)} {state.word}", state.look),
+            short_id(run.id, COLUMNS[1].widths[self.dash.width_class]),
+            run.workflow,
+            run.version or "-",
+            step,
+            str(note.attempt) if note.step else "-",
+            age_between(run.created_at, now),
+            Piece(cost or "-", "warn" if cost == "REDO" else "need" if cost == "DOUBT" else ""),
+            waits,
+        ]
 
     @property
     def _list(self) -> MarkingList:
@@ -150,70 +199,237 @@ class RunsScreen(AreaScreen):
     def _empty(self) -> str:
         if self._fetching or self.dash.source is None:
             return "reading ..."
-        if self._filter_text:
-            return f"no runs match {self._filter_text} ({thousands(self.model.total)} exist) - esc clears the filter"
+        if self.filter_text:
+            return f"no runs match {self.filter_text} ({thousands(self.model.total)} exist) - esc clears the filter"
         return "no runs yet: runtimed runs start WORKFLOW"
 
-    def _show_line(self) -> None:
-        shown = f"{thousands(len(self.index))} of {thousands(self.index.total)}"
-        left = [Piece("filter: ", "dim"), Piece(self._filter_text or "-")]
-        self.query_one("#filter", Lines).show([spread(left, [Piece(f"{shown}  newest first")], self.size.width)])
-
-    def _show_preview(self) -> None:
-        preview = self.query_one("#preview", Lines)
-        run = self.index.get(self._list.cursor_key or "")
-        if run is None:
-            preview.show([])
-            return
-        note = self.model.note(run.id)
-        cost = cost_of_kill(run, bool(note.in_flight))
-        glyphs = self.dash.glyphs
-        preview.show(
-            [
-                [Piece(f"{glyphs.h} {run.id} {run.workflow} "), Piece(glyphs.h * 200, "frame")],
-                [Piece("why: ", "dim"), Piece(why(run, self.dash.now(), note.waits or note.step))],
-                [Piece("if killed now: ", "dim"), Piece(f"{cost or 'nothing: it has ended'}, record {run.seq}")],
-            ]
-        )
-
-    def _fetch(self, cursors: list[str | None]) -> None:
-        if not self._fetching and self.dash.source is not None:
-            self._fetching = True
-            self.run_worker(self._load(cursors), group="pages")
-
-    async def _load(self, cursors: list[str | None]) -> None:
-        which = self.index.filter
-        for cursor in cursors[:2]:
-            page = await self.ask(lambda source, cursor=cursor: source.runs(which, cursor))  # type: ignore[misc]
-            if page is not None and which is self.index.filter:
-                self.index.put(cursor, page.items, page.next, page.total, page.seq)
-        self._fetching = False
-        listing = self._list
-        self.index.trim(listing.first_row, listing.first_row + listing.rows_on_screen)
-        listing.reload()
+    def _show_about(self) -> None:
         self._show_line()
         self._show_preview()
 
+    def _show_line(self) -> None:
+        left = [Piece("filter: ", "dim"), Piece(self.filter_text or "-")]
+        count = self.index.total
+        if self._query.by_rows:
+            count = len(self.index)
+            if self.index.more:
+                left.append(
+                    Piece(f"  found in {thousands(self._scanned)} of {thousands(self.index.total)}, M reads on", "warn")
+                )
+        shown = f"{thousands(count)} of {thousands(self.model.total)}"
+        word, look = self.dash.link_state.stream_word(self.dash.now())
+        right = [Piece(f"{shown}  sort {self._sort}  "), Piece(word, look)]
+        self.query_one("#filter", Lines).show([spread(left, right, self.size.width)])
+
+    # --- pages
+
+    def _fetch(self, cursors: list[str | None]) -> None:
+        if not self._fetching and self.dash.source is not None and cursors:
+            self._fetching = True
+            begin(self, partial(self._load, cursors), group="pages")
+
+    async def _load(self, cursors: list[str | None]) -> None:
+        query = self._query
+        limit = SCAN_PAGE if query.by_rows else PAGE_RUNS
+        try:
+            for cursor in cursors[:2]:
+                page = await self.ask(lambda source, cursor=cursor: source.runs(query, cursor, limit))  # type: ignore[misc]
+                if page is None or query is not self._query:
+                    break
+                self._scanned += len(page.items)
+                items = [run for run in page.items if query.matches(run, word_of(run))] if query.by_rows else page.items
+                self.index.put(cursor, items, page.next, page.total, page.seq)
+        finally:
+            self._fetching = False
+        if query is not self._query:
+            self._fetch([None])
+            return
+        listing = self._list
+        self.index.trim(listing.first_row, listing.first_row + listing.rows_on_screen)
+        self._resort()
+        listing.reload()
+        self._show_about()
+
     def on_rows_needed(self, message: RowsNeeded) -> None:
         """The list shows what is not held."""
-        cursors = self.index.wanted(message.first, message.last)
-        if cursors:
-            self._fetch(cursors)
+        if self._rows.sorted is None and not (self._query.by_rows and self._scanned >= self._scan_until):
+            self._fetch(self.index.wanted(message.first, message.last))
+
+    def action_read_on(self) -> None:
+        """Look for rows that match farther back."""
+        self._scan_until = self._scanned + SCAN_ROWS_MAX
+        self._list.repaint()
+
+    # --- sorting
+
+    def action_sort(self) -> None:
+        """The next column to sort by."""
+        self._sort_by(1)
+
+    def action_sort_back(self) -> None:
+        """The one before."""
+        self._sort_by(-1)
+
+    def _sort_by(self, step: int) -> None:
+        if not self._sortable():
+            self.dash.toast(
+                f"newest first: {thousands(self.index.total)} runs are too many to sort here,"
+                f" filter down to {thousands(HELD_RUNS_MAX)}",
+                severity="warning",
+            )
+            return
+        self._sort = SORTS[(SORTS.index(self._sort) + step) % len(SORTS)]
+        self._resort()
+        self._list.reload()
+        self._show_line()
+
+    def _sortable(self) -> bool:
+        """Whether every run of the list is held: the daemon gives them newest first, other orders are made here."""
+        return len(self.index) > 0 and not self.index.more and self.index.held == len(self.index)
+
+    def _resort(self) -> None:
+        if self._sort == SORTS[0] or not self._sortable():
+            self._sort, self._rows.sorted = SORTS[0], None
+            return
+        runs = [run for number in range(len(self.index)) if (run := self.index.row(number)) is not None]
+        order = list(STATES)
+        keys = {
+            "oldest": lambda run: (run.created_at or "",),
+            "ST": lambda run: (order.index(word_of(run)), run.id),
+            "WORKFLOW": lambda run: (run.workflow, run.id),
+            "ID": lambda run: (run.id,),
+            "WAITS ON": lambda run: (run.waiting_on or "~", run.waiting_until or "~", run.id),
+        }
+        self._rows.sorted = sorted(runs, key=keys[self._sort])
+
+    # --- the preview
 
     def on_row_highlighted(self, message: RowHighlighted) -> None:
-        """Another run to preview."""
+        """Another run to preview; its history once the cursor rests."""
         self._show_preview()
+        if message.key is not None and message.key not in self._histories:
+            self._preview_soon()
+
+    def _preview_soon(self) -> None:
+        if self._preview_timer is not None:
+            self._preview_timer.stop()
+        self._preview_timer = self.set_timer(PREVIEW_DELAY_SECONDS, self._read_preview)
+
+    def _read_preview(self) -> None:
+        if self._list.cursor_key is not None and self.dash.width_class > 0:
+            begin(self, partial(self._read, self._list.cursor_key), group="preview", exclusive=True)
+
+    async def _read(self, run_id: str) -> None:
+        held = self._histories.pop(run_id, None)
+        history = await self.ask(lambda source: read_history(source, run_id, held))
+        if history is None:
+            return
+        self._histories[run_id] = history
+        while len(self._histories) > HISTORIES_HELD_MAX:
+            del self._histories[next(iter(self._histories))]
+        self._show_preview()
+
+    def _show_preview(self) -> None:
+        run = self._run_at_cursor()
+        below, side = self.query_one("#preview", Lines), self.query_one("#side", Lines)
+        if run is None:
+            below.show([])
+            side.show([], "no run")
+            return
+        history = self._histories.get(run.id)
+        if self.dash.width_class >= 2:
+            side.show(self._side(run, history), self._title(run))
+        else:
+            below.show(self._below(run, history))
+
+    def _run_at_cursor(self) -> RunView | None:
+        key = self._list.cursor_key or ""
+        return self.index.get(key) or self.model.runs.get(key)
+
+    def _title(self, run: RunView) -> str:
+        state = state_of(run)
+        age = age_between(run.created_at, self.dash.now())
+        return f"{run.id} {run.workflow} v{run.version or '-'}   {self.dash.glyphs.of(state)} {state.word}   {age}"
+
+    def _below(self, run: RunView, history: History | None) -> list[Line]:
+        glyphs, note = self.dash.glyphs, self.model.note(run.id)
+        picture = history.last if history is not None else None
+        steps = chain(picture, glyphs) if picture is not None else []
+        head = [Piece(f"{glyphs.h} {run.id} {run.workflow}   "), *steps, Piece(glyphs.h * self.size.width, "frame")]
+        return [head, *self._why(run, history, note)]
+
+    def _why(self, run: RunView, history: History | None, note: object = None) -> list[Line]:
+        told, picture = self.model.note(run.id), history.last if history is not None else None
+        reason = why_line(run, picture, told, self.model.approvals_of(run.id), self.dash.now())
+        cost = cost_of_kill(run, bool(told.in_flight))
+        look = "need" if cost == "DOUBT" else "warn" if cost == "REDO" else ""
+        return [
+            [Piece("why: ", "dim"), Piece(reason)],
+            [Piece("if killed now: ", "dim"), Piece(kill_line(run, picture, told), look)],
+        ]
+
+    def _side(self, run: RunView, history: History | None) -> list[Line]:
+        lines: list[Line] = list(self._why(run, history))
+        if run.attributes:
+            words = "  ".join(f"{key}={value}" for key, value in run.attributes.items())
+            lines.append([Piece("attributes: ", "dim"), Piece(words)])
+        lines.append([])
+        if history is None:
+            return [*lines, [Piece("reading its steps ...", "dim")]]
+        now = self.dash.now()
+        for call in history.last.in_order():
+            state = STATES[call.word]
+            tries = str(call.attempts[-1].number) if call.attempts else "-"
+            took = duration(((call.closed or now) - call.opened) / 1e6)
+            lines.append(
+                [
+                    Piece(fit(call.key, 6)),
+                    Piece(fit(("undo " if call.kind == "undo" else "") + call.name, 26) + " "),
+                    Piece(fit(f"{self.dash.glyphs.of(state)} {state.word}", 8), state.look),
+                    Piece(fit(tries, 3, ">") + fit(took, 8, ">")),
+                ]
+            )
+        undo = history.last.to_undo()
+        if undo and run.status not in ("completed", "failed", "cancelled"):
+            names = " -> ".join(one.name for one in undo[:20])
+            lines += [[], [Piece("undo armed, in this order: ", "dim"), Piece(names)]]
+        return lines[: self.query_one("#side", Lines).room.height]
+
+    # --- acting
 
     def on_row_opened(self, message: RowOpened) -> None:
         """The run whole."""
         self.open_target(message.key)
 
     def on_marks_changed(self) -> None:
-        """The count stays on screen."""
+        """The count stays on screen; what is marked is remembered, also when its page is dropped."""
+        marks = self._list.marks
+        self._marked = {key: run for key in marks if (run := self.index.get(key) or self._marked.get(key)) is not None}
         self.update_keys()
+
+    def action_act(self, verb: str) -> None:
+        """Open the card that asks for it: for those marked, else for the one at the cursor."""
+        one = self._run_at_cursor()
+        runs = list(self._marked.values()) or ([one] if one is not None else [])
+        action = ACTIONS[verb]
+        if not runs:
+            self.dash.toast("there is no run here", severity="warning")
+        elif len(runs) > 1 and not action.several:
+            self.dash.toast(f"{verb} takes one run at a time", severity="warning")
+        else:
+            self.app.push_screen(ActionCard(action, runs), self._acted)
+
+    def _acted(self, outcome: str | None) -> None:
+        if outcome:
+            self.dash.toast(outcome)
+            self._list.clear_marks()
+
+    def action_problems(self) -> None:
+        """Only what is blocked or failed, or all again."""
+        self.set_filter("st:live" if self.filter_text == "st:problem" else "st:problem")
 
     def action_back(self) -> None:
         if self._list.marks:
             self._list.clear_marks()
-        elif self._filter_text:
+        elif self.filter_text:
             self.set_filter("")
