@@ -36,6 +36,8 @@ def decide(
 ) -> None:
     """Decide and print the approval as it is then. Raises `InvalidInput`, `StaleApproval`, and what the daemon does."""
     filled_in = None if data is None else read_json(data, "--data")
+    if payload_hash is not None:
+        payload_hash = payload_hash.lower()
     if payload_hash is None or len(payload_hash) != HASH_DIGITS:
         payload_hash = _looked_at(shell, approval_id, payload_hash, approve, yes, reason, data is not None)
     view: ApprovalView = shell.ask(
@@ -77,7 +79,7 @@ def _check_complete(approval: ApprovalView, reason: str | None, filled_in: bool)
 def _check_prefix(approval: ApprovalView, prefix: str) -> None:
     if len(prefix) < PREFIX_DIGITS_MIN:
         raise InvalidInput(f"--payload-hash: at least the first {PREFIX_DIGITS_MIN} digits")
-    if not approval.payload_hash.startswith(prefix.lower()):
+    if not approval.payload_hash.startswith(prefix):
         raise StaleApproval(f"approval {approval.id} asks for {approval.payload_hash[:12]}.., not for {prefix[:12]}..")
 
 

@@ -21,7 +21,7 @@ def to_the_millisecond(at: str) -> str:
 def in_words(record: dict[str, Any]) -> tuple[str | None, str | None]:
     """What a record is about (a step's or a signal's name, a title), and what it says. Not escaped."""
     data = record["data"] if isinstance(record["data"], dict) else {}
-    name = record["name"] or data.get("title")
+    name = record["name"] or data.get("title") or data.get("workflow")
     words = [*_attempt(record), *_WORDS.get(record["kind"], _rest)(data), *_person(data)]
     return name, ", ".join(words) or None
 
@@ -48,6 +48,12 @@ def _args(data: Data) -> Iterator[str]:
         positional, named = args
         shown = [_json(value) for value in positional] + [f"{name}={_json(value)}" for name, value in named.items()]
         yield f"({', '.join(shown)})"
+
+
+def _started(data: Data) -> Iterator[str]:
+    yield f"with {_json(data.get('input'))}"
+    if data.get("start_at") is not None:
+        yield f"to begin at {instant(data['start_at'])}"
 
 
 def _result(data: Data) -> Iterator[str]:
@@ -130,7 +136,7 @@ def _rest(data: Data) -> Iterator[str]:
 
 
 _WORDS: dict[str, Callable[[Data], Iterator[str]]] = {
-    "step_scheduled": _args, "compensation_scheduled": _args, "compensation_added": _args,
+    "run_started": _started, "step_scheduled": _args, "compensation_scheduled": _args, "compensation_added": _args,
     "step_completed": _result, "compensation_completed": _result, "run_completed": _result,
     "step_failed": _failure, "compensation_failed": _failure, "run_failed": _error, "run_compensating": _error,
     "run_waiting": _waiting, "timer_set": _timer, "timer_fired": _nothing, "timer_cancelled": _nothing,

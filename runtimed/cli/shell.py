@@ -65,6 +65,10 @@ class News:
         """Another look; what was not there in the last one is forgotten."""
         self._before, self._now = self._now, {}
 
+    def failed(self) -> None:
+        """This look saw nothing, because nobody answered; what was told before counts on."""
+        self._now = self._before
+
     def tells(self, body: bytes) -> bool:
         """Whether this JSON is news."""
         thing = msgspec.json.decode(body)
@@ -118,7 +122,10 @@ class Shell:
             return
         if sys.stdout.isatty():
             body = escape_json(body.decode("utf-8", "replace")).encode()
-        click.echo(body)
+        if self._repaints:
+            self.print(body.decode())
+        else:
+            click.echo(body)
 
     def note(self, text: str) -> None:
         """A remark, on stderr; none with --quiet."""
@@ -231,6 +238,8 @@ class Shell:
         except RuntimedError as error:
             if error.code not in ("daemon_unreachable", "timed_out", "draining", "overloaded"):
                 raise
+            if self._news is not None:
+                self._news.failed()
             self.note(f"{error}; trying again")
         if self._repaints:
             click.echo(CLEAR_BELOW, nl=False, color=True)

@@ -193,7 +193,7 @@ def test_refusals(
 def test_from_the_file(short_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With the daemon down approvals are shown from the file, and cannot be decided."""
     monkeypatch.setattr("runtimed.cli.shell.SYSTEM_SOCKET", short_dir / "none")
-    facts = [
+    facts: list[Any] = [
         records.RunStarted(id="r1", workflow="refund", input=Raw(b"1")),
         records.ApprovalRequested("0", "Ship?", HASH),
     ]
@@ -211,13 +211,15 @@ def test_from_the_file(short_dir: Path, capsys: pytest.CaptureFixture[str], monk
 def test_a_watching_pipe_is_told_news_only(
     fake: Any, ask: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`-w` in a pipe: a JSON line for what is new or has changed, and for what came back, until interrupted."""
+    """`-w` in a pipe: a JSON line for what is new or has changed, and for what came back; a daemon that is away for a
+    while is no news."""
     first, second = view(), view(id="813")
     changed = view(votes=[Vote("uid:7", True, None, "2026-01-31T12:00:00.000001Z")])
     pages = [[first], [first, second], [changed, second], [second], [first]]
     replies = [fake.Reply(200, {"items": items, "next": None, "total": 1, "seq": 1}) for items in pages]
+    replies.insert(2, fake.problem(503, "draining", "the daemon is stopping"))
     fake.on("GET", "/v1/approvals", *replies)
-    looks = iter(range(len(pages) - 1))
+    looks = iter(range(len(replies) - 1))
 
     def sleep(seconds: float) -> None:
         if next(looks, None) is None:

@@ -172,6 +172,8 @@ def test_attempts_are_followed_through_retries() -> None:
         (record(1, "approval_voted", "1", approve=False, by="uid:7", via="kim pts/3", reason="no"),
          None, 'no, by uid:7 (kim pts/3), "no"'),
         (record(1, "approval_requested", "1", title="Go?", roles=["ops"], quorum=2), "Go?", "of ops, 2 votes needed"),
+        (record(1, "run_started", id="r1", workflow="checkout", input={"cents": 5}, by="uid:7", trace_id="t"),
+         "checkout", 'with {"cents":5}, by uid:7'),
         (record(1, "run_cancelled", reason="why"), None, '"why"'),
         (record(1, "run_waiting", on="timer", calls=[]), None, "for timer"),
         (record(1, "of_a_newer_version", odd=[1]), None, '{"odd":[1]}'),

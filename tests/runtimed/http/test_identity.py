@@ -147,9 +147,9 @@ def test_roles_are_the_groups_that_name_the_peer() -> None:
     def peer(uid: int, gid: int = 1, *more: int) -> Peer:
         return Peer(local=True, uid=uid, gid=gid, groups=more)
 
-    assert access.roles(peer(4_000_001)) == {"ops"}
-    assert access.roles(peer(4_000_009, 4_000_002)) == {"ops"}
-    assert access.roles(peer(4_000_009, 1, 4_000_002, 4_000_003)) == {"ops", "finance"}
+    assert access.roles(peer(4_000_001)) == frozenset({"ops"})
+    assert access.roles(peer(4_000_009, 4_000_002)) == frozenset({"ops"})
+    assert access.roles(peer(4_000_009, 1, 4_000_002, 4_000_003)) == frozenset({"ops", "finance"})
     assert access.roles(peer(4_000_009)) == frozenset()
     assert access.roles(Peer(local=False)) == frozenset()
 
@@ -165,6 +165,6 @@ def test_the_masters_have_all_roles() -> None:
 
 def test_groups_may_name_users_and_groups() -> None:
     """Names are looked up when the daemon starts; one that does not exist stops it, naming the group."""
-    assert Access(Levels(), {"ops": ["gid:root"]}).roles(Peer(local=True, uid=4_000_009, gid=0)) == {"ops"}
+    assert Access(Levels(), {"ops": ["gid:root"]}).roles(Peer(local=True, uid=4_000_009, gid=0)) == frozenset({"ops"})
     with pytest.raises(ConfigError, match=r"access\.groups\.ops: there is no user 'no-such'"):
         Access(Levels(), {"ops": ["uid:no-such"]})
