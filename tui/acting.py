@@ -9,6 +9,7 @@ from runtimed.client import Client
 from runtimed.client_errors import DaemonUnreachable
 from runtimed.client_link import decode, part, succeeded
 from runtimed.wire import AcceptedView
+from wal.views import ApprovalView
 
 
 async def act(client: Client | None, run_id: str, verb: str, body: Mapping[str, Any], key: str) -> int:

@@ -11,11 +11,8 @@ Tried in this order:
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,23 +23,21 @@ import aiosqlite
 
 from actors.errors import NotFound, RunNotFound
 from runtimed.wire import HealthDetail, HistoryPage, RunPage, SessionPage
+from tui.journal_files import copy_files, examine, lock_is_held
 from tui.runs_index import PAGE_RUNS, RunFilter
 from tui.source import Metrics
 from wal.errors import BadCursor, JournalCorrupt, JournalError, JournalRefused
 from wal.views import NULL, ActorView, ApprovalView, EventView, HistoryRecord, RunDetail, RunView
 
 BUSY_SECONDS = 2.0
-COPY_MAX_BYTES = 8 * 1024**3
-"""A larger journal is not copied for a look; the service's own user reads it in place."""
 _LAST = 2**63 - 1
-_MAGIC = b"SQLite format 3\0"
 ROWS_MAX = 500
 
 
 async def open_file(journal: Path) -> JournalFile:
     """The journal's file as a source of what screens show. Raises `JournalRefused` with the reason and what to do."""
-    rows_in_wal = await asyncio.to_thread(_examine, journal)
-    held = _lock_is_held(journal.parent)
+    rows_in_wal = await asyncio.to_thread(examine, journal)
+    held = lock_is_held(journal.parent)
     try:
         return JournalFile(await _connect(journal, "mode=ro"), journal, held=held)
     except sqlite3.Error as error:
@@ -61,41 +56,6 @@ async def open_file(journal: Path) -> JournalFile:
     return await _open_copy(journal)
 
 
-def _wal_of(journal: Path) -> Path:
-    return journal.with_name(journal.name + "-wal")
-
-
-def _examine(journal: Path) -> bool:
-    """Whether SQLite's WAL beside the journal holds rows. Raises `JournalRefused` for what is no journal of ours."""
-    if not os.access(journal.parent, os.R_OK | os.X_OK) and journal.parent.exists():
-        raise JournalRefused(f"{journal.parent} may not be read by this user")
-    if not journal.exists():
-        raise JournalRefused(f"there is no journal at {journal}")
-    _check_header(journal)
-    wal = _wal_of(journal)
-    return wal.exists() and wal.stat().st_size > 0
-
-
-def _check_header(journal: Path) -> None:
-    """Refuse what is not ours by its first bytes, before SQLite touches it."""
-    from wal.migrations import APPLICATION_ID, SCHEMA_VERSION
-
-    try:
-        with journal.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise JournalRefused(
-            f"{journal} may not be read: {error.strerror}", hint="Read access to it and its -wal is wanted."
-        ) from error
-    if len(header) < 100 or header[:16] != _MAGIC:
-        raise JournalRefused(f"{journal} is not a journal")
-    version, application = int.from_bytes(header[60:64], "big"), int.from_bytes(header[68:72], "big")
-    if application != APPLICATION_ID:
-        raise JournalRefused(f"{journal} belongs to another program")
-    if version > SCHEMA_VERSION:
-        raise JournalRefused(f"{journal} is of a newer runtimed (schema {version}; this one knows {SCHEMA_VERSION})")
-
-
 async def _connect(path: Path, query: str) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(f"file:{quote(str(path))}?{query}", uri=True, timeout=BUSY_SECONDS)
     try:
@@ -110,7 +70,7 @@ async def _connect(path: Path, query: str) -> aiosqlite.Connection:
 
 
 async def _open_copy(journal: Path) -> JournalFile:
-    copy = await asyncio.to_thread(_copy, journal)
+    copy = await asyncio.to_thread(copy_files, journal)
     try:
         connection = await _connect(copy, "mode=rw")  # a copy of ours: SQLite recovers its WAL there
     except sqlite3.Error as error:
@@ -118,38 +78,6 @@ async def _open_copy(journal: Path) -> JournalFile:
         raise JournalRefused(f"{journal} cannot be read, nor its copy: {error}") from error
     taken = datetime.now(UTC).strftime("%H:%M:%SZ")
     return JournalFile(connection, journal, how=f"copy of {taken}", copy=copy.parent)
-
-
-def _copy(journal: Path) -> Path:
-    """Both files in a folder of ours (0700 by itself); the path of the copied journal."""
-    wal = _wal_of(journal)
-    if journal.stat().st_size + wal.stat().st_size > COPY_MAX_BYTES:
-        raise JournalRefused(
-            f"{journal} has rows in its WAL and is too large to copy for a look",
-            hint="Read it as the service's user, or make a backup with `runtimed journal backup`.",
-        )
-    folder = Path(tempfile.mkdtemp(prefix="runtimed-look-"))
-    copy = folder / "journal.db"
-    try:
-        shutil.copyfile(journal, copy)
-        shutil.copyfile(wal, _wal_of(copy))
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise JournalRefused(f"{journal} cannot be read in place, nor copied for a look: {error.strerror}") from error
-    return copy
-
-
-def _lock_is_held(folder: Path) -> bool:
-    """Whether a daemon holds the folder's lock; taken to be held where that cannot be found out. The kernel's table is
-    read, because taking the lock for a moment could turn away a daemon that starts just then."""
-    try:
-        inode = (folder / "lock").stat().st_ino
-        table = Path("/proc/locks").read_text(encoding="ascii")
-    except FileNotFoundError:
-        return not Path("/proc/locks").exists()
-    except OSError:
-        return True
-    return any(re.search(rf"\bFLOCK\b.*:{inode} ", line) for line in table.splitlines())
 
 
 class JournalFile:
@@ -270,6 +198,21 @@ class JournalFile:
         sql = """select r.seq, r.at, u.id, u.workflow, u.trace_id, r.body
             from records r left join runs u on u.run_key = r.run_key where r.seq <= ? order by r.seq desc limit ?"""
         return [_event(*row) for row in reversed(await self._rows(sql, (seq, min(limit, ROWS_MAX))))]
+
+    async def chain_of(self, seq: int) -> tuple[int, str, bool] | None:
+        """A record's place in the digest chain: the record before it in its run (0 for none), its digest, and whether
+        that is what the record and the digest before it give. None if the record is not there."""
+        from wal.chain import GENESIS, link
+
+        columns = "seq, run_key, prev_seq, at, digest, body"
+        rows = await self._rows(f"select {columns} from records where seq in (?, ?) order by seq", (seq - 1, seq))
+        if not rows or rows[-1][0] != seq:
+            return None
+        _, run_key, prev_seq, at, digest, body = rows[-1]
+        if len(rows) == 1 and seq != 1:
+            return prev_seq, digest.hex(), True  # the one before is gone: there is nothing to hold it against
+        before = rows[0][4] if len(rows) == 2 else GENESIS
+        return prev_seq, digest.hex(), digest == link(before, seq, run_key, prev_seq, at, body.encode())
 
     # --- people and sessions
 

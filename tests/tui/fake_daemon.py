@@ -122,6 +122,27 @@ class FakeStream:
         pass
 
 
+class FakeEvents:
+    """The events beyond a seq, as far as they are in the script; then it waits."""
+
+    def __init__(self, events: Sequence[EventView]) -> None:
+        self._left = list(events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *about: object) -> None:
+        pass
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> EventView:
+        if not self._left:
+            await asyncio.Event().wait()
+        return self._left.pop(0)
+
+
 class FakeClient:
     """The verbs of a client that the dashboard uses."""
 
@@ -145,6 +166,9 @@ class FakeClient:
         if missed:
             stream.push(missed)
         return stream
+
+    def events(self, after: int = 0) -> FakeEvents:
+        return FakeEvents([event for event in self.daemon.events if event.seq > after])
 
     async def runs(
         self, *, status: Sequence[str] = (), limit: int = 50, cursor: str | None = None, **more: Any

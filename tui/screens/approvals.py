@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -41,6 +40,7 @@ from tui.screens.decision_card import DecisionCard
 from tui.states import STATES
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, ListRows, VirtualList
+from tui.working import begin
 from wal.errors import RuntimedError
 from wal.views import ApprovalView
 
@@ -140,7 +140,7 @@ class ApprovalsScreen(AreaScreen):
 
     def show(self, change: Change) -> None:
         if LINK in change.topics:
-            self.run_worker(self._learn_who, group="whoami", exclusive=True)
+            begin(self, "whoami", self._learn_who)
         if APPROVALS in change.topics:
             self._relist()
             self._tell_card()
@@ -289,7 +289,7 @@ class ApprovalsScreen(AreaScreen):
         """Another request to show."""
         view = self.rows.item(message.key)
         if view is not None and view.id not in self._contexts:
-            self.run_worker(partial(self._learn_highlighted, view), group="context", exclusive=True)
+            begin(self, "context", self._learn_highlighted, view)
         self._show_panes()
 
     # --- the card
@@ -303,7 +303,7 @@ class ApprovalsScreen(AreaScreen):
         self._open_card(target)
 
     def _open_card(self, approval_id: str) -> None:
-        self.run_worker(partial(self._fetch_card, approval_id), group="card", exclusive=True)
+        begin(self, "card", self._fetch_card, approval_id)
 
     async def _fetch_card(self, approval_id: str) -> None:
         view = await self.ask(lambda source: source.approval(approval_id))
@@ -330,7 +330,7 @@ class ApprovalsScreen(AreaScreen):
         if view is not None:
             card.seen(view)
         else:
-            card.run_worker(card.look_again, group="look", exclusive=True)
+            begin(card, "look", card.look_again)
 
     # --- keys
 

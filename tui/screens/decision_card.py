@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 
 from runtimed.client import DaemonUnreachable
 from runtimed.wire import CallerView
+from tui.acting import decide
 from tui.approval_text import (
     Context,
     closed_sentence,
@@ -26,6 +27,7 @@ from tui.form_fields import CHOICE, BadForm, FormField, data_of, fields_of
 from tui.format import Line, safe
 from tui.screens.card_base import OPEN, OVER, CardBase, FormRow
 from tui.widgets.fields import Choice, Field
+from tui.working import begin
 from wal.errors import RuntimedError
 from wal.views import ApprovalView
 
@@ -123,14 +125,13 @@ class DecisionCard(CardBase):
         if client is None:
             raise DaemonUnreachable("the connection went before anything was sent")
         approve = self._chosen() == APPROVE
-        self.view = await client.decide(
-            self.view.id,
-            approve=approve,
-            payload_hash=self.view.payload_hash,
-            reason=self.text("reason") or None,
-            data=data_of(self.form, self._filled_in()) if approve else None,
-            idempotency_key=self.key,
-        )
+        body = {
+            "approve": approve,
+            "payload_hash": self.view.payload_hash,
+            "reason": self.text("reason") or None,
+            "data": data_of(self.form, self._filled_in()) if approve else None,
+        }
+        self.view = await decide(client, self.view.id, body, self.asked_key)
         return self._recorded(approve)
 
     def _recorded(self, approve: bool) -> str:
@@ -150,7 +151,7 @@ class DecisionCard(CardBase):
     def succeed(self, done: str) -> None:
         """On disk; what is shown is asked for anew if the answer itself was lost."""
         super().succeed(done)
-        self.run_worker(self.look_again, group="look")
+        begin(self, "look", self.look_again)
 
     async def look_again(self) -> None:
         """The approval as it is now; an old one stays where there is no answer."""

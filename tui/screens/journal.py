@@ -1,45 +1,86 @@
-"""The journal: the newest records first, all kinds, as they come."""
+"""The journal: every record by its seq, the newest first, of any length; one whole, with its place in the chain."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+import msgspec
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
 
+from tui.approval_text import rule, wrap
+from tui.chain_figure import ChainFigure, chain_figure
 from tui.event_text import says
-from tui.format import Cell, Piece, clock, short_id, size
-from tui.messages import RowHighlighted
-from tui.model import EVENTS, Change
+from tui.fold import data_of
+from tui.format import Cell, Line, Piece, clock, short_id, size, thousands
+from tui.jump import Jump
+from tui.messages import RowHighlighted, RowOpened, RowsNeeded
+from tui.model import EVENTS, LINK, Change
 from tui.screens.base import AreaScreen
+from tui.seq_rows import SeqRows
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, ListRows, VirtualList
+from tui.working import begin
 from wal.views import EventView
 
 COLUMNS = (
-    Column("SEQ", (8, 8, 9, 10), ">"),
+    Column("SEQ", (8, 7, 8, 10), ">"),
     Column("TIME", (9, 9, 9, 9)),
-    Column("KIND", (18, 20, 22, 24)),
-    Column("RUN", (0, 10, 14, 18)),
+    Column("KIND", (18, 20, 20, 22)),
+    Column("RUN", (0, 8, 8, 12)),
+    Column("BY", (0, 0, 0, 12)),
     Column("BYTES", (0, 5, 5, 6), ">"),
-    Column("SUMMARY", (10, 12, 30, 40), grow=True),
+    Column("SUMMARY", (10, 12, 12, 20), grow=True),
 )
+DATA_SHOWN_BYTES = 16_384
+DATA_LINES_MAX = 400
+
+
+class Records(VirtualList):
+    """The list, which says what enter does."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "expand", id="list.open")]
 
 
 class JournalScreen(AreaScreen):
     """Area 7."""
 
     AREA = "journal"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f", "follow", "follow", id="journal.follow"),
+        Binding("L", "logs", "logs here", id="journal.logs"),
+        Binding("V", "verify", "verify", id="journal.verify"),
+    ]
+    CSS = """
+    JournalScreen #panes { layout: vertical; height: 1fr; width: 100%; }
+    JournalScreen #record { height: 8; }
+    JournalScreen.-short #record { height: 4; }
+    JournalScreen.-wide #panes, JournalScreen.-xwide #panes { layout: horizontal; }
+    JournalScreen.-wide #record, JournalScreen.-xwide #record { height: 1fr; width: 38%; }
+    JournalScreen.-expanded #panes { layout: vertical; }
+    JournalScreen.-expanded #record { height: 1fr; width: 100%; }
+    JournalScreen.-expanded #records { height: 4; }
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: ListRows[EventView] = ListRows(lambda event: str(event.seq), self._cells)
+        self.by_seq = SeqRows(self._cells, lambda seq: [str(seq), "-", Piece("not kept any more", "dim")])
+        self.found: ListRows[EventView] = ListRows(lambda event: str(event.seq), self._cells)
+        self.following = True
         self._filter = ""
+        self._noted = 0
+        self._chain: tuple[int, ChainFigure] = (0, ChainFigure(""))
 
     def body(self) -> ComposeResult:
         """A line of figures, the list, the record at the cursor."""
         yield Lines(id="figures", classes="line")
-        yield VirtualList(COLUMNS, self.rows, id="records", empty=lambda: "no records")
-        yield Lines(id="record", classes="preview")
+        with Container(id="panes"):
+            yield Records(COLUMNS, self.by_seq, id="records", empty=self._empty)
+            yield Lines(id="record")
+
+    # --- what is listed
 
     @property
     def filter_text(self) -> str:
@@ -47,50 +88,188 @@ class JournalScreen(AreaScreen):
 
     def set_filter(self, text: str) -> None:
         self._filter = text
-        self.show(Change(frozenset({EVENTS})))
+        listing = self.query_one(VirtualList)
+        listing.rows = self.found if text else self.by_seq
+        listing.cursor_key = None
+        self._relist()
+        listing.refresh()
 
     def show(self, change: Change) -> None:
+        if EVENTS in change.topics or LINK in change.topics:
+            fresh = [event for event in self.model.events if event.seq > self._noted]
+            self._noted = fresh[-1].seq if fresh else self._noted
+            self.by_seq.note(fresh)
+            if fresh or LINK in change.topics:
+                self._relist()
+        self._show_figures()
+
+    def _relist(self) -> None:
         listing = self.query_one(VirtualList)
-        if EVENTS in change.topics:
-            found = (e for e in reversed(self.model.events) if self._matches(e))
-            self.rows.items = list(found)
-            listing.reload()
-        figures = self.model.figures
-        wal = figures.get("sqlite_wal_bytes")
-        text = f"seq {self.model.seq}" + (f"  wal {size(wal)}" if wal is not None else "")
-        self.query_one("#figures", Lines).show([[Piece(f"{text}   filter: {self._filter or '-'}")]])
+        if self.following or self.by_seq.head == 0 or self.by_seq.head > self.model.seq:
+            self.by_seq.head = self.model.seq
+        if self._filter:
+            self.found.items = [event for event in reversed(self.model.events) if self._matches(event)]
+        if self.following:
+            listing.cursor, listing.cursor_key = 0, None
+        listing.reload()
+        self._show_figures()
         self._show_record()
 
     def _matches(self, event: EventView) -> bool:
-        return not self._filter or self._filter in f"{event.kind} {event.run_id} {event.name} {event.workflow}"
+        data = bytes(event.data)[:DATA_SHOWN_BYTES].decode("utf-8", "replace")
+        about = f"{event.seq} kind:{event.kind} {event.run_id} {event.name} {event.workflow} {data}".lower()
+        return all(word in about for word in self._filter.lower().split())
 
     def _cells(self, event: EventView) -> Sequence[Cell]:
         run = "-" if event.run_id is None else short_id(event.run_id, COLUMNS[3].widths[self.dash.width_class])
-        at = clock(event.at, self.dash.time_style, now=self.dash.now())
-        return [str(event.seq), at, event.kind, run, size(len(bytes(event.data))), says(event)]
+        style = self.dash.time_style
+        at = clock(event.at, style, now=self.dash.now())
+        by = data_of(event.data).get("by")
+        return [
+            str(event.seq),
+            at,
+            event.kind,
+            run,
+            by if isinstance(by, str) else "-",
+            size(len(bytes(event.data))),
+            says(event),
+        ]
+
+    def _empty(self) -> str:
+        if self._filter:
+            held = thousands(len(self.model.events))
+            return f"none of the last {held} records matches {self._filter} - esc clears the filter"
+        return "the journal is empty"
+
+    def on_rows_needed(self, message: RowsNeeded) -> None:
+        """Records that are not held: ask for them."""
+        wanted = self.by_seq.wanted(message.first, message.last) if not self._filter else None
+        if wanted is not None:
+            begin(self, "page", self._fetch, *wanted)
+
+    async def _fetch(self, upto: int, count: int) -> None:
+        events = await self.ask(lambda source: source.events_before(upto, count))
+        if events is not None:
+            self.by_seq.put(upto, count, events)
+            self.query_one(VirtualList).repaint()
+            self._show_record()
+
+    # --- what is shown
+
+    def _show_figures(self) -> None:
+        figures = self.model.figures
+        parts = [f"seq {thousands(self.model.seq)}"]
+        for name, label in (("db_bytes", "db"), ("sqlite_wal_bytes", "wal"), ("disk_free_bytes", "disk free")):
+            if name in figures:
+                parts.append(f"{label} {size(figures[name])}")
+        behind = self.model.seq - self.by_seq.head
+        follow = "ON" if self.following else f"off ({thousands(behind)} new)" if behind else "off"
+        text = "  ".join(parts) + f"   follow {follow}   filter: {self._filter or '-'}"
+        if self._filter:
+            text += f" ({len(self.found.items)} of the last {thousands(len(self.model.events))})"
+        self.query_one("#figures", Lines).show([[Piece(text)]])
+
+    def _current(self) -> EventView | None:
+        key = self.query_one(VirtualList).cursor_key
+        return self.found.item(key) if self._filter else self.by_seq.event(key)
 
     def _show_record(self) -> None:
-        event = self.rows.item(self.query_one(VirtualList).cursor_key)
-        glyphs = self.dash.glyphs
+        pane, event = self.query_one("#record", Lines), self._current()
+        expanded = self.has_class("-expanded")
+        pane.frame = self.dash.width_class >= 2 and not expanded
         if event is None:
-            self.query_one("#record", Lines).show([])
+            pane.show([], title="")
             return
-        text = bytes(event.data).decode("utf-8", "replace")
-        head = [Piece(f"{glyphs.h} {event.seq} {event.kind} ", "bold"), Piece(glyphs.h * 200, "frame")]
-        width = max(20, self.size.width - 2)
-        self.query_one("#record", Lines).show(
-            [head, [Piece(" " + text[:width])], [Piece(" " + text[width : 2 * width])]]
+        chain = self._chain[1] if self._chain[0] == event.seq else ChainFigure("")
+        width = max(20, pane.room.width - 1)
+        head = f"{event.seq} {event.kind}   {clock(event.at)}"
+        lines: list[Line] = (
+            [] if pane.frame else [rule(f"{head}   {chain.text}", width + 1, self.dash.glyphs, look="bold")]
         )
+        if pane.frame:
+            lines = [[Piece(event.at)], [Piece(chain.text, chain.look)], []]
+        lines += [[Piece(" " + part)] for part in _data_lines(event, width, whole=pane.frame or expanded)]
+        pane.show(lines, title=f"{event.seq} {event.kind}")
 
     def on_row_highlighted(self, message: RowHighlighted) -> None:
-        """Another record to show."""
+        """Another record to show; leaving the newest ends following."""
+        if self.following and self.query_one(VirtualList).cursor > 0:
+            self.following = False
+            self._show_figures()
+        if message.key is not None and message.key.isdecimal() and int(message.key) != self._chain[0]:
+            begin(self, "chain", self._look_up_chain, int(message.key))
         self._show_record()
 
+    async def _look_up_chain(self, seq: int) -> None:
+        glyphs = self.dash.glyphs
+        figure = await chain_figure(self.dash.source, self.dash.options.journal, seq, glyphs.check, glyphs.cross)
+        self._chain = (seq, figure)
+        self._show_record()
+
+    # --- keys
+
+    def on_row_opened(self, message: RowOpened) -> None:
+        """The record whole, or the list again."""
+        self.toggle_class("-expanded")
+        self.call_after_refresh(self._show_record)
+
+    def action_back(self) -> None:
+        """The list again, then without the filter."""
+        if self.has_class("-expanded"):
+            self.remove_class("-expanded")
+            self.call_after_refresh(self._show_record)
+        else:
+            super().action_back()
+
+    def action_follow(self) -> None:
+        """Stay at the newest, or stand still."""
+        self.following = not self.following
+        self.query_one(VirtualList).move_to(0)
+        self._relist()
+
+    def action_logs(self) -> None:
+        """The log at this record."""
+        key = self.selected_id()
+        if key is not None:
+            self.dash.go(Jump("logs", target=key))
+
+    def action_verify(self) -> None:
+        """The whole chain is checked by a command: it takes long, and reads the file."""
+        command = self.dash.command("journal", "verify")
+        self.dash.copy(command)
+        self.dash.toast(f"run `{command}` to check the whole chain")
+
     def open_target(self, target: str) -> None:
-        self.query_one(VirtualList).move_to_key(target)
+        if not target.isdecimal() or not 1 <= int(target) <= self.model.seq:
+            self.dash.toast(f"there is no record {target}; the last is {self.model.seq}", severity="warning")
+            return
+        if self._filter:
+            self.set_filter("")
+        self.following = False
+        self._relist()
+        self.query_one(VirtualList).move_to(self.by_seq.head - int(target))
 
     def selected_id(self) -> str | None:
         return self.query_one(VirtualList).cursor_key
 
     def command(self) -> str | None:
-        return self.dash.command("events")
+        event = self._current()
+        if event is not None and event.run_id is not None:
+            return self.dash.command("runs", "history", event.run_id)
+        return self.dash.command("events", "-f")
+
+
+def _data_lines(event: EventView, width: int, *, whole: bool) -> list[str]:
+    """What a record says, as JSON: laid out where there is room, else in a row; the first 16 KiB of a large one."""
+    raw = bytes(event.data)
+    text = raw[:DATA_SHOWN_BYTES].decode("utf-8", "replace")
+    if whole and len(raw) <= DATA_SHOWN_BYTES:
+        text = msgspec.json.format(raw, indent=2).decode("utf-8", "replace")
+    lines: list[str] = []
+    for part in text.split("\n"):
+        lines += wrap(part, width, DATA_LINES_MAX) if part.strip() else [""]
+        if len(lines) >= DATA_LINES_MAX:
+            break
+    if len(raw) > DATA_SHOWN_BYTES:
+        lines.append(f"first {size(DATA_SHOWN_BYTES)} of {size(len(raw))}B")
+    return lines
