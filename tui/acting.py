@@ -24,3 +24,15 @@ async def act(client: Client | None, run_id: str, verb: str, body: Mapping[str, 
         "POST", f"/v1/runs/{part(run_id)}/{verb}", body=body, headers={"idempotency-key": key}, repeatable=False
     )
     return decode(succeeded(answer).body, AcceptedView).seq
+
+
+async def decide(client: Client, approval_id: str, body: Mapping[str, Any], key: str) -> ApprovalView:
+    """Approve or refuse, sent once as `act` is; the approval as it then is, on disk. Raises `RuntimedError`s."""
+    answer = await client.link.fetch(
+        "POST",
+        f"/v1/approvals/{part(approval_id)}/decide",
+        body=body,
+        headers={"idempotency-key": key},
+        repeatable=False,
+    )
+    return decode(succeeded(answer).body, ApprovalView)
