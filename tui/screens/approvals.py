@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -40,7 +41,7 @@ from tui.screens.decision_card import DecisionCard
 from tui.states import STATES
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, ListRows, VirtualList
-from tui.working import begin
+from tui.work import begin
 from wal.errors import RuntimedError
 from wal.views import ApprovalView
 
@@ -140,7 +141,7 @@ class ApprovalsScreen(AreaScreen):
 
     def show(self, change: Change) -> None:
         if LINK in change.topics:
-            begin(self, "whoami", self._learn_who)
+            begin(self, self._learn_who, group="whoami", exclusive=True)
         if APPROVALS in change.topics:
             self._relist()
             self._tell_card()
@@ -289,7 +290,7 @@ class ApprovalsScreen(AreaScreen):
         """Another request to show."""
         view = self.rows.item(message.key)
         if view is not None and view.id not in self._contexts:
-            begin(self, "context", self._learn_highlighted, view)
+            begin(self, partial(self._learn_highlighted, view), group="context", exclusive=True)
         self._show_panes()
 
     # --- the card
@@ -303,7 +304,7 @@ class ApprovalsScreen(AreaScreen):
         self._open_card(target)
 
     def _open_card(self, approval_id: str) -> None:
-        begin(self, "card", self._fetch_card, approval_id)
+        begin(self, partial(self._fetch_card, approval_id), group="card", exclusive=True)
 
     async def _fetch_card(self, approval_id: str) -> None:
         view = await self.ask(lambda source: source.approval(approval_id))
@@ -330,7 +331,7 @@ class ApprovalsScreen(AreaScreen):
         if view is not None:
             card.seen(view)
         else:
-            begin(card, "look", card.look_again)
+            begin(card, card.look_again, group="look", exclusive=True)
 
     # --- keys
 

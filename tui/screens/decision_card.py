@@ -27,7 +27,7 @@ from tui.form_fields import CHOICE, BadForm, FormField, data_of, fields_of
 from tui.format import Line, safe
 from tui.screens.card_base import OPEN, OVER, CardBase, FormRow
 from tui.widgets.fields import Choice, Field
-from tui.working import begin
+from tui.work import begin
 from wal.errors import RuntimedError
 from wal.views import ApprovalView
 
@@ -73,11 +73,6 @@ class DecisionCard(CardBase):
         if high:
             code = confirm_code(self.view).upper()
             yield FormRow("Confirm", Field(id="code", hint=f"type {code}", limit=len(code)), f"the hash begins {code}")
-
-    def signature(self) -> str:
-        if self.caller is None:
-            return ""
-        return f" as {self.caller.by}" + (f"  {self.caller.via}" if self.caller.via else "")
 
     def command(self) -> str:
         verb = "deny" if self._chosen() == DENY else "approve"
@@ -151,7 +146,7 @@ class DecisionCard(CardBase):
     def succeed(self, done: str) -> None:
         """On disk; what is shown is asked for anew if the answer itself was lost."""
         super().succeed(done)
-        begin(self, "look", self.look_again)
+        begin(self, self.look_again, group="look", exclusive=True)
 
     async def look_again(self) -> None:
         """The approval as it is now; an old one stays where there is no answer."""

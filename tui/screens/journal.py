@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import msgspec
@@ -22,7 +23,7 @@ from tui.screens.base import AreaScreen
 from tui.seq_rows import SeqRows
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, ListRows, VirtualList
-from tui.working import begin
+from tui.work import begin
 from wal.views import EventView
 
 COLUMNS = (
@@ -145,7 +146,7 @@ class JournalScreen(AreaScreen):
         """Records that are not held: ask for them."""
         wanted = self.by_seq.wanted(message.first, message.last) if not self._filter else None
         if wanted is not None:
-            begin(self, "page", self._fetch, *wanted)
+            begin(self, partial(self._fetch, *wanted), group="page", exclusive=True)
 
     async def _fetch(self, upto: int, count: int) -> None:
         events = await self.ask(lambda source: source.events_before(upto, count))
@@ -197,7 +198,7 @@ class JournalScreen(AreaScreen):
             self.following = False
             self._show_figures()
         if message.key is not None and message.key.isdecimal() and int(message.key) != self._chain[0]:
-            begin(self, "chain", self._look_up_chain, int(message.key))
+            begin(self, partial(self._look_up_chain, int(message.key)), group="chain", exclusive=True)
         self._show_record()
 
     async def _look_up_chain(self, seq: int) -> None:

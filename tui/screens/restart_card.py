@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from runtimed.client import DaemonUnreachable
 from tui.actor_tree import restarted_with
@@ -18,6 +19,8 @@ REASON_CHARACTERS_MAX = 1_000
 
 class RestartCard(CardBase):
     """A card for one actor. A restart is no record, so its outcome is looked for in the tree itself."""
+
+    LEVEL: ClassVar[str] = "admin"
 
     def __init__(self, actor: ActorView) -> None:
         super().__init__()
