@@ -18,6 +18,7 @@ from wal.records import Entry
 from wal.verify import verify
 
 ENDED_WITH = {"run_completed": "completed", "run_failed": "failed", "run_cancelled": "cancelled"}
+MAY_REPEAT = ("session_touched", "run_cancel_requested", "run_paused", "run_resumed")
 UNDOES = {"charge": "refund", "reserve": "release"}
 
 
@@ -69,7 +70,7 @@ class Findings:
         there = Counter(identities.values())
         for ack in acks:
             wanted = _wanted(ack)
-            if there[wanted] != 1 and ack.kind not in ("session_touched", "run_cancel_requested"):
+            if there[wanted] != 1 and ack.kind not in MAY_REPEAT:
                 self._say(f"acknowledged, and {there[wanted]} times in the journal: {ack}")
             elif not there[wanted]:
                 self._say(f"acknowledged and lost: {ack}")
@@ -179,6 +180,8 @@ def _identity(record: r.Fact, run_id: str) -> tuple[object, ...]:
             return record.kind, run_id, record.name, record.signal_id, json.loads(bytes(record.value))
         case r.StateWritten(key=""):
             return record.kind, record.name, record.version, json.dumps(json.loads(bytes(record.value)))
+        case r.ApprovalDecided():
+            return record.kind, run_id, record.approved
         case r.SessionOpened() | r.SessionTouched() | r.SessionClosed():
             return record.kind, record.id
     return record.kind, run_id
@@ -190,6 +193,8 @@ def _wanted(ack: Ack) -> tuple[object, ...]:
             return ack.kind, ack.subject, json.dumps(ack.data["input"])
         case "signal_received":
             return ack.kind, ack.subject, ack.data["name"], ack.data["signal_id"], ack.data["value"]
+        case "approval_decided":
+            return ack.kind, ack.subject, ack.data["approved"]
         case "state_written":
             return ack.kind, ack.subject, ack.data["version"], json.dumps(ack.data["value"])
     return ack.kind, ack.subject

@@ -48,16 +48,8 @@ class Load:
                 nursery.start_soon(self._work, random.Random(self._chance.randrange(1 << 30) + number))
 
     async def _work(self, chance: random.Random) -> None:
-        doings = (
-            self.start,
-            self.start,
-            self.start_many,
-            self.signal,
-            self.signal,
-            self.put_state,
-            self.session,
-            self.cancel,
-        )
+        often = (self.start, self.start, self.start_many, self.signal, self.signal, self.decide, self.decide)
+        doings = (*often, self.put_state, self.session, self.cancel, self.pause)
         async with self.daemon.client() as client:
             while True:
                 await chance.choice(doings)(client, chance)
@@ -97,11 +89,12 @@ class Load:
 
     def _run(self, chance: random.Random) -> dict[str, Any]:
         number = self.number()
-        kind = chance.choice(("purchase", "purchase", "purchase", "nap", "fan"))
+        kind = chance.choice(("purchase", "purchase", "purchase", "review", "nap", "fan"))
         inputs: dict[str, Any] = {
             "purchase": {
                 "number": number, "wait": chance.random() < self._wait_share, "declined": chance.random() < 0.2
             },
+            "review": number,
             "nap": [round(chance.random() * 0.6, 2) for _ in range(chance.randint(1, 3))],
             "fan": chance.randint(1, 4),
         }  # fmt: skip
@@ -188,6 +181,35 @@ class Load:
         if response is not None and response.status_code == 202:
             self.acks.append(Ack("run_cancel_requested", run_id, {"seq": response.json()["seq"]}))
 
+    async def decide(self, client: httpx2.AsyncClient, chance: random.Random) -> None:
+        """Say yes or no to what people are asked."""
+        response = await self.ask(client, "GET", "/v1/approvals?status=open&limit=3", insist=False)
+        for approval in response.json()["items"] if response is not None else ():
+            await self.send_decision(client, approval)
+
+    async def send_decision(self, client: httpx2.AsyncClient, approval: dict[str, Any]) -> None:
+        """Decide one approval, in the same way whoever asks again."""
+        approve = approval["detail"]["number"] % 4 != 0
+        body = {"approve": approve, "reason": "as agreed", "payload_hash": approval["payload_hash"]}
+        key = {"Idempotency_Key": f"decide-{approval['id']}"}
+        response = await self.ask(client, "POST", f"/v1/approvals/{approval['id']}/decide", body, **key)
+        assert response is not None
+        if response.status_code == 200:
+            self.acks.append(Ack("approval_decided", approval["run_id"], {"approved": approve}))
+        else:
+            assert response.status_code == 409, response.text  # withdrawn, or somebody else was faster
+
+    async def pause(self, client: httpx2.AsyncClient, chance: random.Random) -> None:
+        """Hold a recent run for a moment."""
+        if not self._recent:
+            return
+        run_id = chance.choice(self._recent)
+        for verb, kind in (("pause", "run_paused"), ("resume", "run_resumed")):
+            response = await self.ask(client, "POST", f"/v1/runs/{run_id}/{verb}", {"reason": "lunch"})
+            if response is not None and response.status_code == 202:
+                self.acks.append(Ack(kind, run_id, {"seq": response.json()["seq"]}))
+            await trio.sleep(PAUSE_SECONDS)
+
     # --- the end
 
     async def finish(self, seconds: float) -> float:
@@ -210,6 +232,13 @@ class Load:
     async def _help(self, client: httpx2.AsyncClient, run: dict[str, Any]) -> None:
         if run["waiting_on"] == "signal":  # started, as it turns out, though nobody was told
             await self.send_signal(client, run["id"])
+        elif run["waiting_on"] == "approval":
+            approvals = await self.ask(client, "GET", f"/v1/approvals?status=open&run_id={run['id']}")
+            assert approvals is not None
+            for approval in approvals.json()["items"]:
+                await self.send_decision(client, approval)
+        elif run["status"] == "paused":  # by a request whose answer did not arrive
+            await self.ask(client, "POST", f"/v1/runs/{run['id']}/resume", {})
         elif run["status"] == "blocked" and run["error"]["type"] in ("stuck", "interrupted"):
             await self.ask(client, "POST", f"/v1/runs/{run['id']}/retry", {"reason": "it was killed, not stuck"})
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import trio
 
-from runtimed import App, Context, Failure, Retry, current_step
+from runtimed import App, Context, Failure, Rejected, Retry, current_step
 
 WITNESS = os.environ.get("WITNESS_SOCKET", "")
 QUICK = Retry(max_attempts=50, initial_interval=0.02, max_interval=0.2)
@@ -111,6 +111,16 @@ async def purchase(ctx: Context, order: Purchase) -> list[str]:
         done.append(await ctx.signal("go", timeout=3600.0))
     done.append(await ctx.step(ship, "ship", order.declined))
     return done
+
+
+@app.workflow
+async def review(ctx: Context, number: int) -> str:
+    """Charge, and ship if somebody approves; a refusal gives the money back."""
+    await ctx.step(charge, "charge")
+    decision = await ctx.approval(f"Ship {number}?", detail={"number": number}, timeout=3600.0)
+    if not decision.approved:
+        raise Rejected(decision)
+    return str(await ctx.step(ship, "ship"))
 
 
 @app.workflow

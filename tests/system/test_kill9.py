@@ -22,7 +22,8 @@ WORK_SECONDS = (0.05, 1.1)  # how long the daemon lives between being ready and 
 START_SECONDS = (0.05, 0.9)  # how long it lives when it is killed in its start, about the time that a start takes
 WRITER_LOST_SECONDS = 8.0  # within which the daemon is gone once its writer is
 QUIET_SECONDS = 40.0
-EPISODE_KILLS_MAX = 50  # then everything must come to its end, and a new folder begins
+EPISODE_KILLS_MAX = 15  # then everything must come to its end, and a new folder begins
+ROOMS = ("10000", "25")  # runs that have room in memory, in one episode and in the next
 SHOWN_MAX = 10
 ENVIRON = {
     "RUNTIMED__LIMITS__PARK_AFTER": "0.2",  # so that runs are parked, woken and replayed all the time
@@ -80,7 +81,8 @@ async def episode(folder: Path, seed: int, kills: int) -> tuple[Counter[str], li
     """So many kills of one daemon, then quiet until all runs have ended: figures, seconds of restarts, problems."""
     await trio.Path(folder).mkdir()
     async with witness(folder) as (address, seen):
-        daemon = Daemon(folder, environ={**ENVIRON, "WITNESS_SOCKET": str(address)})
+        room = {"RUNTIMED__LIMITS__RUNS_ACTIVE_MAX": ROOMS[seed % len(ROOMS)]}
+        daemon = Daemon(folder, environ={**ENVIRON, **room, "WITNESS_SOCKET": str(address)})
         killer, load = Killer(daemon, seed), Load(daemon, seed)
         try:
             await killer.start()
