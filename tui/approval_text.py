@@ -34,7 +34,7 @@ from wal.views import ApprovalView, HistoryRecord, Vote
 LABEL_CELLS = 10
 PAYLOAD_SHOWN_BYTES = 4_096
 FIELDS_SHOWN_MAX = 60
-TITLE_LINES_MAX = 4
+TITLE_LINES_MAX, REASON_LINES_MAX = 4, 4
 HASH_SHOWN, CODE_DIGITS = 8, 4
 NEAR_MICROS = 12 * 3_600_000_000
 RISKS: dict[str, tuple[str, str]] = {"low": ("LOW", ""), "medium": ("MED", "warn"), "high": ("HIGH", "need")}
@@ -178,10 +178,9 @@ def story_of(view: ApprovalView, context: Context, now: int, width: int, glyphs:
     named = title_fits(view, now, width)
     return [
         *facts_of(view, context, now, width, title=not named),
-        rule(f"payload  sha256 {view.payload_hash[:16]}..  {size(len(bytes(view.detail)))} B", width, glyphs),
+        *votes_of(view, now, width),
+        rule(f"payload  sha256 {view.payload_hash[:16]}..  {size(len(bytes(view.detail)))}B", width, glyphs),
         *payload_of(view, width),
-        rule("votes", width, glyphs),
-        *votes_of(view, now),
     ]
 
 
@@ -248,18 +247,21 @@ def _field_lines(name: str, value: str, longest: int, width: int) -> Iterator[Li
         yield [Piece(f" {label}  ", "dim"), Piece(part), Piece(note if last else "", "warn")]
 
 
-def votes_of(view: ApprovalView, now: int) -> list[Line]:
-    """Who said what, when, from where and why."""
-    if not view.votes:
-        return [[Piece(" nobody has voted yet", "dim")]]
+def votes_of(view: ApprovalView, now: int, width: int) -> list[Line]:
+    """Who said what, when, from where and why; a reason of many words takes several lines."""
     lines: list[Line] = []
-    for vote in view.votes:
+    for number, vote in enumerate(view.votes):
+        start = [Piece(_label("" if number else "VOTES"), "dim"), Piece(f"{_name(vote.by, vote.via)}  ")]
+        start += [Piece(_word(vote), "good" if vote.approve else "warn"), Piece(f"  {when(vote.at, now)}")]
         said = f'  "{vote.reason}"' if vote.reason else ""
-        look = "good" if vote.approve else "warn"
-        lines.append(
-            [Piece(f" {_name(vote.by, vote.via)}  "), Piece(_word(vote), look), Piece(f"  {when(vote.at, now)}{said}")]
-        )
-    return lines
+        if line_cells(start) + cells(safe(said)) <= width:
+            lines.append([*start, Piece(said)])
+        else:
+            lines.append(start)
+            lines += [
+                _fact("", part) for part in wrap(said.strip(), max(20, width - LABEL_CELLS - 1), REASON_LINES_MAX)
+            ]
+    return lines or [_fact("VOTES", "nobody has voted yet")]
 
 
 def votes_line(view: ApprovalView, now: int) -> str:

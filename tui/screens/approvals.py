@@ -234,9 +234,8 @@ class ApprovalsScreen(AreaScreen):
         else:
             settled = []
         payload = rule(f"payload  sha256 {view.payload_hash[:16]}..", width, glyphs)
-        votes = rule("votes", width, glyphs)
         facts = facts_of(view, context, now, width)
-        return [*settled, *facts, payload, *payload_of(view, width), votes, *votes_of(view, now)]
+        return [*settled, *facts, *votes_of(view, now, width), payload, *payload_of(view, width)]
 
     def _around(self, view: ApprovalView, context: Context) -> list[Line]:
         """The run's steps, other requests of the same run and workflow, and the policy."""

@@ -68,6 +68,7 @@ class CardBase(ModalScreen[str | None]):
     CardBase .one { height: 1; width: 100%; }
     CardBase .facts { height: 1fr; width: 100%; scrollbar-size-vertical: 1; background: $background; }
     CardBase #card-facts { height: auto; width: 100%; }
+    CardBase .form { height: auto; max-height: 40%; width: 100%; scrollbar-size-vertical: 1; }
     CardBase .form-row { height: 1; width: 100%; }
     CardBase .form-row .label { width: 11; height: 1; }
     CardBase .form-row .note { height: 1; width: auto; }
@@ -164,16 +165,17 @@ class CardBase(ModalScreen[str | None]):
         with VerticalScroll(classes="facts", can_focus=False):
             yield Lines(id="card-facts")
         yield Lines(id="card-rule2", classes="one")
-        for row in self.fields():
-            with Horizontal(classes="form-row"):
-                label = Lines(classes="label")
-                label.lines = [[Piece(f" {row.label}", "dim")]]
-                yield label
-                yield row.field
-                note = Lines(classes="note")
-                note.lines = [[Piece(f" {row.note}", "dim")]] if row.note else []
-                note.styles.width = line_cells(note.lines[0]) if row.note else 0
-                yield note
+        with VerticalScroll(classes="form", can_focus=False):  # a form may be longer than the screen
+            for row in self.fields():
+                with Horizontal(classes="form-row"):
+                    label = Lines(classes="label")
+                    label.lines = [[Piece(f" {row.label}", "dim")]]
+                    yield label
+                    yield row.field
+                    note = Lines(classes="note")
+                    note.lines = [[Piece(f" {row.note}", "dim")]] if row.note else []
+                    note.styles.width = line_cells(note.lines[0]) if row.note else 0
+                    yield note
         with Horizontal(classes="form-row"):
             yield Lines(classes="label")
             yield Submit()
