@@ -1,11 +1,18 @@
-"""Reads a run's history whole, in pages, as far as it is held."""
+"""Reads a run's history whole, in pages, as far as it is held; and keeps those that were looked at last."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from tui.history_fold import RECORDS_MAX, History
+from tui.model import RunNote
+from tui.run_text import note_of
 from tui.source import Source
 
 PAGE_RECORDS = 500
+HISTORIES_HELD_MAX, NOTES_HELD_MAX = 16, 2_000
+
+Ask = Callable[[Callable[[Source], Awaitable[History]]], Awaitable[History | None]]
 
 
 async def read_history(source: Source, run_id: str, history: History | None = None) -> History:
@@ -20,3 +27,36 @@ async def read_history(source: Source, run_id: str, history: History | None = No
             history.truncated = True
             break
     return history
+
+
+class HistoryCache:
+    """The histories that were looked at last, and of many more runs only where they stand."""
+
+    def __init__(self, ask: Ask) -> None:
+        """`ask` asks the source, and gives None (having said why) where there is no answer."""
+        self._ask = ask
+        self._held: dict[str, History] = {}
+        self._notes: dict[str, RunNote] = {}
+
+    def get(self, run_id: str) -> History | None:
+        """A history that is held."""
+        return self._held.get(run_id)
+
+    def note(self, run_id: str) -> RunNote | None:
+        """Where a run stood when its history was read."""
+        return self._notes.get(run_id)
+
+    async def read(self, run_id: str) -> History | None:
+        """A history, or what is new of one that is held; it is kept."""
+        held = self._held.pop(run_id, None)
+        history = await self._ask(lambda source: read_history(source, run_id, held))
+        if history is None:
+            return held
+        self._held[run_id] = history
+        self._notes.pop(run_id, None)
+        self._notes[run_id] = note_of(history.last)
+        while len(self._held) > HISTORIES_HELD_MAX:
+            del self._held[next(iter(self._held))]
+        while len(self._notes) > NOTES_HELD_MAX:
+            del self._notes[next(iter(self._notes))]
+        return history

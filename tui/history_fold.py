@@ -97,6 +97,7 @@ class Picture:
     emitted: int = 0
     input: Any = None
     cancel_asked: bool = False
+    generation: int = 0
 
     @property
     def status(self) -> str:
@@ -199,6 +200,7 @@ def step(before: Picture, record: HistoryRecord) -> Picture:
             run_status.begin(started),
             attributes=data.get("attributes") or {},
             input=data.get("input"),
+            generation=before.generation + 1 if before.seq else 0,
         )
     fact = fact_of(record)
     state = before.state if fact is None else run_status.advance(before.state, fact)

@@ -109,14 +109,20 @@ def _cancelling(run: RunView, picture: Picture | None, *, truncated: bool) -> li
         return [*lines, _say("reading which ...", "dim")]
     lines += _flying(picture)
     undo = picture.to_undo()
-    if not undo:
-        return [*lines, _say("No step has completed: nothing is to be undone.")]
-    lines.append(_say("Undone in this order, each before the next (a step that declares no undo is passed over):"))
+    if undo:
+        lines.append(_say("Undone in this order, each before the next (a step that declares no undo is passed over):"))
+    else:
+        lines.append(_say("No step has completed: nothing is to be undone."))
     for number, one in enumerate(undo[:UNDO_SHOWN_MAX], start=1):
         what = "added by the code" if one.added else f"call {one.key}"
         lines.append([Piece(f"{number:>4}  "), Piece(one.name, "bold"), Piece(f"  {what}", "dim")])
     if len(undo) > UNDO_SHOWN_MAX:
         lines.append(_say(f"      and {len(undo) - UNDO_SHOWN_MAX} more", "dim"))
+    unsure = [
+        call.name for call in picture.in_order() if call.kind == "step" and call.word in ("FAIL", "CANC", "DOUBT")
+    ]
+    if unsure:
+        lines.append(_say(f"Undone too, if their undo asks for it (they may have acted): {', '.join(unsure[:20])}."))
     if truncated:
         lines.append(_say("Its history is longer than what was read: there is more to undo than is listed.", "warn"))
     return lines
@@ -181,10 +187,8 @@ def _resolving(run: RunView, picture: Picture | None) -> list[Line]:
     lines = [
         [Piece("Unknown: "), Piece(call.name, "bold"), Piece(f"  call {call.key}  {last.note if last else ''}")],
         [Piece("Sent:    "), Piece(args)],
-        [
-            Piece("Key:     "),
-            Piece("look it up outside by the run's id and this call's key, then say what you found", "dim"),
-        ],
+        [Piece("Key:     "), Piece(f"{run.id}/{picture.generation}/{call.key}/{call.name}")],
+        _say("Look outside for what was done under this idempotency key, then say what you found.", "dim"),
         _say(
             "it happened: its result is what you give, and the run goes on; an undo will be called if it fails later."
         ),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.format import Line, Piece, TimeStyle, age, clock, micros
+import msgspec
+
+from tui.format import Line, Piece, TimeStyle, age, clock, duration, fit, micros, stamp
 from tui.glyphs import Glyphs
 from tui.history_fold import Call, Picture
 from tui.model import RunNote
 from tui.states import STATES, cost_of_kill, why, word_of
-from wal.views import ApprovalView, RunView
+from wal.views import ApprovalView, ErrorView, RunDetail, RunView, rfc3339
 
 CHAIN_CALLS_MAX = 40
 
@@ -35,6 +37,11 @@ def _undoing(call: Call) -> str:
 def why_line(run: RunView, picture: Picture | None, note: RunNote, approvals: Sequence[ApprovalView], now: int) -> str:
     """Why the run stands where it does, with the names of what it waits for."""
     names = _names(run, picture) or note.waits or note.step
+    doubts = [call for call in picture.in_order() if call.word == "DOUBT"] if picture is not None else []
+    if word_of(run) == "DOUBT" and doubts:
+        last = doubts[-1]
+        told = f": {last.attempts[-1].note}" if last.attempts else ""
+        return f"nobody knows whether {last.name} (call {last.key}) happened{told}; since {stamp(run.updated_at)}"
     if run.waiting_on == "approval" and approvals:
         names = ", ".join(f"#{view.id} {view.title} ({votes(view)})" for view in approvals[:3])
     return why(run, now, names)
@@ -68,6 +75,63 @@ def kill_line(run: RunView, picture: Picture | None, note: RunNote) -> str:
     if cost == "DOUBT":
         return f"DOUBT: nobody knows whether a step happened; a person is asked ({durable})"
     return f"nothing: it has ended ({durable})"
+
+
+def why_lines(
+    run: RunView, picture: Picture | None, note: RunNote, approvals: Sequence[ApprovalView], now: int
+) -> list[Line]:
+    """Why it stands where it does, and what a kill would cost: the two lines of a preview."""
+    cost = cost_of_kill(run, bool(note.in_flight))
+    look = "need" if cost == "DOUBT" else "warn" if cost == "REDO" else ""
+    return [
+        [Piece("why: ", "dim"), Piece(why_line(run, picture, note, approvals, now))],
+        [Piece("if killed now: ", "dim"), Piece(kill_line(run, picture, note), look)],
+    ]
+
+
+def step_lines(picture: Picture, glyphs: Glyphs, now: int) -> list[Line]:
+    """The calls as a small table, and what would be undone."""
+    lines: list[Line] = []
+    for call in picture.in_order():
+        state = STATES[call.word]
+        tries = str(call.attempts[-1].number) if call.attempts else "-"
+        took = duration(((call.closed or now) - call.opened) / 1e6)
+        lines.append(
+            [
+                Piece(fit(call.key, 6)),
+                Piece(fit(_undoing(call) + call.name, 26) + " "),
+                Piece(fit(f"{glyphs.of(state)} {state.word}", 8), state.look),
+                Piece(fit(tries, 3, ">") + fit(took, 8, ">")),
+            ]
+        )
+    undo = picture.to_undo()
+    if undo and not picture.state.ended:
+        names = " -> ".join(one.name for one in undo[:CHAIN_CALLS_MAX])
+        lines += [[], [Piece("undo armed, in this order: ", "dim"), Piece(names)]]
+    return lines
+
+
+def as_of(run: RunDetail, picture: Picture) -> RunDetail:
+    """The run's view as it was at a picture of its past."""
+    state = picture.state
+    error = None if state.error is None else ErrorView(state.error.type, state.error.message, state.error.step)
+    return msgspec.structs.replace(
+        run, status=picture.status, waiting_on=state.waiting_on, waiting_until=rfc3339(state.waiting_until), error=error,
+        updated_at=picture.at, ended_at=picture.at if state.ended else None, seq=picture.seq,
+    )  # fmt: skip
+
+
+def note_of(picture: Picture) -> RunNote:
+    """What the list says of a run that stood still since before we listened, out of its history."""
+    flying = picture.in_flight()
+    calls = picture.in_order()
+    waiting = [call for call in calls if call.open]
+    at = (flying or waiting or calls)[-1:]
+    if not at:
+        return RunNote()
+    attempt = at[0].attempts[-1].number if at[0].attempts else 1
+    waits = ", ".join(call.name for call in waiting[:3])
+    return RunNote(at[0].name, at[0].key, attempt, waits, frozenset(call.key for call in flying))
 
 
 def waits_on(run: RunView, note: RunNote, approvals: Sequence[ApprovalView], now: int, style: TimeStyle = "utc") -> str:

@@ -18,7 +18,7 @@ from tui.jump import Jump
 from tui.messages import RowHighlighted, RowOpened
 from tui.model import Change
 from tui.run_actions import ACTIONS
-from tui.run_text import kill_line, why_line
+from tui.run_text import as_of, note_of, why_lines
 from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
 from tui.states import STATES
@@ -201,11 +201,11 @@ class RunDetailScreen(AreaScreen):
 
     def _head(self, run: RunDetail, picture: Picture, width: int) -> list[Line]:
         now, note = self.dash.now(), self.model.note(run.id)
+        approvals = self.model.approvals_of(run.id)
+        if self.seq is not None:
+            run, now, note, approvals = as_of(run, picture), self._now(picture), note_of(picture), []
         lines = pages.head(run, self.history, picture, self.dash.glyphs, now, width)
-        reason = why_line(run, self.history.last, note, self.model.approvals_of(run.id), now)
-        lines.append([Piece("why ", "dim"), Piece(reason)])
-        lines.append([Piece("if killed now: ", "dim"), Piece(kill_line(run, self.history.last, note))])
-        return lines
+        return lines + why_lines(run, picture, note, approvals, now)
 
     def _draw_steps(self, picture: Picture) -> None:
         listing = self._list("steps")

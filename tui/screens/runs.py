@@ -12,18 +12,18 @@ from textual.containers import Horizontal
 from textual.timer import Timer
 
 from tui.filters import BadFilter
-from tui.format import Cell, Line, Piece, age_between, duration, fit, short_id, spread, thousands
-from tui.histories import read_history
+from tui.format import Cell, Line, Piece, age_between, short_id, spread, thousands
+from tui.histories import HistoryCache
 from tui.history_fold import History
 from tui.messages import RowHighlighted, RowOpened, RowsNeeded
-from tui.model import Change
+from tui.model import Change, RunNote
 from tui.run_actions import ACTIONS
 from tui.run_query import HELP, parse_query
-from tui.run_text import chain, kill_line, waits_on, why_line
+from tui.run_text import chain, step_lines, waits_on, why_lines
 from tui.runs_index import HELD_RUNS_MAX, PAGE_RUNS, RunsIndex
 from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
-from tui.states import STATES, cost_of_kill, state_of, word_of
+from tui.states import OPEN_STATUSES, STATES, cost_of_kill, state_of, word_of
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, MarkingList
 from tui.work import begin
@@ -41,9 +41,8 @@ COLUMNS = (
     Column("WAITS ON", (10, 13, 16, 20), grow=True),
 )
 SORTS = ("newest", "oldest", "ST", "WORKFLOW", "ID", "WAITS ON")
-PREVIEW_DELAY_SECONDS = 0.12
-"""The cursor must rest so long before the history of a run is read."""
-HISTORIES_HELD_MAX = 16
+PREVIEW_DELAY_SECONDS, FILL_DELAY_SECONDS = 0.12, 0.3
+"""The cursor must rest so long before the history of a run is read, the list before those of the runs on screen are."""
 SCAN_PAGE = 500
 SCAN_ROWS_MAX = 5_000
 """Rows that are read at one go to find those that only the rows themselves can tell; `M` reads on."""
@@ -108,8 +107,9 @@ class RunsScreen(AreaScreen):
         self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
         self._sort = SORTS[0]
         self._marked: dict[str, RunView] = {}
-        self._histories: dict[str, History] = {}
+        self._histories = HistoryCache(self.ask)
         self._preview_timer: Timer | None = None
+        self._fill_timer: Timer | None = None
 
     def body(self) -> ComposeResult:
         """The filter's line, the list, the preview below or beside it."""
@@ -176,7 +176,7 @@ class RunsScreen(AreaScreen):
 
     def cells(self, run: RunView) -> list[Cell]:
         """A row."""
-        state, now, note = state_of(run), self.dash.now(), self.model.note(run.id)
+        state, now, note = state_of(run), self.dash.now(), self.note(run.id)
         step = note.step or (run.error.step if run.error and run.error.step else "-")
         cost = cost_of_kill(run, bool(note.in_flight))
         waits = waits_on(run, note, self.model.approvals_of(run.id), now, self.dash.time_style)
@@ -191,6 +191,29 @@ class RunsScreen(AreaScreen):
             Piece(cost or "-", "warn" if cost == "REDO" else "need" if cost == "DOUBT" else ""),
             waits,
         ]
+
+    def note(self, run_id: str) -> RunNote:
+        """Where a run is: what the events told, else what its history did when it came on screen."""
+        told = self.model.note(run_id)
+        return told if told.step else self._histories.note(run_id) or told
+
+    def _fill_soon(self) -> None:
+        """Once the list stands still, the runs on screen of which no event told are looked up."""
+        if self._fill_timer is not None:
+            self._fill_timer.stop()
+        self._fill_timer = self.set_timer(
+            FILL_DELAY_SECONDS, lambda: begin(self, self._fill, group="fill", exclusive=True)
+        )
+
+    async def _fill(self) -> None:
+        listing = self._list
+        for number in range(listing.first_row, listing.first_row + listing.rows_on_screen):
+            run = self._rows.run(number)
+            if run is None or run.status not in OPEN_STATUSES or self.note(run.id).step:
+                continue
+            if await self._histories.read(run.id) is None:
+                return
+            listing.repaint()
 
     @property
     def _list(self) -> MarkingList:
@@ -248,6 +271,7 @@ class RunsScreen(AreaScreen):
         self.index.trim(listing.first_row, listing.first_row + listing.rows_on_screen)
         self._resort()
         listing.reload()
+        self._fill_soon()
         self._show_about()
 
     def on_rows_needed(self, message: RowsNeeded) -> None:
@@ -307,7 +331,8 @@ class RunsScreen(AreaScreen):
     def on_row_highlighted(self, message: RowHighlighted) -> None:
         """Another run to preview; its history once the cursor rests."""
         self._show_preview()
-        if message.key is not None and message.key not in self._histories:
+        self._fill_soon()
+        if message.key is not None and self._histories.get(message.key) is None:
             self._preview_soon()
 
     def _preview_soon(self) -> None:
@@ -320,13 +345,7 @@ class RunsScreen(AreaScreen):
             begin(self, partial(self._read, self._list.cursor_key), group="preview", exclusive=True)
 
     async def _read(self, run_id: str) -> None:
-        held = self._histories.pop(run_id, None)
-        history = await self.ask(lambda source: read_history(source, run_id, held))
-        if history is None:
-            return
-        self._histories[run_id] = history
-        while len(self._histories) > HISTORIES_HELD_MAX:
-            del self._histories[next(iter(self._histories))]
+        await self._histories.read(run_id)
         self._show_preview()
 
     def _show_preview(self) -> None:
@@ -352,47 +371,26 @@ class RunsScreen(AreaScreen):
         return f"{run.id} {run.workflow} v{run.version or '-'}   {self.dash.glyphs.of(state)} {state.word}   {age}"
 
     def _below(self, run: RunView, history: History | None) -> list[Line]:
-        glyphs, note = self.dash.glyphs, self.model.note(run.id)
+        glyphs = self.dash.glyphs
         picture = history.last if history is not None else None
         steps = chain(picture, glyphs) if picture is not None else []
         head = [Piece(f"{glyphs.h} {run.id} {run.workflow}   "), *steps, Piece(glyphs.h * self.size.width, "frame")]
-        return [head, *self._why(run, history, note)]
+        return [head, *self._why(run, history)]
 
-    def _why(self, run: RunView, history: History | None, note: object = None) -> list[Line]:
-        told, picture = self.model.note(run.id), history.last if history is not None else None
-        reason = why_line(run, picture, told, self.model.approvals_of(run.id), self.dash.now())
-        cost = cost_of_kill(run, bool(told.in_flight))
-        look = "need" if cost == "DOUBT" else "warn" if cost == "REDO" else ""
-        return [
-            [Piece("why: ", "dim"), Piece(reason)],
-            [Piece("if killed now: ", "dim"), Piece(kill_line(run, picture, told), look)],
-        ]
+    def _why(self, run: RunView, history: History | None) -> list[Line]:
+        picture = history.last if history is not None else None
+        return why_lines(run, picture, self.note(run.id), self.model.approvals_of(run.id), self.dash.now())
 
     def _side(self, run: RunView, history: History | None) -> list[Line]:
-        lines: list[Line] = list(self._why(run, history))
+        lines = self._why(run, history)
         if run.attributes:
             words = "  ".join(f"{key}={value}" for key, value in run.attributes.items())
             lines.append([Piece("attributes: ", "dim"), Piece(words)])
         lines.append([])
         if history is None:
-            return [*lines, [Piece("reading its steps ...", "dim")]]
-        now = self.dash.now()
-        for call in history.last.in_order():
-            state = STATES[call.word]
-            tries = str(call.attempts[-1].number) if call.attempts else "-"
-            took = duration(((call.closed or now) - call.opened) / 1e6)
-            lines.append(
-                [
-                    Piece(fit(call.key, 6)),
-                    Piece(fit(("undo " if call.kind == "undo" else "") + call.name, 26) + " "),
-                    Piece(fit(f"{self.dash.glyphs.of(state)} {state.word}", 8), state.look),
-                    Piece(fit(tries, 3, ">") + fit(took, 8, ">")),
-                ]
-            )
-        undo = history.last.to_undo()
-        if undo and run.status not in ("completed", "failed", "cancelled"):
-            names = " -> ".join(one.name for one in undo[:20])
-            lines += [[], [Piece("undo armed, in this order: ", "dim"), Piece(names)]]
+            lines.append([Piece("reading its steps ...", "dim")])
+        else:
+            lines += step_lines(history.last, self.dash.glyphs, self.dash.now())
         return lines[: self.query_one("#side", Lines).room.height]
 
     # --- acting
