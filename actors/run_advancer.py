@@ -332,8 +332,12 @@ class RunAdvancer:
         blocked = r.RunBlocked(hold.code, hold.message, hold.key, hold.traceback)
         seq = self.append(run, blocked)
         log.warning("run %s is blocked: %s: %s", run.id, hold.code, hold.message, extra={"run_id": run.id})
-        self.writer.when_durable(seq, self._settled, run.id, run.workflow, blocked)
+        self.writer.when_durable(seq, self._blocked, run, blocked)
         self.sleep(run)
+
+    def _blocked(self, run: ActiveRun, blocked: r.RunBlocked) -> None:
+        if run.blocked:  # else somebody has let it go on meanwhile, and nothing is settled
+            self._settled(run.id, run.workflow, blocked)
 
     def _end(self, run: ActiveRun) -> None:
         run.ended = True
