@@ -148,8 +148,9 @@ class Link:
         await self._ask_approvals(source)
         model.sessions = list((await source.sessions(limit=SNAPSHOT_PAGE)).items)
         failed = await source.runs(RunFilter(("failed",)), limit=200)
-        if not model.events:
-            model.rates.note_failures([at for run in failed.items if (at := micros(run.ended_at)) is not None])
+        for run in failed.items:
+            if (at := micros(run.ended_at)) is not None:
+                model.rates.note_failure(run.id, at)
         await self._ask_figures(source)
         before, self.source = self.source, source
         if before is not source:

@@ -252,7 +252,7 @@ class JournalFile:
 
     async def metrics(self) -> Metrics:
         figures = Metrics("")
-        for status, number in await self._rows("select status, sum(n) from run_counts group by status"):
+        for status, number in await self._rows("select status, sum(n) from run_counts where n group by status"):
             figures.counts[str(status)] = int(number)
         figures.figures["journal_seq"] = float(await self.head_seq())
         return figures

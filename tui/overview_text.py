@@ -104,6 +104,8 @@ def health_lines(model: Model, online: bool, glyphs: Glyphs) -> list[Line]:
     """Readiness, the disk, the actors, and what is not as it should be."""
     if not online:
         return [[Piece("the daemon is down", "need")], [Piece(f"last record {model.seq}")]]
+    if not model.health_status:
+        return [[Piece("not connected yet", "dim")]]
     figures, words = model.figures, model.actor_words()
     parts: list[Piece] = []
     for name in ("ready", "live"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from tui.format import micros
 from wal.views import EventView
 
@@ -20,7 +18,7 @@ class Rates:
         self._steps: dict[int, int] = {}
         self._fails: dict[int, int] = {}
         self._records: dict[int, int] = {}
-        self._failed_at: deque[int] = deque(maxlen=FAILS_HELD_MAX)
+        self._failed_at: dict[str, int] = {}
         self._last_bucket = 0
 
     def note(self, event: EventView) -> None:
@@ -34,20 +32,22 @@ class Rates:
             self._steps[bucket] = self._steps.get(bucket, 0) + 1
         elif event.kind == "run_failed":
             self._fails[bucket] = self._fails.get(bucket, 0) + 1
-            self._failed_at.append(at)
+            self.note_failure(event.run_id or "", at)
         if bucket > self._last_bucket:
             self._last_bucket = bucket
             for table in (self._steps, self._fails, self._records):
                 for old in [key for key in table if key <= bucket - 2 * BUCKETS]:
                     del table[old]
 
-    def note_failures(self, instants: list[int]) -> None:
-        """Failures before the first event (microseconds), for `failed_last_hour`."""
-        self._failed_at.extendleft(sorted(instants, reverse=True))
+    def note_failure(self, run_id: str, at: int) -> None:
+        """A run that failed at an instant (microseconds), told by its event or by its view."""
+        self._failed_at[run_id] = at
+        if len(self._failed_at) > FAILS_HELD_MAX:
+            del self._failed_at[min(self._failed_at, key=lambda run_id: self._failed_at[run_id])]
 
     def failed_last_hour(self, now: int) -> int:
         """How many runs failed within the hour before `now`."""
-        return sum(1 for at in self._failed_at if at > now - _HOUR)
+        return sum(1 for at in self._failed_at.values() if at > now - _HOUR)
 
     def steps(self, now: int) -> list[float]:
         """Steps per second, a value a bucket, oldest first; the last bucket is not over yet."""

@@ -107,7 +107,7 @@ def test_the_meter_counts_every_open_run(model: Model) -> None:
 
 
 def test_needs_stand_by_urgency(model: Model) -> None:
-    """Approvals first, the one that expires soonest before the others, then doubts, stuck runs, actors that are down."""
+    """Approvals first, what expires soonest before the others, then doubts, stuck runs, actors that are down."""
     asked = [approval("1", "late", expires_at=None), approval("2", "soon"), approval("3", "first", expires_at=at(-5))]
     model.put_approvals(asked)
     stuck = run("s", status="blocked", error=ErrorView("code_error", ""))
