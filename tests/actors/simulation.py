@@ -28,7 +28,7 @@ from wal.codec import encode_record
 from wal.errors import CommitFailed, RuntimedError
 from wal.records import Entry
 
-SETTINGS = Settings(limits=Limits(park_after=0.5, crashed_attempts_max=1_000))
+ROOMS = (3, 10_000)  # runs that have room in memory: now and then hardly any
 ACTORS = ("root/engine/coordinator", "root/engine/steps", "root/engine/timers", "root/sessions")
 LATENCIES_SECONDS = (0.0, 0.001, 0.02, 0.3)
 CLIENTS, REQUESTS, FAULTS_MAX = 3, 20, 6
@@ -102,6 +102,8 @@ class Simulation:
         self.problems: list[str] = []
         self.faults: list[str] = []
         self._chance = random.Random(seed)
+        room = self._chance.choice(ROOMS)
+        self._settings = Settings(limits=Limits(park_after=0.5, crashed_attempts_max=1_000, runs_active_max=room))
         self._runs: list[str] = []
         self._signalled: set[str] = set()
         self._sessions: list[str] = []
@@ -112,7 +114,7 @@ class Simulation:
         """Let clients and bad luck have their way; then let all runs end."""
         fault_world.outside = Outside(self.seed)
         async with trio.open_nursery() as nursery:
-            runtime = FragileRuntime(nursery, [app], settings=SETTINGS, seed=self.seed)
+            runtime = FragileRuntime(nursery, [app], settings=self._settings, seed=self.seed)
             await runtime.open()
             client = Client(runtime)
             with trio.fail_after(PATIENCE_SECONDS):
