@@ -112,7 +112,9 @@ def find(db: apsw.Connection, approval_id: str) -> ApprovalRow | None:
 def page(db: apsw.Connection, *, status: str | None, run_key: int | None, limit: int, cursor: str | None) -> Page:
     """A page of approvals, newest first."""
     where, values = "", []
-    for column, value in (("a.status", status), ("a.run_key", run_key)):
+    # Of one run there are few, however many are open: `+` keeps SQLite from looking through all that are.
+    by_status = "a.status" if run_key is None else "+a.status"
+    for column, value in ((by_status, status), ("a.run_key", run_key)):
         if value is not None:
             where += f" and {column} = ?"
             values.append(value)

@@ -138,6 +138,8 @@ class AttemptCall(Call):
         return self.step.name
 
     def fact(self, now_us: int) -> r.Fact:
+        if self.step.delivery == "at_most_once":
+            return self.scheduled(self.key, self.step.name, self.args, True)
         return self.scheduled(self.key, self.step.name, self.args)
 
     def matches(self, record: r.Fact) -> bool:

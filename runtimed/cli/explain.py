@@ -28,8 +28,9 @@ class Gathered(msgspec.Struct, frozen=True):
 
     @property
     def attempts(self) -> list[Attempt]:
-        """What is in flight or in doubt."""
-        return open_attempts(self.records)
+        """What is in flight, or in doubt: then the run is blocked, or nobody needs to know."""
+        blocked = self.run["status"] == "blocked"
+        return [attempt for attempt in open_attempts(self.records) if blocked or not attempt.doubtful]
 
 
 def explain(shell: Shell, run_id: str) -> None:

@@ -48,6 +48,8 @@ def _args(data: Data) -> Iterator[str]:
         positional, named = args
         shown = [_json(value) for value in positional] + [f"{name}={_json(value)}" for name, value in named.items()]
         yield f"({', '.join(shown)})"
+    if data.get("at_most_once"):
+        yield "at most once"
 
 
 def _started(data: Data) -> Iterator[str]:

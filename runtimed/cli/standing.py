@@ -18,13 +18,15 @@ _BEGINNING = ("step_scheduled", "compensation_scheduled")
 
 
 class Attempt(NamedTuple):
-    """An attempt of a step that began and has no outcome; `doubtful` if nobody will know it by itself."""
+    """An attempt of a step that began and has no outcome; `doubtful` if nobody will know it by itself. A kill makes one
+    so that is delivered `at_most_once`."""
 
     call: str
     name: str
     number: int
     since: str
     doubtful: bool = False
+    at_most_once: bool = False
 
     def __str__(self) -> str:
         return f"{cell(self.name)} (call {cell(self.call)}, attempt {self.number})"
@@ -37,7 +39,8 @@ def open_attempts(records: Iterable[View]) -> list[Attempt]:
     for record in records:
         kind, call = record["kind"], record["call"] or ""
         if kind in _BEGINNING:
-            begun[call] = Attempt(call, record["name"] or "", 1, record["at"])
+            once = bool(record["data"].get("at_most_once"))
+            begun[call] = Attempt(call, record["name"] or "", 1, record["at"], at_most_once=once)
         elif kind in _SETTLING or kind in _FAILING:
             attempt = begun.pop(call, None)
             if kind in _FAILING and record["data"].get("retry_at") is not None:
@@ -59,10 +62,12 @@ def kill_cost(run: View, attempts: Sequence[Attempt]) -> tuple[str, str]:
     doubtful = [attempt for attempt in attempts if attempt.doubtful]
     if doubtful:
         return "DOUBT", f"a person is asked about {doubtful[0]} already, and would be again"
+    once = [attempt for attempt in attempts if attempt.at_most_once]
+    if once:
+        return "DOUBT", f"whether {once[0]} happened, a person would be asked: it is delivered at most once"
     if attempts and run["status"] != "blocked":
         more = f" and {len(attempts) - 1} more" if len(attempts) > 1 else ""
-        again = f"{attempts[0]}{more} would run again with the same idempotency key"
-        return "REDO", f"{again} (or, under at_most_once, wait for a person)"
+        return "REDO", f"{attempts[0]}{more} would run again with the same idempotency key"
     return "SAFE", f"nothing is lost or repeated; all is on disk up to record {run['seq']}"
 
 

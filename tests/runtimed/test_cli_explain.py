@@ -8,10 +8,26 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors.flow.calls import StepCall
+from actors.flow.definitions import App
 from runtimed.cli.main import run
 from runtimed.cli.record_text import in_words
 from runtimed.cli.standing import kill_cost, open_attempts
+from wal.records import StepScheduled
 from wal.views import ApprovalView, ErrorView, RunDetail, Vote
+
+app = App("explained")
+
+
+@app.step(delivery="at_most_once")
+async def wire() -> None:
+    """Never called."""
+
+
+@app.step
+async def charge() -> None:
+    """Never called."""
+
 
 AT = "2026-01-31T12:00:{:02}.000000Z"
 NULL = msgspec.Raw(b"null")
@@ -105,6 +121,23 @@ def test_a_step_in_flight(explain: Any) -> None:
     assert as_json["kill9"] == "REDO"
 
 
+def test_a_step_in_flight_that_may_happen_once(explain: Any) -> None:
+    """A kill would leave its outcome to a person, and that is said before it happens."""
+    lines, as_json = explain([record(1, "step_scheduled", "0", "wire", args=[[1], {}], at_most_once=True)])
+    assert as_json["kill9"] == "DOUBT"
+    assert any("whether wire (call 0, attempt 1) happened, a person would be asked" in line for line in lines)
+
+
+def test_the_record_says_what_a_kill_would_come_to() -> None:
+    """Only a step that is delivered at most once is marked; the others' records are as small as they were."""
+    for step, marked in ((wire, True), (charge, False)):
+        call = StepCall(step, msgspec.Raw(b"[[],{}]"), 0)
+        call.key = "0"
+        fact = call.fact(0)
+        assert isinstance(fact, StepScheduled) and fact.at_most_once is marked
+        assert (b"at_most_once" in msgspec.json.encode(fact)) is marked
+
+
 def test_blocked_by_an_unknown_outcome(explain: Any) -> None:
     """A person is asked; `retry` is not offered, because it would be refused."""
     records = [
@@ -121,6 +154,17 @@ def test_blocked_by_an_unknown_outcome(explain: Any) -> None:
     assert "The cause in step charge: outcome_unknown: charge may have happened." in lines
     assert as_json["next"][0] == "runtimed runs resolve r1 0 --happened|--did-not-happen --reason WHY"
     assert not any("runs retry" in command for command in as_json["next"])
+
+
+def test_an_unknown_outcome_that_nobody_needs(explain: Any) -> None:
+    """An attempt that was given up with its branch leaves no question: the run went on without it."""
+    records = [
+        SCHEDULED,
+        record(2, "step_unknown", "0", "charge", attempt=1),
+        waiting(3, {"key": "2", "kind": "timer"}),
+    ]
+    lines, as_json = explain(records, status="waiting", waiting_on="timer")
+    assert as_json["kill9"] == "SAFE" and not any("no outcome yet" in line for line in lines)
 
 
 def test_blocked_by_a_defect(explain: Any) -> None:

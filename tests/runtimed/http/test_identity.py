@@ -95,7 +95,7 @@ def test_names_are_sanitised_and_bounded(proc: Any, monkeypatch: pytest.MonkeyPa
     """A directory may hold any name: spaces, escapes and length of it do not get through."""
     peer, folder = proc(tty=os.makedev(136, 3))
     odd = pwd.struct_passwd(("a b\x1b]52;\n" + "x" * 500, "", peer.uid, 0, "", "", ""))
-    monkeypatch.setattr(identity.pwd, "getpwuid", lambda uid: odd)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: odd)
     told = describe(peer, folder)
     assert told is not None and told.startswith("ab\\x1b]52;") and told.endswith("x pts/3")
     assert len(told) <= identity.VIA_CHARACTERS_MAX
