@@ -105,6 +105,7 @@ class RunAdvancer:
         self._settled, self._dice = settled, dice
         self.advanced_total = self.started_total = self.parked_total = 0
         self.dead = False
+        self.draining = False  # what attempts end with is recorded, but no run goes on to its next one
 
     def load(self, run: ActiveRun) -> None:
         """Have the run's history read, and go on from there."""
@@ -126,7 +127,7 @@ class RunAdvancer:
         if flow is None and not (run.loading or run.paused or run.blocked):
             self.load(run)
         seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
-        if flow is None or run.paused or run.blocked:
+        if flow is None or run.paused or run.blocked or self.draining:
             run.deferred.append((record, seq, at))
         else:
             self.active.idle.pop(run.run_key, None)

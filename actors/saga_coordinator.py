@@ -200,6 +200,8 @@ class SagaCoordinator:
 
     def _advance_ready(self) -> None:
         engine, ready = self._engine, self._ready
+        if engine.draining:
+            return
         room = engine.limits.runs_active_max
         if len(engine.active) > room:  # runs that are started one by one begin at once
             engine.park(trio.current_time(), at_least=len(engine.active) - room)

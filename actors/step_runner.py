@@ -119,7 +119,6 @@ class StepRunner:
         self._workers = self._running = 0
         self._nursery: trio.Nursery | None = None
         self._base = contextvars.copy_context()
-        self._draining = False
         self.ended: Callable[[Attempt], None] = lambda attempt: None
 
     # --- plain calls

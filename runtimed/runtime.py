@@ -295,10 +295,14 @@ class Runtime(ApprovalVerbs):
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, and let steps in flight finish for so long; the rest is parked as after a crash."""
         self.draining = self._closed = True
+        self.actors.coordinator.engine.draining = True
         self.actors.settling.close()
         self.feed.close()
+        runner, mailbox = self.actors.runner, self.actors.coordinator.mailbox
         with trio.move_on_after(timeout_s):
-            while self.actors.runner.busy:  # noqa: ASYNC110 - it happens once, and an event for it would be set all day
+            # Until attempts have ended and the coordinator has taken in how. It happens once in a life, and an event
+            # for it would be set all day.
+            while runner.busy or mailbox.statistics().size:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
 

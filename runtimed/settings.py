@@ -93,7 +93,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Upper bounds of everything that could grow."""
 
     mailbox_size: Count = 10_000
-    payload_max_bytes: Annotated[int, Meta(ge=KIB, le=GIB)] = 2 * MIB
+    payload_max_bytes: Annotated[int, Meta(ge=KIB, le=32 * MIB)] = 2 * MIB
     runs_active_max: Count = 10_000
     runs_batch_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     steps_concurrent_max: Count = 1_000
@@ -102,7 +102,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     crashed_attempts_max: Annotated[int, Meta(ge=1, le=1_000)] = 10
     step_cancel_grace: Seconds = 10.0
     batch_records_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
-    batch_bytes_max: Annotated[int, Meta(ge=KIB, le=GIB)] = 8 * MIB
+    batch_bytes_max: Annotated[int, Meta(ge=KIB, le=32 * MIB)] = 8 * MIB
     history_records_max: Annotated[int, Meta(ge=100, le=100_000_000)] = 50_000
 
 
