@@ -124,7 +124,7 @@ class Looks:
         is escaped here."""
         styles, base = self.styles, self.base
         segments = [Segment(safe(piece.text), styles.get(piece.look, base)) for piece in pieces if piece.text]
-        strip = Strip(segments).adjust_cell_length(width, base)
+        strip = Strip(segments).adjust_cell_length(width, base).simplify()  # each change of style costs 40 bytes
         if not cursor:
             return strip
         return Strip([Segment(text, (style or base) + self.cursor) for text, style, _ in strip], width)

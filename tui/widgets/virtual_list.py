@@ -121,9 +121,23 @@ class VirtualList(ScrollView, can_focus=True):
         """Draw the rows on screen whose text is different from what stands there."""
         shown = self._text_rows()
         for y in range(self._top, self.size.height - self._foot):
-            if self._drawn.get(y) != shown.get(y):
-                self.refresh(Region(0, y, self.size.width, 1))
+            before, after = self._drawn.get(y), shown[y]
+            if before != after:
+                self.refresh(self._difference(y, before, after))
         self._ask_for_missing()
+
+    def _difference(self, y: int, before: tuple[Any, ...] | None, after: tuple[Any, ...]) -> Region:
+        """The part of a line that looks different: from the first to the last cell whose text has changed, so that an
+        age costs a few bytes and not a line."""
+        whole = Region(0, y, self.size.width, 1)
+        if not before or len(before) != 4 or len(after) != 4 or before[1:] != after[1:] or not (before[0] and after[0]):
+            return whole
+        first, last, x = self.size.width, 0, 2 + self._inset // 2
+        for width, old, new in zip(self.widths(), before[0], after[0], strict=False):
+            if old != new and width > 0:
+                first, last = min(first, x), x + width
+            x += width + 2 if width > 0 else 0
+        return Region(first, y, last - first, 1) if last else whole
 
     def _text_rows(self) -> dict[int, tuple[Any, ...]]:
         return {y: self._content(y) for y in range(self._top, self.size.height - self._foot)}
@@ -197,7 +211,7 @@ class VirtualList(ScrollView, can_focus=True):
         cells, at_cursor, marked, focused = content
         if cells is None:
             return [Piece("  "), Piece(dashboard(self).glyphs.ellipsis, "dim")], bool(at_cursor)
-        lead = Piece(">" if at_cursor and focused else " "), Piece("*" if marked else " ", "mark")
+        lead = Piece(">" if at_cursor and focused else " "), Piece("*", "mark") if marked else Piece(" ")
         return [*lead, *self._row(cells)], bool(at_cursor and focused)
 
     def _row(self, cells: Sequence[Cell]) -> Line:
