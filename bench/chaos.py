@@ -64,7 +64,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--small", action="store_true", help="the numbers of `make test`")
     known, more = parser.parse_known_args()
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "chaos", "--figures", str(TARGET), *more]
+    # With a space instead of "=" pytest would take a file that is there for the place of the tests.
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "chaos", f"--figures={TARGET}", *more]
+    TARGET.unlink(missing_ok=True)
     ended = subprocess.run([*command, *([] if known.small else ["--long"])], cwd=ROOT, check=False)
     if TARGET.exists():
         results = json.loads(TARGET.read_text(encoding="utf-8"))
