@@ -326,10 +326,10 @@ def _if_yes(view: ApprovalView) -> str:
 
 def _if_no(context: Context) -> str:
     if not context.known:
-        return "the run is told no (one no is enough)"
+        return "it is told no (one is enough)"
     if not context.undo:
-        return "the run is told no (one no is enough); it has completed no step that could be undone"
-    return f"the run is told no; if it fails of it, undone are, last first: {', '.join(context.undo)}"
+        return "it is told no (one is enough); it has completed no step that could be undone"
+    return f"it is told no; failing, it undoes {', then '.join(context.undo)}"
 
 
 def _if_silent(view: ApprovalView, now: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from textual.containers import Horizontal
+from textual.widgets import Input
 
 from runtimed.client import DaemonUnreachable
 from runtimed.wire import CallerView
@@ -71,8 +72,11 @@ class DecisionCard(CardBase):
         high = self.view.risk == "high"
         yield FormRow("Reason", Field(id="reason", limit=REASON_CHARACTERS_MAX), "required" if high else "to deny")
         if high:
-            code = confirm_code(self.view).upper()
-            yield FormRow("Confirm", Field(id="code", hint=f"type {code}", limit=len(code)), f"the hash begins {code}")
+            code = Field(id="code", hint=self._code_hint(), limit=len(confirm_code(self.view)))
+            yield FormRow("Confirm", code, "the first digits of the hash")
+
+    def _code_hint(self) -> str:
+        return f"type {confirm_code(self.view).upper()}"
 
     def command(self) -> str:
         verb = "deny" if self._chosen() == DENY else "approve"
@@ -159,19 +163,27 @@ class DecisionCard(CardBase):
             self.dash.toast(str(error), severity="warning")
 
     def seen(self, view: ApprovalView) -> None:
-        """The approval was told anew. What was typed stays; a code for another payload does not."""
+        """The approval was told anew. What was typed stays; but a choice and a code were about what was asked then."""
         if view == self.view or view.id != self.view.id:
             return
         changed = view.payload_hash != self.view.payload_hash
         settled = self.view.status == "open" != view.status
         self.view = view
-        if changed and self.view.risk == "high":
-            self.query_one("#code", Field).value = ""
         if changed:
+            self._forget_choice()
             self.say(" what is asked has changed: read it again", "need")
         elif settled and self.phase == OPEN:
             self.say(f" {closed_sentence(view)}", "need")
         self.draw()
+
+    def _forget_choice(self) -> None:
+        choice = self.query_one("#decision", Choice)
+        choice.chosen = None
+        choice.refresh()
+        for code in self.query("#code").results(Field):
+            code.placeholder = self._code_hint()
+            with self.prevent(Input.Changed):
+                code.value = ""
 
     # --- what is filled in
 
