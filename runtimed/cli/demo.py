@@ -27,6 +27,7 @@ from wal.errors import RuntimedError
 ORDERS = 40
 LARGE_EACH = 10
 """Every tenth order is large: a person has to approve it, and refuses every other one."""
+LARGE = range(0, ORDERS, LARGE_EACH)
 READY_SECONDS, END_SECONDS = 20.0, 60.0
 
 
@@ -78,17 +79,35 @@ async def _play(shell: Shell, daemon: Daemon) -> None:
     await daemon.start()
     async with Client(socket=daemon.socket) as client:
         say("restarted; a person answers for the large orders")
-        for number in range(0, ORDERS, LARGE_EACH):
-            await client.signal(f"order-{number}", "approve", number % (2 * LARGE_EACH) == 0)
-        with anyio.fail_after(END_SECONDS):
+        with anyio.move_on_after(END_SECONDS) as limit:
+            await _decide(client)
             table = await _outcome(client)
+        if limit.cancelled_caught:
+            raise DemoFailed(f"some runs have not ended after {END_SECONDS:.0f} s")
         say("every run has ended")
     _judge(shell, table)
 
 
 def _order(number: int) -> NewRun:
-    cents = 99_000 if number % LARGE_EACH == 0 else 1_000 + number
+    cents = 99_000 if number in LARGE else 1_000 + number
     return NewRun(workflow="checkout", id=f"order-{number}", input={"id": str(number), "cents": cents})
+
+
+def _approves(number: int) -> bool:
+    return number % (2 * LARGE_EACH) == 0
+
+
+async def _decide(client: Client) -> None:
+    """Answer each large order's approval as soon as it is asked."""
+    answer = {f"order-{number}": _approves(number) for number in LARGE}
+    while answer:
+        for asked in (await client.approvals(status="open")).items:
+            if (approve := answer.pop(asked.run_id, None)) is not None:
+                await client.decide(
+                    asked.id, approve=approve, payload_hash=asked.payload_hash,
+                    reason="looks fine" if approve else "address unknown",
+                )  # fmt: skip
+        await anyio.sleep(0.02)
 
 
 async def _outcome(client: Client) -> Counter[str]:
@@ -112,7 +131,7 @@ async def _outcome(client: Client) -> Counter[str]:
 def _judge(shell: Shell, table: Counter[str]) -> None:
     from runtimed.cli.text import table as print_table
 
-    refused = len([number for number in range(0, ORDERS, LARGE_EACH) if number % (2 * LARGE_EACH)])
+    refused = sum(not _approves(number) for number in LARGE)
     expected: dict[str, int] = {
         "completed": ORDERS - refused,
         "refused and undone": refused,

@@ -32,7 +32,7 @@ def runtimed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.usefixtures("environment")
 def test_the_newcomers_way(short_dir: Path) -> None:
-    """`init`, `serve`, a start, a signal, a second daemon refused, a clean stop: as the first README says."""
+    """`init`, `serve`, a start, a person's no, a second daemon refused, a clean stop: as the first README says."""
     import anyio
 
     folder = short_dir / "d"
@@ -46,11 +46,12 @@ def test_the_newcomers_way(short_dir: Path) -> None:
         assert (small.returncode, small.stdout) == (0, "parcel-a1\n")
 
         runtimed(folder, "runs", "start", "checkout", '{"id": "b2", "cents": 99000}', "--id", "order-b2")
-        assert "runtimed runs signal order-b2 approve VALUE" in runtimed(folder, "runs", "explain", "order-b2").stdout
-        assert runtimed(folder, "runs", "signal", "order-b2", "approve", "false").returncode == 0
+        asked = runtimed(folder, "approvals", "list", "--run", "order-b2", "-o", "id").stdout.strip()
+        assert f"runtimed approvals show {asked}" in runtimed(folder, "runs", "explain", "order-b2").stdout
+        assert runtimed(folder, "approvals", "deny", asked, "--reason", "unknown customer").returncode == 0
         refused = runtimed(folder, "runs", "wait", "order-b2")
         assert refused.returncode == 20
-        assert "a person said no" in refused.stderr
+        assert "unknown customer" in refused.stderr
         history = json.loads(runtimed(folder, "runs", "history", "order-b2", "--json").stdout)
         assert "compensation_completed" in [record["kind"] for record in history["items"]]
 

@@ -81,7 +81,7 @@ def test_check_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert run(["check"]) == 0
 
     assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
-        ["first", "workflow", "checkout", "signals:", "approve"],
+        ["first", "workflow", "checkout", "-"],
         ["first", "step", "charge", "undone", "by", "refund"],
         ["first", "step", "refund", "-"],
         ["first", "step", "ship", "-"],

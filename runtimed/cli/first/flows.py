@@ -5,6 +5,7 @@ import msgspec
 from runtimed import App, Context, Rejected, Retry
 
 app = App("first")
+DAY = 24 * 3600.0
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -31,12 +32,14 @@ def ship(order: Order, charge_id: str) -> str:
     return f"parcel-{order.id}"
 
 
-@app.workflow(signals={"approve": bool})
+@app.workflow
 async def checkout(ctx: Context, order: Order) -> str:
     """The process. It awaits only `ctx`, so it can be killed at any point and goes on where it was."""
     charge_id: str = await ctx.step(charge, order)
-    if order.cents > 10_000 and not await ctx.signal("approve", type=bool):
-        raise Rejected("a person said no")
+    if order.cents > 10_000:
+        decision = await ctx.approval(f"Ship order {order.id}?", detail=order, timeout=3 * DAY)
+        if not decision.approved:
+            raise Rejected(decision)
     await ctx.sleep(1.0)
     parcel: str = await ctx.step(ship, order, charge_id)
     return parcel
