@@ -251,7 +251,10 @@ class Model:
         for wanted in ("DOUBT", "STUCK"):
             for run in runs:
                 if word_of(run) == wanted:
-                    what = f"{run.error.step or run.workflow}" if run.error and wanted == "DOUBT" else run.workflow
+                    error = run.error
+                    what = run.workflow if error is None else f"{run.workflow} {error.type}"
+                    if error is not None and wanted == "DOUBT":
+                        what = error.step or run.workflow
                     needs.append(Need(wanted, "run", run.id, what, run.id, run.updated_at))
         for actor in self.actors:
             if actor.status == "failed":

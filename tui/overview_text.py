@@ -19,11 +19,12 @@ _RARE = ("STUCK", "DOUBT", "PAUS")
 EVENTS_LOOKED_AT_MAX = 2_000
 
 
-def need_cells(need: Need, now: int, id_cells: int) -> Sequence[Cell]:
-    """A row of the needs: mark and word, what, which run, since when and until when."""
+def need_cells(need: Need, now: int, id_cells: int, *, short: bool = False) -> Sequence[Cell]:
+    """A row of the needs: mark and word, what, which run, since when and (unless `short`) until when."""
     mark, look = _MARKS[need.word]
     run = f"run {short_id(need.run_id, id_cells)}" if need.run_id else ""
-    return [Piece(f"{mark} {need.word}", look), need.what, run, _tail(need, now)]
+    tail = f"since {age_between(need.since, now)}" if short else _tail(need, now)
+    return [Piece(f"{mark} {need.word}", look), need.what, run, tail]
 
 
 def _tail(need: Need, now: int) -> str:
@@ -33,7 +34,7 @@ def _tail(need: Need, now: int) -> str:
     if need.word == "DOUBT":
         return f"outcome unknown {age_between(need.since, now)}"
     if need.word == "STUCK":
-        return f"stands since {age_between(need.since, now)}"
+        return f"stands still for {age_between(need.since, now)}"
     return "not restarted any more"
 
 
@@ -135,11 +136,11 @@ def actor_lines(model: Model) -> list[Line]:
     """Actors, the worst first: those that are not up, then those that were restarted."""
     ranks = {"failed": 0, "restarting": 1, "stopped": 2, "up": 3}
     worst = sorted(model.actors, key=lambda actor: (ranks.get(actor.status, 0), -actor.restarts, -actor.mailbox_size))
-    looks = {"failed": "need", "restarting": "warn", "stopped": "dim"}
+    words = {"failed": ("DOWN", "need"), "restarting": ("REST", "warn"), "stopped": ("STOP", "dim"), "up": ("UP", "ok")}
     return [
         [
             Piece(f"{fit(actor.path.removeprefix('root/'), 20)} "),
-            Piece(f"{actor.status.upper():<5} ", looks.get(actor.status, "ok")),
+            Piece(f"{words.get(actor.status, (actor.status, ''))[0]:<5}", words.get(actor.status, ("", "warn"))[1]),
             Piece(f"rst {actor.restarts}  mbox {actor.mailbox_size}  {actor.last_error or ''}"),
         ]
         for actor in worst

@@ -14,7 +14,7 @@ from wal.views import ActorView, ApprovalView, EventView, RunDetail
 _METRIC = re.compile(
     r"^(runtimed_(?:runs|journal_seq|sqlite_wal_bytes|disk_free_bytes|loop_lag_seconds|runs_without_wake_source"
     r"|build_info|commit_seconds_bucket)|process_(?:resident_memory_bytes|start_time_seconds|cpu_seconds_total))"
-    r"(?:\{([^}]*)\})? ([0-9.eE+-]+)$",
+    r'(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})? ([0-9.eE+-]+)$',
     re.MULTILINE,
 )
 """Only what is shown: a daemon with many workflows tells tens of thousands of other figures."""

@@ -228,6 +228,11 @@ class FakeClient:
         counts: dict[tuple[str, str], int] = {}
         for each in self.daemon.runs:
             counts[each.workflow, each.status] = counts.get((each.workflow, each.status), 0) + 1
-        lines = [f'runtimed_runs{{workflow="{wf}",status="{status}"}} {n}' for (wf, status), n in counts.items()]
+        lines = [f'runtimed_runs{{workflow="{_label(wf)}",status="{st}"}} {n}' for (wf, st), n in counts.items()]
         lines += [f"runtimed_{name} {value}" for name, value in self.daemon.figures.items()]
         return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    """A label's value as the text format of metrics has it."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

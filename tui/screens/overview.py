@@ -19,7 +19,7 @@ COLUMNS = (
     Column("", (7, 7, 7, 7)),
     Column("", (20, 24, 30, 40), grow=True),
     Column("", (0, 12, 16, 20)),
-    Column("", (10, 24, 26, 28)),
+    Column("", (10, 25, 26, 28)),
 )
 _AREAS = {"approval": "approvals", "run": "runs", "actor": "actors"}
 
@@ -87,7 +87,8 @@ class OverviewScreen(AreaScreen):
             pane.show(lines)
 
     def _need_cells(self, need: Need) -> list[Piece | str]:
-        return list(need_cells(need, self.dash.now(), COLUMNS[2].widths[self.dash.width_class] - 4))
+        step = self.dash.width_class
+        return list(need_cells(need, self.dash.now(), COLUMNS[2].widths[step] - 4, short=step == 0))
 
     def _nothing(self) -> str:
         return "nothing needs you" if self.dash.source is not None else "connecting ..."

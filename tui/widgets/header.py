@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.format import Line, Piece, clock, rfc3339_now, size, spread, thousands
+from tui.format import Line, Piece, clock, fit_line, line_cells, rfc3339_now, size, thousands
 from tui.widgets.lines import Lines, dashboard
 
 
@@ -19,17 +19,24 @@ class Header(Lines):
 
     def _line(self) -> Line:
         app = dashboard(self)
-        left = [*self._daemon(), Piece(f" {app.glyphs.v} ", "frame"), *self._runs()]
-        if app.width_class >= 2:
-            left += [Piece(f" {app.glyphs.v} ", "frame"), *self._journal()]
-        return spread(
-            left, [*self._fresh(), Piece(" " + clock(rfc3339_now(app.now()), seconds=False))], self.size.width
-        )
+        bar = Piece(f" {app.glyphs.v} ", "frame")
+        right = [*self._fresh(), Piece(" " + clock(rfc3339_now(app.now()), seconds=False))]
+        room = self.size.width - line_cells(right) - 1
+        left = [*self._daemon(app.host), bar, *self._runs()]
+        if line_cells(left) > room:
+            left = [*self._daemon(""), bar, *self._runs()]
+        elif app.width_class >= 2:
+            left += [bar, *self._journal()]
+        return [*fit_line(left, room, ellipsis=app.glyphs.ellipsis), Piece(" "), *right]
 
-    def _daemon(self) -> list[Piece]:
+    def _daemon(self, host: str) -> list[Piece]:
         app = dashboard(self)
         word, look = app.link_state.status_word(app.model)
-        pieces = [Piece("runtimed ", "bold"), Piece(f"{app.glyphs.up} {word}", look), Piece(f"  {app.host}  ")]
+        pieces = [
+            Piece("runtimed ", "bold"),
+            Piece(f"{app.glyphs.up} {word}", look),
+            Piece(f"  {host}  " if host else "  "),
+        ]
         if app.width_class >= 2 and app.model.daemon_version:
             pieces.append(Piece(f"v{app.model.daemon_version}  "))
         pieces.append(Piece(app.mode_word))

@@ -45,6 +45,7 @@ class Tabs(Lines):
             pieces.append(Piece(f"[{label}]" if current else f"{label}", "tab" if current else ""))
             self._spans.append((start, line_cells(pieces), area.name))
             pieces.append(Piece("   " if app.width_class >= 2 else " "))
+        pieces.pop()
         hints = ":jump  /filter  ctrl+p palette  ? help" if app.width_class >= 2 else ":jump /find ?help"
         return spread(pieces, [Piece(hints, "dim")], self.size.width)
 

@@ -73,6 +73,9 @@ class ListRows(Generic[T]):
 class VirtualList(ScrollView, can_focus=True):
     """The rows with a heading and a cursor. Posts `RowHighlighted`, `RowOpened`, `RowsNeeded`."""
 
+    DEFAULT_CSS = """
+    VirtualList { height: 1fr; width: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; background: $background; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "move(1)", "down", show=False, id="list.down"),
         Binding("k,up", "move(-1)", "up", show=False, id="list.up"),
