@@ -94,7 +94,7 @@ class Dashboard(App[int], inherit_bindings=False):
         for theme in themes():
             self.register_theme(theme)
         self.theme = options.theme if options.color else ANSI_THEME
-        self.looks = Looks(self.theme)
+        self.looks = Looks(self.theme, ascii=self.options.ascii)
         self.time_style: TimeStyle = "utc"
         self.frozen = False
         self.frozen_events = 0
@@ -226,7 +226,7 @@ class Dashboard(App[int], inherit_bindings=False):
 
     def watch_theme(self, theme: str) -> None:
         """Colours of the lines go with the theme."""
-        self.looks = Looks(theme)
+        self.looks = Looks(theme, ascii=self.options.ascii)
 
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
         """A keymap that takes a key twice is told, not followed silently."""

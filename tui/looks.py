@@ -14,7 +14,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES, Theme
 
-from tui.format import Piece, safe
+from tui.format import ELLIPSIS, ELLIPSIS_ASCII, Piece, safe
 
 LOOKS = ("", "dim", "ok", "warn", "need", "bad", "head", "tab", "cursor", "mark", "frame", "good")
 
@@ -96,7 +96,8 @@ def _theme(name: str, palette: Palette) -> Theme:
 class Looks:
     """The styles of one theme, by the name of the look. An unknown look is ordinary text."""
 
-    def __init__(self, theme: str = DEFAULT_THEME) -> None:
+    def __init__(self, theme: str = DEFAULT_THEME, *, ascii: bool = False) -> None:
+        self.ascii = ascii
         palette = PALETTES.get(theme, PALETTES[DEFAULT_THEME])
         ground = palette.ground
         dim = Style(dim=True) if palette.ansi else Style(color=palette.dim)
@@ -119,11 +120,14 @@ class Looks:
         }
         self.cursor = Style(reverse=True) if palette.ansi else Style(bgcolor=palette.cursor, bold=True)
 
+    def _shown(self, text: str) -> str:
+        return safe(text).replace(ELLIPSIS, ELLIPSIS_ASCII) if self.ascii else safe(text)
+
     def strip(self, pieces: Iterable[Piece], width: int, *, cursor: bool = False) -> Strip:
         """A line as Textual draws it, exactly `width` cells wide. Every text on its way to the terminal passes here and
         is escaped here."""
         styles, base = self.styles, self.base
-        segments = [Segment(safe(piece.text), styles.get(piece.look, base)) for piece in pieces if piece.text]
+        segments = [Segment(self._shown(piece.text), styles.get(piece.look, base)) for piece in pieces if piece.text]
         strip = Strip(segments).adjust_cell_length(width, base).simplify()  # each change of style costs 40 bytes
         if not cursor:
             return strip

@@ -15,12 +15,6 @@ from runtimed.wire import RunPage
 from tests.tui.fake_daemon import FakeClient, FakeDaemon, approval, at, event, run
 from wal.views import ErrorView, HistoryRecord, RunDetail, RunView
 
-HOSTILE = (
-    "\x1b]52;c;aGk=\x07\x1b[2J [/x] [red] \u202egnp\u202c \u200bz \U000e0041 wide \u6f22\u5b57"
-    " e\u0301\u0301\u0301\u0301\u0301\u0301 \x9b31m"
-)
-"""Text that acts on a terminal, on markup, on reading order, and that hides."""
-
 
 def record(
     seq: int, kind: str, ago: float = 1.0, call: str | None = None, name: str | None = None, attempt: int | None = None,

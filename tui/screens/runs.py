@@ -277,7 +277,7 @@ class RunsScreen(AreaScreen):
     def on_rows_needed(self, message: RowsNeeded) -> None:
         """The list shows what is not held."""
         if self._rows.sorted is None and not (self._query.by_rows and self._scanned >= self._scan_until):
-            self._fetch(self.index.wanted(message.first, message.last))
+            self._fetch(self.index.wanted(message.first, message.last + 1))
 
     def action_read_on(self) -> None:
         """Look for rows that match farther back."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from textual.binding import Binding
 from textual.screen import Screen
 
-from tui.format import Line, Piece, spread
+from tui.format import Line, Piece, cells, fit_line, spread
 from tui.widgets.lines import Lines
 
 _NAMES = {
@@ -30,7 +30,8 @@ class Keys(Lines):
         pieces: list[Piece] = []
         for key, text in shown_keys(self.screen):
             pieces += [Piece(key, "bold"), Piece(f" {text}  ")]
-        line: Line = spread(pieces, [Piece(right, "dim")] if right else [], self.size.width)
+        room = self.size.width - (cells(right) + 2 if right else 0)  # what stands at the right is never cut off
+        line: Line = spread(fit_line(pieces, room), [Piece(right, "dim")] if right else [], self.size.width)
         self.show([line])
 
     def on_resize(self) -> None:

@@ -1,0 +1,182 @@
+"""A run as of any of its records."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tui.fake_daemon import NOW, at
+from tests.tui.run_world import doubt_history, record, refund_history
+from tui.gantt import FAILED, WAIT, WORK
+from tui.history_fold import History, Picture, difference, fold
+from wal.views import HistoryRecord
+
+
+def history(records: list[HistoryRecord]) -> History:
+    found = History()
+    found.append(records)
+    return found
+
+
+def undo_of(picture: Picture) -> list[str]:
+    return [undo.name for undo in picture.to_undo()]
+
+
+def test_the_last_picture_says_how_the_run_stands() -> None:
+    """Attempts, states, what would be undone newest first, and what is waited for: all out of the records."""
+    last = history(refund_history()).last
+    assert [(call.key, call.name, call.word, len(call.attempts)) for call in last.in_order()] == [
+        ("0", "lock_order", "DONE", 1),
+        ("1", "psp_lookup", "DONE", 3),
+        ("2", "fraud_check", "DONE", 1),
+        ("3", "approve_refund", "APPR", 0),
+    ]
+    assert undo_of(last) == ["fraud_check", "psp_lookup", "lock_order"]
+    assert (last.status, last.state.waiting_on) == ("waiting", "approval")
+    assert last.in_flight() == []
+
+
+def test_attempts_tell_when_they_began_ended_and_why() -> None:
+    """An attempt ends with its record and the next begins when its timer fired; the backoff lies between."""
+    first, second, third = history(refund_history()).last.calls["1"].attempts
+    assert [one.outcome for one in (first, second, third)] == ["failed", "failed", "ok"]
+    assert first.note == "TimeoutError: psp.example 202"
+    assert (second.began - (first.ended or 0)) / 1e6 == 1.0
+    assert first.retry_at == second.began
+
+
+def test_bars_are_work_failure_and_waiting() -> None:
+    """Failed attempts, the waits between them, and the one that worked are told apart."""
+    inks = [span.ink for span in history(refund_history()).last.calls["1"].spans()]
+    assert inks == [FAILED, WAIT, FAILED, WAIT, WORK]
+
+
+def test_travelling_shows_the_run_as_it_was() -> None:
+    """As of a record, later ones are not known: attempt 2 is under way and only the first step can be undone."""
+    past = history(refund_history()).at(10406)
+    assert [call.word for call in past.in_order()] == ["DONE", "RUN"]
+    assert past.calls["1"].attempts[-1].number == 2
+    assert undo_of(past) == ["lock_order"]
+    assert past.status == "running"
+
+
+def test_every_picture_of_the_past_is_the_fold_of_what_was_there() -> None:
+    """Travelling to a record equals folding the records up to it, for each of them."""
+    records = refund_history()
+    whole = history(records)
+    for place, one in enumerate(records):
+        assert whole.at(one.seq) == fold(records[: place + 1])
+
+
+def test_stepping_goes_record_by_record_and_change_by_change() -> None:
+    """Back and forth by records; by changes of state only where status or wait are different."""
+    found = history(refund_history())
+    assert found.earlier(10413) == 10412
+    assert found.earlier(10401) is None
+    assert found.later(10412) == 10413
+    assert found.later(10413) is None
+    assert found.earlier(10413, change=True) == 10401
+    assert found.later(10401, change=True) == 10413
+
+
+def test_what_changed_between_two_records_is_named() -> None:
+    """The difference names the call, its states, and what became of the undo list."""
+    found = history(refund_history())
+    changes = dict(difference(found.at(10410), found.at(10411)))
+    assert changes["call 2"] == "fraud_check RUN -> DONE try 1"
+    assert changes["undo"] == "psp_lookup lock_order -> fraud_check psp_lookup lock_order"
+
+
+def test_a_compensation_takes_its_step_off_the_list() -> None:
+    """While undoing, what is undone and what is next are told apart, and the undo is a call of its own."""
+    more = [
+        record(10414, "run_cancel_requested", 5, reason="no"),
+        record(10415, "run_compensating", 5),
+        record(10416, "compensation_scheduled", 5, "2!", "recheck", args=[[], {}]),
+        record(10417, "compensation_completed", 4, "2!", "recheck", 1, result=None),
+        record(10418, "compensation_scheduled", 4, "1!", "forget", args=[[], {}]),
+    ]
+    last = history(refund_history() + more).last
+    assert undo_of(last) == ["psp_lookup", "lock_order"]
+    assert last.undone == ("recheck",)
+    assert [call.name for call in last.in_flight()] == ["forget"]
+    assert last.calls["2!"].kind == "undo"
+    assert last.status == "compensating"
+    assert last.cancel_asked
+
+
+def test_a_doubt_stays_until_it_is_resolved() -> None:
+    """An unknown outcome is DOUBT; resolved as happened it is done and joins what would be undone."""
+    found = history(doubt_history())
+    assert found.last.calls["0"].word == "DOUBT"
+    found.append([record(505, "step_resolved", 10, "0", happened=True, result="w", by="uid:1002", reason="looked")])
+    assert found.last.calls["0"].word == "DONE"
+    assert found.last.calls["0"].attempts[-1].note == "uid:1002: it happened"
+    assert undo_of(found.last) == ["wire_transfer"]
+
+
+def test_a_signal_ends_the_oldest_wait_of_its_name_or_is_kept() -> None:
+    """A wait for a signal begins with the note of waiting; the signal ends it; one that nobody asks for is kept."""
+    found = history(
+        [
+            record(1, "run_started", 50, workflow="deploy", input=None),
+            record(2, "run_waiting", 49, on="signal", calls=[{"key": "0", "kind": "signal", "name": "go"}]),
+            record(3, "signal_received", 40, None, "other", value=1),
+            record(4, "signal_received", 30, None, "go", value="now"),
+        ]
+    )
+    assert found.at(2).calls["0"].open
+    assert found.last.calls["0"].word == "DONE"
+    assert found.last.calls["0"].data["value"] == "now"
+    assert found.last.signals == ("other",)
+
+
+def test_a_crash_makes_another_attempt() -> None:
+    """An attempt that the process's end interrupted is told as such, and the next one is under way."""
+    found = history(
+        [
+            record(1, "run_started", 50, workflow="w", input=None),
+            record(2, "step_scheduled", 50, "0", "slow", args=[[], {}]),
+            record(3, "step_interrupted", 20, "0", "slow", 1),
+        ]
+    )
+    assert [one.outcome for one in found.last.calls["0"].attempts] == ["interrupted", "running"]
+    assert found.last.calls["0"].attempts[-1].number == 2
+
+
+def test_a_run_that_continues_as_new_begins_again() -> None:
+    """A second beginning forgets the calls of the first, and counts the generation that keys of attempts carry."""
+    found = history([*refund_history(), record(10500, "run_started", 3, workflow="refund_saga", input=None)])
+    assert found.last.calls == {}
+    assert found.last.generation == 1
+
+
+def test_records_are_held_once_and_up_to_a_limit() -> None:
+    """A page that overlaps changes nothing; beyond the limit the history says that there is more."""
+    found = history(refund_history())
+    found.append(refund_history())
+    assert len(found) == 13
+    found.append(record(20_000 + n, "output_emitted", 1, value=n) for n in range(6_000))
+    assert len(found) == 5_000
+    assert found.truncated
+
+
+KINDS = (
+    "run_started", "run_waiting", "run_paused", "run_resumed", "run_blocked", "run_retried", "run_compensating",
+    "run_completed", "run_failed", "run_cancelled", "step_scheduled", "step_completed", "step_failed",
+    "step_interrupted", "step_unknown", "step_resolved", "compensation_added", "compensation_scheduled",
+    "compensation_completed", "compensation_failed", "timer_set", "timer_fired", "timer_cancelled", "signal_received",
+    "signal_set_aside", "approval_requested", "approval_voted", "approval_decided", "approval_withdrawn",
+    "attributes_set", "output_emitted", "state_written", "of_a_later_version",
+)  # fmt: skip
+DATA = {"on": "timer", "code": "code_error", "error": {"type": "E"}, "calls": [{"key": "0", "kind": "signal"}]}
+
+
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(["0", "1", "0!", None])), max_size=30))
+def test_any_order_of_records_folds(plan: list[tuple[str, str | None]]) -> None:
+    """A history that begins in the middle, or holds what this version does not know, is shown as far as it says."""
+    records = [record(seq, kind, 100 - seq, call, "x", 1, **DATA) for seq, (kind, call) in enumerate(plan, start=1)]
+    last = history(records).last
+    for call in last.in_order():
+        assert all(span.start <= (span.end or NOW) for span in call.spans())
+    assert at(0)
