@@ -152,7 +152,7 @@ class JournalScreen(AreaScreen):
         events = await self.ask(lambda source: source.events_before(upto, count))
         if events is not None:
             self.by_seq.put(upto, count, events)
-            self.query_one(VirtualList).repaint()
+            self.query_one(VirtualList).reload()  # the cursor may stand on a row that had no name yet
             self._show_record()
 
     # --- what is shown
@@ -248,7 +248,9 @@ class JournalScreen(AreaScreen):
             self.set_filter("")
         self.following = False
         self._relist()
-        self.query_one(VirtualList).move_to(self.by_seq.head - int(target))
+        listing, number = self.query_one(VirtualList), self.by_seq.head - int(target)
+        listing.move_to(number)
+        listing.scroll_to(y=max(0, number - listing.rows_on_screen // 2), animate=False)  # with what is around it
 
     def selected_id(self) -> str | None:
         return self.query_one(VirtualList).cursor_key

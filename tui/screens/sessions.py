@@ -32,8 +32,8 @@ AUDIT_COLUMNS = (
     Column("SEQ", (7, 7, 8, 9), ">"),
     Column("TIME", (9, 9, 9, 9)),
     Column("WHO", (10, 10, 12, 16)),
-    Column("DID", (18, 18, 20, 24)),
-    Column("TO", (0, 14, 18, 24)),
+    Column("DID", (18, 20, 22, 24)),
+    Column("TO", (0, 12, 18, 24)),
     Column("WHY", (8, 8, 20, 30), grow=True),
     Column("FROM", (0, 0, 18, 26)),
 )
