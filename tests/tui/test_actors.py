@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from runtimed.wire import CallerView
+from tests.tui import goldens
 from tests.tui.driving import driven
-from tests.tui.golden import check_golden
 from tests.tui.hostile import HOSTILE
 from tests.tui.people_world import PeopleDaemon, actor_tree
 from tests.tui.screen_text import screen_lines
@@ -33,7 +33,7 @@ async def test_the_tree_looks_like_its_sketch(daemon: PeopleDaemon, width: int, 
         await shown.sees("timers")
         await shown.press("j", "j", "j")
         await shown.sees("ConnectionReset")
-        check_golden(f"actors-{width}x{height}", shown.text)
+        goldens.check(f"actors_{width}x{height}", shown.text)
 
 
 async def test_a_branch_folds_and_all_can_be_flat(daemon: PeopleDaemon) -> None:

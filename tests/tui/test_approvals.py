@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from runtimed.wire import CallerView
+from tests.tui import goldens
 from tests.tui.driving import driven
 from tests.tui.fake_daemon import at
-from tests.tui.golden import check_golden
 from tests.tui.hostile import HOSTILE
 from tests.tui.people_world import PeopleDaemon, history, people_world
 from tests.tui.screen_text import screen_lines
@@ -30,8 +30,8 @@ def daemon() -> PeopleDaemon:
 async def test_the_inbox_looks_like_its_sketch(daemon: PeopleDaemon, width: int, height: int) -> None:
     """What waits, what the one at the cursor asks, what was decided last: at each size that is promised."""
     async with driven(daemon, size=(width, height), area="approvals") as shown:
-        await shown.sees("812", "it undoes")
-        check_golden(f"approvals-{width}x{height}", shown.text)
+        await shown.sees("812", "it undoes", "mine 3")
+        goldens.check(f"approvals_{width}x{height}", shown.text)
 
 
 async def test_what_expires_first_is_first(daemon: PeopleDaemon) -> None:

@@ -12,9 +12,9 @@ from msgspec import Raw
 from textual.widgets import Input
 
 from runtimed.wire import CallerView
+from tests.tui import goldens
 from tests.tui.driving import Driven, driven
 from tests.tui.fake_daemon import NOW, at
-from tests.tui.golden import check_golden
 from tests.tui.people_world import SCHEMA, PeopleDaemon, people_world
 from tests.tui.screen_text import screen_lines
 from tui.form_fields import BadForm, FormField, data_of, fields_of
@@ -56,7 +56,7 @@ async def test_the_card_looks_like_its_sketch(daemon: PeopleDaemon, width: int, 
     """What is asked, what each answer does, the exact payload, the votes, the fields with nothing in them."""
     async with card_of(daemon, "812", size=(width, height)) as (shown, _):
         await shown.sees("uid:1002")
-        check_golden(f"decision-{width}x{height}", shown.text)
+        goldens.check(f"decision_{width}x{height}", shown.text)
 
 
 async def test_keys_typed_before_it_was_seen_answer_nothing(daemon: PeopleDaemon) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.tui import goldens
 from tests.tui.driving import driven
 from tests.tui.fake_daemon import event
-from tests.tui.golden import check_golden
 from tests.tui.hostile import HOSTILE, ONE_MEGABYTE_LINE
 from tests.tui.journals import small_journal
 from tests.tui.people_world import PeopleDaemon, records
@@ -43,7 +43,7 @@ async def test_the_journal_looks_like_its_sketch(daemon: PeopleDaemon, width: in
     """The newest records with time, kind, run, size and a summary; the one at the cursor below or beside."""
     async with driven(daemon, size=(width, height), area="journal") as shown:
         await shown.sees("step1000", "step990", "not seen from here")
-        check_golden(f"journal-{width}x{height}", shown.text)
+        goldens.check(f"journal_{width}x{height}", shown.text)
 
 
 async def test_following_stays_at_the_newest_until_somebody_moves(daemon: PeopleDaemon) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.tui import goldens
 from tests.tui.driving import driven
 from tests.tui.fake_daemon import event
-from tests.tui.golden import check_golden
 from tests.tui.hostile import HOSTILE, ONE_MEGABYTE_LINE
 from tests.tui.people_world import PeopleDaemon
 from tests.tui.screen_text import screen_lines
@@ -40,7 +40,7 @@ async def test_the_log_looks_like_its_sketch(daemon: PeopleDaemon, width: int, h
     """Time, level, what it is about, the run, what happened; the one at the cursor in full below."""
     async with driven(daemon, size=(width, height), area="logs") as shown:
         await shown.sees("session opened", "card declined")
-        check_golden(f"logs-{width}x{height}", shown.text)
+        goldens.check(f"logs_{width}x{height}", shown.text)
 
 
 async def test_levels_and_sources_choose(daemon: PeopleDaemon) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.tui import goldens
 from tests.tui.driving import driven
 from tests.tui.fake_daemon import NOW, FakeDaemon, approval, at, event, run
-from tests.tui.golden import check_golden
 from tests.tui.hostile import HOSTILE
 from tests.tui.screen_text import screen_lines
 from tui.overview_text import event_lines, state_lines
@@ -55,7 +55,7 @@ async def test_it_looks_like_the_sketch(daemon: FakeDaemon, size: tuple[int, int
         await shown.sees("Needs you (4)", "#812 refund")
         if size[0] >= 80:
             await shown.sees("order_saga")
-        check_golden(f"overview-{size[0]}x{size[1]}", shown.text)
+        goldens.check(f"overview_{size[0]}x{size[1]}", shown.text)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ async def test_it_looks_the_same_in_ascii(daemon: FakeDaemon) -> None:
     async with driven(daemon, ascii=True) as shown:
         await shown.sees("Needs you (4)", "#812 refund", "order_saga")
         assert shown.text.isascii()
-        check_golden("overview-ascii-80x24", shown.text)
+        goldens.check("overview_ascii_80x24", shown.text)
 
 
 async def test_a_need_arrives_by_itself_and_opens(daemon: FakeDaemon) -> None:

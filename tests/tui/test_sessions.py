@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from tests.tui import goldens
 from tests.tui.driving import driven
 from tests.tui.fake_daemon import event
-from tests.tui.golden import check_golden
 from tests.tui.hostile import HOSTILE
 from tests.tui.people_world import PeopleDaemon, sessions
 from tui.audit import HELD_MAX, AuditTrail, entry_of
@@ -36,7 +36,7 @@ async def test_the_sessions_look_like_their_sketch(daemon: PeopleDaemon, width: 
     """The sessions above, below who changed what, with why; the thing at the cursor in full."""
     async with driven(daemon, size=(width, height), area="sessions") as shown:
         await shown.sees("s-ann", "approval.APPROVE", "run.paused")
-        check_golden(f"sessions-{width}x{height}", shown.text)
+        goldens.check(f"sessions_{width}x{height}", shown.text)
 
 
 async def test_the_audit_tells_who_why_and_from_where(daemon: PeopleDaemon) -> None:
