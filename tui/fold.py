@@ -58,7 +58,8 @@ _PHASE_OF = {
     "failed": run_status.FAILED,
     "cancelled": run_status.CANCELLED,
 }
-STARTED_DEFAULTS: Mapping[str, Any] = {"classification": "platform", "priority": 0, "attributes": {}}
+DATA_KEPT_MAX, PART_KEPT_MAX, PARTS_KEPT_MAX = 4_096, 1_024, 30
+"""Bytes of an event's data, and of one field of it, and fields, that are kept in lists of events."""
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -164,6 +165,21 @@ def fact_of(event: EventView | HistoryRecord) -> Fact | None:
         case "run_compensating":
             return RunCompensating(msgspec.json.decode(event.data, type=_WithError).error)
     return None
+
+
+def slim(event: EventView) -> EventView:
+    """The event as it may be kept by the thousand: of large data only the small parts, the others as their sizes."""
+    if len(bytes(event.data)) <= DATA_KEPT_MAX:
+        return event
+    try:
+        parts = msgspec.json.decode(event.data, type=dict[str, Raw])
+    except msgspec.DecodeError:
+        parts = {}
+    kept: dict[str, Any] = {}
+    for name, part in list(parts.items())[:PARTS_KEPT_MAX]:
+        size = len(bytes(part))
+        kept[name] = part if size <= PART_KEPT_MAX else f"({size} bytes)"
+    return msgspec.structs.replace(event, data=Raw(msgspec.json.encode(kept)))
 
 
 def data_of(event_data: Raw) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class Model:
     def apply(self, event: EventView) -> Change:
         """One committed record. Events that the snapshot holds already are only listed and counted."""
         topics = {EVENTS}
-        self.events.append(event)
+        self.events.append(fold.slim(event))
         self.rates.note(event)
         if event.kind == "daemon_started":
             data = fold.data_of(event.data)

@@ -28,8 +28,12 @@ class Writer:
 
     def write(self, run_key: int, *facts: Record) -> None:
         """Commit these, in one batch."""
+        self.write_many((run_key, fact) for fact in facts)
+
+    def write_many(self, facts: Iterable[tuple[int, Record]]) -> None:
+        """Commit records of several runs, in one batch."""
         entries = []
-        for fact in facts:
+        for run_key, fact in facts:
             self._seq += 1
             entries.append(Entry(self._seq, run_key, self._last.get(run_key, 0), NOW - 60_000_000 + self._seq, fact))
             if run_key:

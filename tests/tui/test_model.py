@@ -142,3 +142,12 @@ def test_rates_lie_where_the_events_say(model: Model) -> None:
     assert model.rates.steps(NOW)[-4:].count(2.0) == 1
     assert model.rates.failed_last_hour(NOW) == 1
     assert model.rates.failed_last_hour(NOW + 601_000_000) == 0
+
+
+def test_large_records_are_kept_small(model: Model) -> None:
+    """Thousands of events are held, whatever their payloads: of a large one the small fields, the others by size."""
+    model.apply(event(11, "step_failed", "r1", call="1", name="x", error={"type": "Huge"}, result="y" * 1_000_000))
+    kept = bytes(model.events[-1].data)
+    assert len(kept) < 4_096
+    assert b'"Huge"' in kept
+    assert b"1000002 bytes" in kept
