@@ -10,7 +10,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.format import Line, Piece, fit, fit_line
+from tui.format import Line, Piece, cells, fit, fit_line, safe
 
 if TYPE_CHECKING:
     from tui.app import Dashboard
@@ -51,10 +51,13 @@ class Lines(Widget):
             self.title = title
             self.refresh(Region(0, 0, self.size.width, 1))
         for row in range(max(len(before), len(self.lines))):
-            old = before[row] if row < len(before) else None
-            new = self.lines[row] if row < len(self.lines) else None
+            old = before[row] if row < len(before) else ()
+            new = self.lines[row] if row < len(self.lines) else ()
             if old != new:
-                self.refresh(Region(0, row + offset, self.size.width, 1))
+                first, last = difference(old, new)
+                inset = (self.size.width - self.room.width) // 2
+                end = self.size.width if last is None else min(inset + last, self.size.width)
+                self.refresh(Region(inset + first, row + offset, max(1, end - inset - first), 1))
 
     @property
     def room(self) -> Size:
@@ -91,3 +94,27 @@ def boxed(app: Dashboard, content: Line, title: str, width: int, y: int, height:
         return [Piece(g.bottom_left + g.h * (width - 2) + g.bottom_right, "frame")]
     side = Piece(g.v, "frame")
     return [side, Piece(" "), *fit_line(content, width - 4), Piece(" "), side]
+
+
+def difference(old: Line, new: Line) -> tuple[int, int | None]:
+    """The cells in which two lines differ, from the first up to the last; None for the end of the line, which is the
+    answer where a cell is not a character. A figure that changes then costs its digits and not its line."""
+    before, after = _letters(old), _letters(new)
+    if before is None or after is None:
+        return 0, None
+    shared = min(len(before), len(after))
+    first = next((n for n in range(shared) if before[n] != after[n]), shared)
+    if len(before) != len(after):
+        return first, None
+    last = next(n for n in range(shared, first, -1) if before[n - 1] != after[n - 1]) if first < shared else shared
+    return first, last
+
+
+def _letters(line: Line) -> list[tuple[str, str]] | None:
+    """Each cell's character and look; None for a line with characters that take two cells, or none, or are escaped."""
+    letters: list[tuple[str, str]] = []
+    for piece in line:
+        if safe(piece.text) != piece.text or cells(piece.text) != len(piece.text):
+            return None
+        letters += [(char, piece.look) for char in piece.text]
+    return letters
