@@ -31,16 +31,16 @@ def _ready(path: Path) -> bool:
 
 
 class Daemon:
-    """`runtimed serve` on the bench's workflows."""
+    """`runtimed serve` on the bench's workflows, or on another `app` (MODULE:NAME) of this folder."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
+    def __init__(self, data_dir: Path, app: str = "workflows:app") -> None:
+        self.data_dir, self.app = data_dir, app
         self.socket = data_dir / "runtimed.sock"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
         """Start it; returns the seconds until it says that it is ready."""
-        command = [sys.executable, "-P", "-m", "runtimed", "serve", "--app", "workflows:app"]
+        command = [sys.executable, "-P", "-m", "runtimed", "serve", "--app", self.app]
         command += ["--data-dir", str(self.data_dir)]
         environment = {key: value for key, value in os.environ.items() if key != "RUNTIME_DIRECTORY"}
         with Path(f"{self.data_dir}.log").open("ab") as log:
@@ -93,9 +93,9 @@ class Daemon:
 
 
 @contextmanager
-def running(data_dir: Path) -> Iterator[Daemon]:
+def running(data_dir: Path, app: str = "workflows:app") -> Iterator[Daemon]:
     """A daemon that is ready inside the block and gone after it."""
-    daemon = Daemon(data_dir)
+    daemon = Daemon(data_dir, app)
     try:
         daemon.start()
         yield daemon

@@ -63,7 +63,7 @@ class Connection:
         length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if len(self._received) < end + 4 + length:
             return None
-        if not head.startswith((b"http/1.1 200", b"http/1.1 201")):
+        if not head.startswith((b"http/1.1 200", b"http/1.1 201", b"http/1.1 202")):
             raise SystemExit(f"the daemon answered {bytes(self._received[:600])!r}")
         return bytes(self._received[end + 4 :])
 

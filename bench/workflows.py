@@ -51,3 +51,11 @@ async def wait(ctx: Context, number: int) -> int:
     """Waits for a signal that never comes: an open run."""
     result: int = await ctx.signal("go", type=int)
     return result
+
+
+@app.workflow
+async def beat(ctx: Context, seconds: float) -> None:
+    """A step, and then so many seconds of sleep, over and over: a run that lives."""
+    for number in range(1_000):
+        await ctx.step(add, number)
+        await ctx.sleep(seconds)
