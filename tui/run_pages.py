@@ -20,6 +20,7 @@ from wal.views import HistoryRecord, RunDetail, rfc3339
 SHOWN_BYTES, SHOWN_ALL_BYTES = 4_096, 262_144
 """How much of a payload is shown at first, and with enter; more is for `runtimed runs show -o json`."""
 LINES_MAX = 5_000
+FORMATTED_BYTES = 4 * 1024**2
 TODAY_MICROS = 20 * 3_600_000_000
 PAGES = ("attempts", "input", "output", "error", "journal", "state")
 _OUTCOMES = {
@@ -72,8 +73,8 @@ def payload(raw: bytes, width: int, *, whole: bool) -> list[Line]:
     """A payload as indented JSON, folded at the width; its first part, or more of it."""
     limit = SHOWN_ALL_BYTES if whole else SHOWN_BYTES
     try:
-        text = msgspec.json.format(raw, indent=1).decode("utf-8", "replace") if len(raw) <= limit * 4 else raw.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = (msgspec.json.format(raw, indent=1) if len(raw) <= FORMATTED_BYTES else raw).decode("utf-8", "replace")
+    except (msgspec.DecodeError, RecursionError):
         text = raw.decode("utf-8", "replace")
     shown = text[:limit]
     lines: list[Line] = []

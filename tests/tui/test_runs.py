@@ -18,7 +18,7 @@ from tui.screens.runs import RunsScreen
 from tui.widgets.virtual_list import MarkingList
 from wal.views import ErrorView
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,6 @@ async def filtered(shown: Driven, text: str) -> None:
     await shown.until(lambda: not screen._fetching)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (200, 50), (60, 15)])
 async def test_the_list_looks_as_drawn(size: tuple[int, int]) -> None:
     """At each size every state has its glyph, word and place, and the run at the cursor says why it waits."""
@@ -170,7 +169,6 @@ async def test_without_colour_and_in_ascii_the_states_read_the_same() -> None:
         assert all(line.isascii() for line in screen_lines(shown.app))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (200, 50)])
 async def test_hostile_text_is_shown_and_never_acts(size: tuple[int, int]) -> None:
     """Names, attributes, errors and histories full of control characters and markup: escaped, no crash, lines whole."""
@@ -197,7 +195,6 @@ async def test_hostile_text_is_shown_and_never_acts(size: tuple[int, int]) -> No
             assert "\u202e" not in text and "\u200b" not in text
 
 
-@pytest.mark.slow
 async def test_a_hundred_thousand_runs_open_at_once() -> None:
     """The list of 100,000 runs is on screen within 250 ms of the key, for less than 90 MB; walking on reads pages, and
     no more than 2,000 rows are kept."""

@@ -220,7 +220,7 @@ class ActionCard(CardBase):
             self.phase = OPEN
             self.say(f" {self._summary()}; the other {len(self.affected())} were not sent: [Submit] sends them", "warn")
         else:
-            self.succeed(self._summary())
+            self.succeed(f"it did happen: {self._summary()}")
 
     def _summary(self) -> str:
         done = [answer for answer in self.answers.values() if answer.startswith("record")]

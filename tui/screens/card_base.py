@@ -243,11 +243,13 @@ class CardBase(ModalScreen[str | None]):
         rule = [Piece(glyphs.h * width, "frame")]
         self.query_one("#card-head", Lines).show([spread(left, right, width)])
         self.query_one("#card-rule", Lines).show([rule])
-        self.query_one("#card-rule2", Lines).show([rule])
         facts, pane = list(self.facts()), self.query_one("#card-facts", Lines)
         if pane.styles.height is None or pane.styles.height.value != max(1, len(facts)):
             pane.styles.height = max(1, len(facts))
         pane.show(facts)
+        hidden = len(facts) - self.query_one(".facts", VerticalScroll).size.height
+        more = [Piece(f"{glyphs.h} {hidden} more lines, pgdn pgup ", "warn")] if hidden > 0 else []
+        self.query_one("#card-rule2", Lines).show([fit_line([*more, *rule], width, ellipsis=glyphs.h)])
         self._draw_foot(width)
 
     def _draw_foot(self, width: int) -> None:

@@ -123,7 +123,7 @@ class RunDetailScreen(AreaScreen):
     def show(self, change: Change) -> None:
         if self.run_id in change.runs:
             self._load_soon()
-        self._draw()
+        self._draw(ages_only=not change)
 
     # --- reading
 
@@ -179,13 +179,17 @@ class RunDetailScreen(AreaScreen):
 
     # --- drawing
 
-    def _draw(self) -> None:
+    def _draw(self, *, ages_only: bool = False) -> None:
         if not self.is_mounted:
             return
         picture, width = self.picture(), self.size.width
         self._draw_steps(picture)
         if self.detail is not None:
             self.query_one("#run-head", Lines).show(self._head(self.detail, picture, width))
+        if ages_only:
+            if self.page == "attempts":
+                self._draw_page()
+            return
         self.query_one("#undo", Lines).show([pages.undo_line(picture)])
         journal = self._list("journal")
         self._journal.items = list(reversed(self.history.records))
