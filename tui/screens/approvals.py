@@ -142,6 +142,8 @@ class ApprovalsScreen(AreaScreen):
     def show(self, change: Change) -> None:
         if LINK in change.topics:
             begin(self, self._learn_who, group="whoami", exclusive=True)
+            if self.card is not None:
+                self.card.draw()  # it may take input again, or not any more
         if APPROVALS in change.topics:
             self._relist()
             self._tell_card()
