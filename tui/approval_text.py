@@ -186,17 +186,12 @@ def story_of(view: ApprovalView, context: Context, now: int, width: int, glyphs:
 
 def facts_of(view: ApprovalView, context: Context, now: int, width: int, *, title: bool = True) -> list[Line]:
     """What is asked, by whom, for whom, and what each answer does."""
-    lines: list[Line] = []
-    titled = wrap(view.title, max(20, width - LABEL_CELLS - 1), TITLE_LINES_MAX) if title else []
-    for number, text in enumerate(titled):
-        lines.append([Piece(_label("" if number else "WHAT"), "dim"), Piece(text)])
-    lines += [
-        _fact("ASKS", f"run {view.run_id} {view.workflow} call {view.call}, since {_since(view, now)}"),
-        _fact("FOR", _whom(view)),
-        _fact("IF YES", _if_yes(view)),
-    ]
-    for number, text in enumerate(wrap(_if_no(context), max(20, width - LABEL_CELLS - 1), 3)):
-        lines.append([Piece(_label("" if number else "IF NO"), "dim"), Piece(text)])
+    asks = f"{view.workflow} call {view.call}, run {view.run_id}, since {_since(view, now)}"
+    lines = _facts("WHAT", view.title, width, TITLE_LINES_MAX) if title else []
+    lines += _facts("ASKS", asks, width, 3)
+    lines += _facts("FOR", _whom(view), width, 3)
+    lines.append(_fact("IF YES", _if_yes(view)))
+    lines += _facts("IF NO", _if_no(context), width, 3)
     lines.append(_fact("IF SILENT", _if_silent(view, now)))
     return lines
 
@@ -205,7 +200,7 @@ def brief_of(view: ApprovalView, context: Context, now: int, width: int, glyphs:
     """The same in few lines, for the inbox."""
     lines = [
         rule(f"#{view.id}  {view.title}", width, glyphs, look="bold"),
-        _fact("asks", f"{view.workflow} call {view.call}, run {short_id(view.run_id, 18)}, since {_since(view, now)}"),
+        _fact("asks", f"{view.workflow} call {view.call}, run {short_id(view.run_id, 12)}, since {_since(view, now)}"),
         _fact("if yes", _if_yes(view)),
         _fact("if no", _if_no(context)),
         _fact("if silent", _if_silent(view, now)),
@@ -298,6 +293,12 @@ def _label(text: str) -> str:
 
 def _fact(label: str, text: str, warning: str = "") -> Line:
     return [Piece(_label(label), "dim"), Piece(text), Piece(warning, "warn")]
+
+
+def _facts(label: str, text: str, width: int, lines_max: int) -> list[Line]:
+    """A fact that may take several lines."""
+    parts = wrap(text, max(20, width - LABEL_CELLS - 1), lines_max)
+    return [_fact("" if number else label, part) for number, part in enumerate(parts)]
 
 
 def _since(view: ApprovalView, now: int) -> str:

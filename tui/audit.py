@@ -15,13 +15,14 @@ _TWICE = frozenset({"approval_decided", "request_answered"})
 
 
 class AuditEntry(NamedTuple):
-    """One change by somebody. `what` names the thing, `via` from where."""
+    """One change by somebody: to which run, session or scope, and which name in it; `via` says from where."""
 
     seq: int
     at: str
     who: str
     deed: str
     what: str
+    name: str
     reason: str
     via: str
 
@@ -65,7 +66,8 @@ def entry_of(event: EventView) -> AuditEntry | None:
         event.at,
         who,
         f"{noun}.{verb}",
-        f"{what} {name}".strip() if isinstance(name, str) else str(what),
+        str(what),
+        name if isinstance(name, str) else "",
         reason if isinstance(reason, str) else "",
         via if isinstance(via, str) else "",
     )

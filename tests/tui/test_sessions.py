@@ -94,7 +94,7 @@ async def test_only_what_somebody_did_is_in_the_audit() -> None:
     assert entry_of(event(1, "approval_decided", "r", approved=True, by="uid:1")) is None
     assert entry_of(event(1, "run_paused", "r", by=7)) is None
     entry = entry_of(event(1, "state_written", None, name="limit", scope="global", by="uid:1"))
-    assert entry is not None and (entry.deed, entry.what) == ("state.written", "global limit")
+    assert entry is not None and (entry.deed, entry.what, entry.name) == ("state.written", "global", "limit")
 
 
 async def test_the_trail_looks_at_each_event_once_and_is_bounded() -> None:

@@ -144,6 +144,7 @@ class ApprovalsScreen(AreaScreen):
             begin(self, self._learn_who, group="whoami", exclusive=True)
             if self.card is not None:
                 self.card.draw()  # it may take input again, or not any more
+            self._look_at_cursor()
         if APPROVALS in change.topics:
             self._relist()
             self._tell_card()
@@ -276,7 +277,9 @@ class ApprovalsScreen(AreaScreen):
 
     async def _learn_context(self, view: ApprovalView) -> Context:
         page = await self.ask(lambda source: source.history(view.run_id, limit=HISTORY_RECORDS))
-        context = Context() if page is None or page.next is not None else context_of(page.items)
+        if page is None:
+            return self._contexts.get(view.id, Context())  # not known yet; asked again when it is looked at again
+        context = Context() if page.next is not None else context_of(page.items)
         self._contexts[view.id] = context
         self._contexts.move_to_end(view.id)
         while len(self._contexts) > CONTEXTS_MAX:
@@ -289,10 +292,13 @@ class ApprovalsScreen(AreaScreen):
 
     def on_row_highlighted(self, message: RowHighlighted) -> None:
         """Another request to show."""
-        view = self.rows.item(message.key)
-        if view is not None and view.id not in self._contexts:
-            begin(self, partial(self._learn_highlighted, view), group="context", exclusive=True)
+        self._look_at_cursor()
         self._show_panes()
+
+    def _look_at_cursor(self) -> None:
+        view = self.rows.item(self.query_one(VirtualList).cursor_key)
+        if view is not None and view.id not in self._contexts and self.dash.source is not None:
+            begin(self, partial(self._learn_highlighted, view), group="context", exclusive=True)
 
     # --- the card
 

@@ -11,7 +11,7 @@ from textual.containers import Container
 
 from tui.approval_text import rule
 from tui.audit import AuditEntry, AuditTrail
-from tui.format import Cell, Line, Piece, age_between, clock, stamp, thousands, until
+from tui.format import Cell, Line, Piece, age_between, clock, short_id, stamp, thousands, until
 from tui.messages import RowHighlighted
 from tui.model import EVENTS, SESSIONS, Change
 from tui.screens.base import AreaScreen
@@ -126,7 +126,9 @@ class SessionsScreen(AreaScreen):
         style = self.dash.time_style
         at = clock(entry.at, style, now=self.dash.now())
         why = f'"{entry.reason}"' if entry.reason else "-"
-        return [str(entry.seq), at, entry.who, entry.deed, entry.what or "-", why, entry.via or "-"]
+        thing = short_id(entry.what, max(8, AUDIT_COLUMNS[4].widths[self.dash.width_class]))
+        what = f"{thing} {entry.name}".strip() or "-"
+        return [str(entry.seq), at, entry.who, entry.deed, what, why, entry.via or "-"]
 
     def _empty(self) -> str:
         if self._filter:
@@ -164,7 +166,7 @@ class SessionsScreen(AreaScreen):
         why = f', saying "{entry.reason}"' if entry.reason else ", without a reason"
         return [
             head,
-            [Piece(f" {entry.who}{via} did {entry.deed} {entry.what}")],
+            [Piece(f" {entry.who}{via} did {entry.deed} {entry.what} {entry.name}".rstrip())],
             [Piece(f" at {stamp(entry.at)}{why}")],
         ]
 
