@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tui.areas import AREAS
+
 if TYPE_CHECKING:
     from tui.app import Dashboard
 
+THEME_NAMES = ("runtimed-dark", "runtimed-light", "runtimed-cb", "runtimed-hc", "runtimed-ansi")
+"""As in `tui.looks`, which loads the toolkit: a refusal should not wait for that."""
 COLUMNS_MIN, LINES_MIN = 60, 15
 REFUSED = 2
 TTY_GUARD_SECONDS = 5.0
@@ -87,10 +91,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--journal", metavar="FILE", help="its journal, read when the daemon is down")
     parser.add_argument("--read-only", action="store_true", help="change nothing from here")
     parser.add_argument("--ascii", action="store_true", help="no characters beyond ASCII")
-    parser.add_argument("--theme", help="runtimed-dark, -light, -cb, -hc or -ansi")
+    parser.add_argument("--theme", choices=THEME_NAMES, help="its colours")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="whether to use colours")
     parser.add_argument("--place", default="", help="what commands copied with Y need to find the same daemon")
-    parser.add_argument("--area", default="overview", help="the area to begin with")
+    parser.add_argument("--area", default="overview", choices=[area.name for area in AREAS], help="where to begin")
     return parser.parse_args(arguments)
 
 

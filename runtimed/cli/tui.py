@@ -10,6 +10,8 @@ import click
 from runtimed.cli.options import with_shell
 from runtimed.cli.shell import Shell
 
+AREAS = ("overview", "runs", "approvals", "actors", "connectors", "sessions", "journal", "logs")
+"""As in `tui.areas`, which this floor does not import; a test holds them together."""
 THEMES = ("dark", "light", "cb", "hc", "ansi")
 
 
@@ -19,7 +21,7 @@ THEMES = ("dark", "light", "cb", "hc", "ansi")
 @click.option(
     "--theme", type=click.Choice(THEMES), help="Its colours; cb is for colour-blind eyes, hc has high contrast."
 )
-@click.option("--area", metavar="NAME", default="overview", show_default=True, help="Where to begin.")
+@click.option("--area", type=click.Choice(AREAS), default="overview", show_default=True, help="Where to begin.")
 @with_shell
 def tui(shell: Shell, read_only: bool, plain: bool, theme: str | None, area: str) -> None:
     """Show the daemon live in the terminal.
