@@ -110,9 +110,9 @@ def why_not_decide(view: ApprovalView, caller: CallerView | None, context: Conte
     return ""
 
 
-def is_mine(view: ApprovalView, caller: CallerView | None) -> bool:
-    """Whether it waits for this caller, as far as its view tells."""
-    return caller is not None and why_not_decide(view, caller, Context()) == ""
+def is_mine(view: ApprovalView, caller: CallerView | None, context: Context) -> bool:
+    """Whether it waits for this caller, as far as is known."""
+    return caller is not None and why_not_decide(view, caller, context) == ""
 
 
 def vote_of(view: ApprovalView, caller: CallerView) -> Vote | None:

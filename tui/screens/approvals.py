@@ -65,6 +65,8 @@ DECIDED_COLUMNS = (
 HISTORY_RECORDS = 500
 """As many records of a run are read to say what a failure would undo; a longer run's card says less, never wrong."""
 CONTEXTS_MAX = 100
+LISTED_MAX = 200
+"""The link asks for so many open requests, the newest; where there may be more, the counts say so."""
 DECIDED_SHOWN, DECIDED_SHOWN_WIDE = 3, 8
 _RISK_ORDER = {"high": 0, "medium": 1, "low": 2}
 _SORTS: dict[str, Callable[[ApprovalView], Any]] = {
@@ -164,8 +166,11 @@ class ApprovalsScreen(AreaScreen):
         else:
             found = sorted(self.model.approvals.values(), key=_SORTS[self.sort], reverse=self.reversed)
         if self.which == MINE:
-            found = [view for view in found if is_mine(view, self.caller)]
+            found = [view for view in found if self._mine(view)]
         return [view for view in found if self._matches(view)]
+
+    def _mine(self, view: ApprovalView) -> bool:
+        return is_mine(view, self.caller, self._contexts.get(view.id, Context()))
 
     def _matches(self, view: ApprovalView) -> bool:
         about = f"#{view.id} {view.title} {view.run_id} {view.workflow} risk:{view.risk} "
@@ -222,9 +227,10 @@ class ApprovalsScreen(AreaScreen):
 
     def _counts(self) -> Line:
         views = self.model.approvals.values()
-        mine = sum(1 for view in views if is_mine(view, self.caller)) if self.caller is not None else None
-        pieces = [Piece(f"open {len(views)}", "need" if views else "")]
-        pieces.append(Piece(f"  mine {'?' if mine is None else mine}  decided {len(self.model.decided)} lately"))
+        more = "+" if len(views) >= LISTED_MAX else ""
+        mine = "?" if self.caller is None else str(sum(1 for view in views if self._mine(view)))
+        pieces = [Piece(f"open {len(views)}{more}", "need" if views else "")]
+        pieces.append(Piece(f"  mine {mine}{more}  decided {len(self.model.decided)} lately"))
         sort = "NEWEST" if self.which == DECIDED else self.sort.upper()
         way = " reversed" if self.reversed else ""
         pieces.append(Piece(f"   shown: {self.which}   sort {sort}{way}   filter: {self._filter or '-'}", "dim"))
