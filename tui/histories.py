@@ -36,25 +36,31 @@ class HistoryCache:
         """`ask` asks the source, and gives None (having said why) where there is no answer."""
         self._ask = ask
         self._held: dict[str, History] = {}
-        self._notes: dict[str, RunNote] = {}
+        self._notes: dict[str, tuple[int, RunNote]] = {}
 
     def get(self, run_id: str) -> History | None:
         """A history that is held."""
         return self._held.get(run_id)
 
-    def note(self, run_id: str) -> RunNote | None:
-        """Where a run stood when its history was read."""
-        return self._notes.get(run_id)
+    def note(self, run_id: str, seq: int) -> RunNote | None:
+        """Where a run stood when its history was read, if that was at this seq or later."""
+        read_at, note = self._notes.get(run_id, (-1, None))
+        return note if read_at >= seq else None
 
-    async def read(self, run_id: str) -> History | None:
-        """A history, or what is new of one that is held; it is kept."""
+    def current(self, run_id: str, seq: int) -> bool:
+        """Whether the history is held as far as this seq, or as far as it ever will be."""
+        history = self._held.get(run_id)
+        return history is not None and (history.truncated or history.last.seq >= seq)
+
+    async def read(self, run_id: str, seq: int) -> History | None:
+        """A history, or what is new of one that is held; it is kept. `seq` is what the run's view says is its last."""
         held = self._held.pop(run_id, None)
         history = await self._ask(lambda source: read_history(source, run_id, held))
         if history is None:
             return held
         self._held[run_id] = history
         self._notes.pop(run_id, None)
-        self._notes[run_id] = note_of(history.last)
+        self._notes[run_id] = max(seq, history.last.seq), note_of(history.last)
         while len(self._held) > HISTORIES_HELD_MAX:
             del self._held[next(iter(self._held))]
         while len(self._notes) > NOTES_HELD_MAX:

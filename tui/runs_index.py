@@ -199,7 +199,6 @@ class RunsIndex:
         """Among those held, by its creation; what belongs beyond them comes with its page."""
         if not self._parts:
             return False
-        self.total = None if self.total is None else self.total + 1
         created = run.created_at or ""
         for part in self._parts:
             if part.runs is None:
@@ -211,5 +210,6 @@ class RunsIndex:
             part.runs.insert(at, run)
             part.size += 1
             self._known[run.id] = run
+            self.total = None if self.total is None else self.total + 1
             return True
         return False

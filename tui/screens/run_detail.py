@@ -21,6 +21,7 @@ from tui.run_actions import ACTIONS
 from tui.run_text import as_of, note_of, why_lines
 from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
+from tui.source import Source
 from tui.states import STATES
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, ListRows, VirtualList
@@ -101,6 +102,7 @@ class RunDetailScreen(AreaScreen):
         self._page_rows: ListRows[tuple[int, Line]] = ListRows(lambda row: str(row[0]), _page_cells)
         self._axis = Axis((), 0, 0)
         self._past: tuple[int, Picture, Picture] | None = None
+        self._source: Source | None = None
         self._loading = self._again = self._missing = False
 
     def body(self) -> ComposeResult:
@@ -121,7 +123,7 @@ class RunDetailScreen(AreaScreen):
         self._load_soon()
 
     def show(self, change: Change) -> None:
-        if self.run_id in change.runs:
+        if self.run_id in change.runs or self.dash.source is not self._source:
             self._load_soon()
         self._draw(ages_only=not change)
 
@@ -131,7 +133,7 @@ class RunDetailScreen(AreaScreen):
         if self._loading:
             self._again = True
             return
-        self._loading = True
+        self._loading, self._source = True, self.dash.source
         begin(self, self._load, group="detail")
 
     async def _load(self) -> None:
@@ -378,9 +380,6 @@ class RunDetailScreen(AreaScreen):
 
     def command(self) -> str | None:
         return self.dash.command("runs", "history" if self.seq is not None else "show", self.run_id)
-
-    def remark(self) -> str:
-        return self.dash.link_state.stream_word(self.dash.now())[0]
 
     def open_target(self, target: str) -> None:
         if target != self.run_id:

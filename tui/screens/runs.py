@@ -16,13 +16,14 @@ from tui.format import Cell, Line, Piece, age_between, short_id, spread, thousan
 from tui.histories import HistoryCache
 from tui.history_fold import History
 from tui.messages import RowHighlighted, RowOpened, RowsNeeded
-from tui.model import Change, RunNote
+from tui.model import RUNS, Change, RunNote
 from tui.run_actions import ACTIONS
 from tui.run_query import HELP, parse_query
 from tui.run_text import chain, step_lines, waits_on, why_lines
 from tui.runs_index import HELD_RUNS_MAX, PAGE_RUNS, RunsIndex
 from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
+from tui.source import Source
 from tui.states import OPEN_STATUSES, STATES, cost_of_kill, state_of, word_of
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, MarkingList
@@ -103,11 +104,13 @@ class RunsScreen(AreaScreen):
         self._query = parse_query("st:live")
         self.index = RunsIndex(self._query)
         self._rows = RunRows(self)
+        self._source: Source | None = None
         self._fetching = False
         self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
         self._sort = SORTS[0]
         self._marked: dict[str, RunView] = {}
         self._histories = HistoryCache(self.ask)
+        self._previewed = ("", 0)
         self._preview_timer: Timer | None = None
         self._fill_timer: Timer | None = None
 
@@ -142,17 +145,19 @@ class RunsScreen(AreaScreen):
     def show(self, change: Change) -> None:
         if not len(self.index) and self.index.more:
             self._fetch([None])
-        for run_id in change.runs:
-            run = self.model.runs.get(run_id)
-            if run is not None:
+        if self.dash.source is not self._source:
+            self._read_anew()
+        runs = self.model.runs
+        missed = runs if RUNS in change.topics and not change.runs else change.runs  # what it did not see when hidden
+        for run in [runs[run_id] for run_id in missed if run_id in runs]:
+            held = self.index.get(run.id)
+            if held is None or held.seq < run.seq:
                 self.index.update(run, word_of(run))
         if change:
             self._resort()
             self._list.reload()
         else:
             self._list.repaint()
-        if (self._list.cursor_key or "") in change.runs:
-            self._preview_soon()
         self._show_about()
 
     def open_target(self, target: str) -> None:
@@ -172,11 +177,17 @@ class RunsScreen(AreaScreen):
     def remark(self) -> str:
         return f"{len(self._list.marks)} marked" if self._list.marks else ""
 
+    def _read_anew(self) -> None:
+        """Another connection, or the file: what is held may be old."""
+        self._source = self.dash.source
+        self.index.clear()
+        self._fetch([None])
+
     # --- the list
 
     def cells(self, run: RunView) -> list[Cell]:
         """A row."""
-        state, now, note = state_of(run), self.dash.now(), self.note(run.id)
+        state, now, note = state_of(run), self.dash.now(), self.note(run)
         step = note.step or (run.error.step if run.error and run.error.step else "-")
         cost = cost_of_kill(run, bool(note.in_flight))
         waits = waits_on(run, note, self.model.approvals_of(run.id), now, self.dash.time_style)
@@ -192,10 +203,9 @@ class RunsScreen(AreaScreen):
             waits,
         ]
 
-    def note(self, run_id: str) -> RunNote:
-        """Where a run is: what the events told, else what its history did when it came on screen."""
-        told = self.model.note(run_id)
-        return told if told.step else self._histories.note(run_id) or told
+    def note(self, run: RunView) -> RunNote:
+        """Where a run is: what its history said when it came on screen, else what the events tell."""
+        return self._histories.note(run.id, run.seq) or self.model.note(run.id)
 
     def _fill_soon(self) -> None:
         """Once the list stands still, the runs on screen of which no event told are looked up."""
@@ -209,9 +219,9 @@ class RunsScreen(AreaScreen):
         listing = self._list
         for number in range(listing.first_row, listing.first_row + listing.rows_on_screen):
             run = self._rows.run(number)
-            if run is None or run.status not in OPEN_STATUSES or self.note(run.id).step:
+            if run is None or run.status not in OPEN_STATUSES or self.note(run).step:
                 continue
-            if await self._histories.read(run.id) is None:
+            if await self._histories.read(run.id, run.seq) is None:
                 return
             listing.repaint()
 
@@ -332,8 +342,6 @@ class RunsScreen(AreaScreen):
         """Another run to preview; its history once the cursor rests."""
         self._show_preview()
         self._fill_soon()
-        if message.key is not None and self._histories.get(message.key) is None:
-            self._preview_soon()
 
     def _preview_soon(self) -> None:
         if self._preview_timer is not None:
@@ -341,11 +349,12 @@ class RunsScreen(AreaScreen):
         self._preview_timer = self.set_timer(PREVIEW_DELAY_SECONDS, self._read_preview)
 
     def _read_preview(self) -> None:
-        if self._list.cursor_key is not None and self.dash.width_class > 0:
-            begin(self, partial(self._read, self._list.cursor_key), group="preview", exclusive=True)
+        run = self._run_at_cursor()
+        if run is not None and self.dash.width_class > 0:
+            begin(self, partial(self._read, run), group="preview", exclusive=True)
 
-    async def _read(self, run_id: str) -> None:
-        await self._histories.read(run_id)
+    async def _read(self, run: RunView) -> None:
+        await self._histories.read(run.id, run.seq)
         self._show_preview()
 
     def _show_preview(self) -> None:
@@ -356,6 +365,9 @@ class RunsScreen(AreaScreen):
             side.show([], "no run")
             return
         history = self._histories.get(run.id)
+        if not self._histories.current(run.id, run.seq) and self._previewed != (run.id, run.seq):
+            self._previewed = run.id, run.seq
+            self._preview_soon()
         if self.dash.width_class >= 2:
             side.show(self._side(run, history), self._title(run))
         else:
@@ -379,7 +391,7 @@ class RunsScreen(AreaScreen):
 
     def _why(self, run: RunView, history: History | None) -> list[Line]:
         picture = history.last if history is not None else None
-        return why_lines(run, picture, self.note(run.id), self.model.approvals_of(run.id), self.dash.now())
+        return why_lines(run, picture, self.note(run), self.model.approvals_of(run.id), self.dash.now())
 
     def _side(self, run: RunView, history: History | None) -> list[Line]:
         lines = self._why(run, history)

@@ -25,8 +25,11 @@ def key_name(key: str) -> str:
 class Keys(Lines):
     """The keys of the screen and of what has the focus, each once, as many as there is room for."""
 
-    def update_keys(self, right: str = "") -> None:
-        """Make the line anew."""
+    _right = ""
+
+    def update_keys(self, right: str | None = None) -> None:
+        """Make the line anew; without `right`, what stood there stays."""
+        right = self._right = self._right if right is None else right
         pieces: list[Piece] = []
         for key, text in shown_keys(self.screen):
             pieces += [Piece(key, "bold"), Piece(f" {text}  ")]
