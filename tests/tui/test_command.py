@@ -28,7 +28,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_the_dashboard_takes_the_commands_place(executed: list[list[str]], tmp_path: Path) -> None:
-    """One process, the same Python, nothing of the current folder in its way; with socket, journal and what was asked."""
+    """One process, the same Python, nothing of the current folder in its way; with all that it has to know."""
     done = CliRunner().invoke(
         cli, ["tui", "--data-dir", str(tmp_path), "--read-only", "--theme", "cb", "--area", "runs"]
     )

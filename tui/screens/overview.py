@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from textual.app import ComposeResult
 from textual.containers import Grid, Horizontal
 
@@ -9,7 +11,7 @@ from tui.format import Line, Piece
 from tui.jump import Jump
 from tui.link_state import OFFLINE
 from tui.messages import RowOpened
-from tui.model import Change, Need
+from tui.model import TOPICS, Change, Need
 from tui.overview_text import actor_lines, event_lines, health_lines, kill9_lines, need_cells, rate_lines, state_lines
 from tui.screens.base import AreaScreen
 from tui.widgets.lines import Lines
@@ -21,6 +23,9 @@ COLUMNS = (
     Column("", (0, 12, 16, 20)),
     Column("", (10, 25, 26, 28)),
 )
+EVENTS_SECONDS = 0.95
+"""Between two drawings of the events while many come: each moves all lines, which is most of what goes over the wire.
+The first one is drawn at once, the last one by the next second's tick."""
 _AREAS = {"approval": "approvals", "run": "runs", "actor": "actors"}
 
 
@@ -32,6 +37,7 @@ class OverviewScreen(AreaScreen):
     def __init__(self) -> None:
         super().__init__()
         self.needs: ListRows[Need] = ListRows(lambda need: f"{need.kind} {need.id}", self._need_cells)
+        self._events_at = 0.0
 
     def body(self) -> ComposeResult:
         """Panels; which of them there are and where is in style.tcss, by the screen's size."""
@@ -68,7 +74,9 @@ class OverviewScreen(AreaScreen):
             pane.show(health_lines(self.model, online, glyphs))
         for pane in self._panes("#worst"):
             pane.show(actor_lines(self.model))
-        self._show_events(now)
+        if change.topics == TOPICS or time.monotonic() >= self._events_at + EVENTS_SECONDS:
+            self._events_at = time.monotonic()
+            self._show_events(now)
 
     def _panes(self, *names: str) -> list[Lines]:
         """Those of these panels that this screen has room for."""
