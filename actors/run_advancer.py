@@ -159,8 +159,8 @@ class RunAdvancer:
             self._drop(run, flow)
         if flow.ended:
             self._end(run)
-        elif (hold := flow.hold) is not None:
-            self._block(run, hold)
+        elif flow.holds:
+            self._block(run, next(iter(flow.holds.values())))
         elif not run.attempts:
             self._wait(run, flow)
 

@@ -90,7 +90,8 @@ class AnsweredRun(Scheduler):
             self._undo.done(call.undone_key)
             self._answer(call, None)
             return
-        self._undo.completed(call.key, call.step, call.args, record.result, call.scope)
+        if call.step.undo is not None:
+            self._undo.completed(call.key, call.step, call.args, record.result, call.scope)
         if call.open:
             try:
                 value = call.step.signature.result.decode(record.result)
@@ -99,7 +100,8 @@ class AnsweredRun(Scheduler):
                     Hold("undecodable", f"the recorded result of {call.name} does not decode: {unfit(error)}", call.key)
                 )
                 return
-            self._answer(call, value)
+            call.open = False
+            self.resume(call.fiber, value)
 
     def _step_failed(self, record: Any) -> None:
         call = self._attempt(record)
