@@ -198,11 +198,21 @@ class Dashboard(App[int], inherit_bindings=False):
     def on_model_changed(self, message: ModelChanged) -> None:
         """Something changed: let the current screen draw it, and ask again for what the change does not say."""
         change = message.change
-        if change.ask or change.ask_runs:
-            self.run_worker(self.link.ask(change), group="ask")
+        wanted = self._worth_asking(change)
+        if wanted.ask or wanted.ask_runs:
+            self.run_worker(self.link.ask(wanted), group="ask")
         if self.frozen:
             self.frozen_events += change.events
         self._show(change)
+
+    def _worth_asking(self, change: Change) -> Change:
+        """Where more runs are open than are held, a run that is neither held nor on screen is not asked for: its count
+        comes with the figures, and its page with the list."""
+        if self.model.complete:
+            return change
+        screen, held = self.area_screen, self.model.runs
+        runs = {one for one in change.ask_runs if one in held or (screen is not None and screen.shows_run(one))}
+        return msgspec.structs.replace(change, ask_runs=frozenset(runs))
 
     def _show(self, change: Change) -> None:
         screen = self.area_screen
@@ -221,7 +231,7 @@ class Dashboard(App[int], inherit_bindings=False):
 
     def _tick(self) -> None:
         """Ages go on. Only text that is different is drawn, so this is quiet when nothing changes."""
-        if not self.frozen and self.app_focus:
+        if not self.frozen:
             self._show(NOTHING)
 
     def watch_theme(self, theme: str) -> None:

@@ -302,11 +302,12 @@ class Link:
     async def _keep_figures(self) -> None:
         """Ask for what is no record: after something happened, and now and then while somebody looks."""
         while True:
-            with anyio.move_on_after(IDLE_FIGURES_SECONDS):
+            with anyio.move_on_after(IDLE_FIGURES_SECONDS) as idle:
                 await self._figures_wanted.wait()
             self._figures_wanted.clear()
             source = self.source
-            if source is not None and self.state.live and self._watched():
+            wanted = self._watched() or not idle.cancelled_caught
+            if source is not None and self.state.live and wanted:
                 await self._guarded(HEALTH, lambda source=source: self._ask_figures(source))  # type: ignore[misc]
             await asyncio.sleep(FIGURES_SECONDS)
 

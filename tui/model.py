@@ -163,22 +163,24 @@ class Model:
         try:
             return self._fold_run(event, event.run_id)
         except msgspec.DecodeError:  # a record of a newer daemon: the view that it makes of it can be asked for
-            return Change(frozenset({RUNS}), ask_runs=frozenset({event.run_id}))
+            return _ask_for(event.run_id)
 
     def _fold_run(self, event: EventView, run_id: str) -> Change:
         held = self.runs.get(run_id)
         if event.kind == "run_started" and (held is None or event.seq > held.seq):
-            return self._keep(None, fold.begin(event))  # a run that continues as new begins again under its id
+            run = fold.begin(event)  # a run that continues as new begins again under its id
+            if held is None:
+                self._count(None, run.status)
+            return self._keep(held, run) | Change(frozenset({COUNTS}))
         after = None if held is None else fold.advance(held, event)
         if after is None:
-            return Change(frozenset({RUNS}), ask_runs=frozenset({run_id}))
+            return _ask_for(run_id)
         return self._keep(held, after)
 
     def _keep(self, held: RunView | None, run: RunView) -> Change:
         topics = {RUNS}
-        before = None if held is None else held.status
-        if before != run.status:
-            self._count(before, run.status)
+        if held is not None and held.status != run.status:
+            self._count(held.status, run.status)
             topics.add(COUNTS)
         self.runs[run.id] = run
         if held is None:
@@ -283,6 +285,11 @@ class Model:
     def actor_words(self) -> dict[str, int]:
         """How many actors are in each status."""
         return dict(Counter(actor.status for actor in self.actors))
+
+
+def _ask_for(run_id: str) -> Change:
+    """The run has changed, and the events do not say into what."""
+    return Change(frozenset({RUNS}), runs=frozenset({run_id}), ask_runs=frozenset({run_id}))
 
 
 _NO_NOTE = RunNote()

@@ -59,6 +59,8 @@ def test_what_the_events_do_not_tell_is_asked_for(model: Model) -> None:
     """A run not held, and one whose view does not say in which direction it goes, are asked for; approvals and sessions
     are asked for whole."""
     assert model.apply(event(11, "step_scheduled", "unknown", call="1", name="x")).ask_runs == {"unknown"}
+    model.put_run(run("unknown", status="waiting", seq=11))
+    assert model.counts == {"running": 2}  # what was asked for is not new: its count is in the figures
     model.apply(event(12, "run_paused", "r1"))
     assert model.runs["r1"].status == "paused"
     assert model.apply(event(13, "run_resumed", "r1")).ask_runs == {"r1"}

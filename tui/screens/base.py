@@ -64,6 +64,10 @@ class AreaScreen(Screen[None]):
     def open_target(self, target: str) -> None:
         """Show the thing of this id: the end of `:run 7f3`, of the palette, of a need on the overview."""
 
+    def shows_run(self, run_id: str) -> bool:
+        """Whether this run is on screen: then it is asked for when it changes, also if it is not among those held."""
+        return False
+
     def selected_id(self) -> str | None:
         """What `y` copies."""
         return None

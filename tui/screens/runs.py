@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -19,12 +18,13 @@ from tui.messages import RowHighlighted, RowOpened, RowsNeeded
 from tui.model import RUNS, Change, RunNote
 from tui.run_actions import ACTIONS
 from tui.run_query import HELP, parse_query
+from tui.run_rows import SORTS, RunRows
 from tui.run_text import chain, step_lines, waits_on, why_lines
 from tui.runs_index import HELD_RUNS_MAX, PAGE_RUNS, RunsIndex
 from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
 from tui.source import Source
-from tui.states import OPEN_STATUSES, STATES, cost_of_kill, state_of, word_of
+from tui.states import OPEN_STATUSES, cost_of_kill, state_of, word_of
 from tui.widgets.lines import Lines
 from tui.widgets.virtual_list import Column, MarkingList
 from tui.work import begin
@@ -41,42 +41,11 @@ COLUMNS = (
     Column("KILL9", (0, 0, 0, 5)),
     Column("WAITS ON", (10, 13, 16, 20), grow=True),
 )
-SORTS = ("newest", "oldest", "ST", "WORKFLOW", "ID", "WAITS ON")
 PREVIEW_DELAY_SECONDS, FILL_DELAY_SECONDS = 0.12, 0.3
 """The cursor must rest so long before the history of a run is read, the list before those of the runs on screen are."""
 SCAN_PAGE = 500
 SCAN_ROWS_MAX = 5_000
 """Rows that are read at one go to find those that only the rows themselves can tell; `M` reads on."""
-
-
-class RunRows:
-    """The rows of the list, out of the index: newest first, or sorted where all are held."""
-
-    def __init__(self, screen: RunsScreen) -> None:
-        self._screen = screen
-        self.sorted: list[RunView] | None = None
-
-    def count(self) -> int:
-        return len(self._screen.index) if self.sorted is None else len(self.sorted)
-
-    def run(self, number: int) -> RunView | None:
-        """The run in a row."""
-        if self.sorted is None:
-            return self._screen.index.row(number)
-        return self.sorted[number] if 0 <= number < len(self.sorted) else None
-
-    def key(self, number: int) -> str | None:
-        run = self.run(number)
-        return None if run is None else run.id
-
-    def number_of(self, key: str) -> int | None:
-        if self.sorted is None:
-            return self._screen.index.number_of(key)
-        return next((number for number, run in enumerate(self.sorted) if run.id == key), None)
-
-    def cells(self, number: int) -> Sequence[Cell] | None:
-        run = self.run(number)
-        return None if run is None else self._screen.cells(run)
 
 
 class RunsScreen(AreaScreen):
@@ -103,11 +72,10 @@ class RunsScreen(AreaScreen):
         super().__init__()
         self._query = parse_query("st:live")
         self.index = RunsIndex(self._query)
-        self._rows = RunRows(self)
+        self._rows = RunRows(self.index, self.cells)
         self._source: Source | None = None
         self._fetching = False
         self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
-        self._sort = SORTS[0]
         self._marked: dict[str, RunView] = {}
         self._histories = HistoryCache(self.ask)
         self._previewed = ("", 0)
@@ -136,7 +104,6 @@ class RunsScreen(AreaScreen):
             return
         self._query = query
         self.index.clear(query)
-        self._rows.sorted = None
         self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
         self._list.cursor_key = None
         self._list.move_to(0)
@@ -154,7 +121,7 @@ class RunsScreen(AreaScreen):
             if held is None or held.seq < run.seq:
                 self.index.update(run, word_of(run))
         if change:
-            self._resort()
+            self._rows.sort()
             self._list.reload()
         else:
             self._list.repaint()
@@ -163,9 +130,12 @@ class RunsScreen(AreaScreen):
     def open_target(self, target: str) -> None:
         from tui.screens.run_detail import RunDetailScreen
 
-        known = {**self.model.runs, **{run.id: run for run in self._rows.sorted or ()}}
+        known = [*self.model.runs, *(key for n in range(self._rows.count()) if (key := self._rows.key(n)))]
         found = target if target in known else next((run_id for run_id in known if target in run_id), target)
         self.app.push_screen(RunDetailScreen(found))
+
+    def shows_run(self, run_id: str) -> bool:
+        return self.index.get(run_id) is not None
 
     def selected_id(self) -> str | None:
         return self._list.cursor_key
@@ -251,7 +221,7 @@ class RunsScreen(AreaScreen):
                 )
         shown = f"{thousands(count)} of {thousands(self.model.total)}"
         word, look = self.dash.link_state.stream_word(self.dash.now())
-        right = [Piece(f"{shown}  sort {self._sort}  "), Piece(word, look)]
+        right = [Piece(f"{shown}  sort {self._rows.order}  "), Piece(word, look)]
         self.query_one("#filter", Lines).show([spread(left, right, self.size.width)])
 
     # --- pages
@@ -279,14 +249,14 @@ class RunsScreen(AreaScreen):
             return
         listing = self._list
         self.index.trim(listing.first_row, listing.first_row + listing.rows_on_screen)
-        self._resort()
+        self._rows.sort()
         listing.reload()
         self._fill_soon()
         self._show_about()
 
     def on_rows_needed(self, message: RowsNeeded) -> None:
         """The list shows what is not held."""
-        if self._rows.sorted is None and not (self._query.by_rows and self._scanned >= self._scan_until):
+        if not (self._query.by_rows and self._scanned >= self._scan_until):
             self._fetch(self.index.wanted(message.first, message.last + 1))
 
     def action_read_on(self) -> None:
@@ -305,36 +275,16 @@ class RunsScreen(AreaScreen):
         self._sort_by(-1)
 
     def _sort_by(self, step: int) -> None:
-        if not self._sortable():
+        if not self._rows.sortable:
             self.dash.toast(
                 f"newest first: {thousands(self.index.total)} runs are too many to sort here,"
                 f" filter down to {thousands(HELD_RUNS_MAX)}",
                 severity="warning",
             )
             return
-        self._sort = SORTS[(SORTS.index(self._sort) + step) % len(SORTS)]
-        self._resort()
+        self._rows.sort(SORTS[(SORTS.index(self._rows.order) + step) % len(SORTS)])
         self._list.reload()
         self._show_line()
-
-    def _sortable(self) -> bool:
-        """Whether every run of the list is held: the daemon gives them newest first, other orders are made here."""
-        return len(self.index) > 0 and not self.index.more and self.index.held == len(self.index)
-
-    def _resort(self) -> None:
-        if self._sort == SORTS[0] or not self._sortable():
-            self._sort, self._rows.sorted = SORTS[0], None
-            return
-        runs = [run for number in range(len(self.index)) if (run := self.index.row(number)) is not None]
-        order = list(STATES)
-        keys = {
-            "oldest": lambda run: (run.created_at or "",),
-            "ST": lambda run: (order.index(word_of(run)), run.id),
-            "WORKFLOW": lambda run: (run.workflow, run.id),
-            "ID": lambda run: (run.id,),
-            "WAITS ON": lambda run: (run.waiting_on or "~", run.waiting_until or "~", run.id),
-        }
-        self._rows.sorted = sorted(runs, key=keys[self._sort])
 
     # --- the preview
 
