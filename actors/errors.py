@@ -277,13 +277,24 @@ class ChildFailed(Failure):
 
 
 class Rejected(Failure):
-    """A person refused. `decision` is the decision."""
+    """A person refused. `decision` is the decision, whose `by` and `reason` the message tells."""
 
     code = "rejected"
 
     def __init__(self, decision: Any = None) -> None:
-        super().__init__("refused" if decision is None else f"refused: {decision!r}"[:500])
+        super().__init__(_refusal(decision)[:500])
         self.decision = decision
+
+
+def _refusal(decision: Any) -> str:
+    """A decision in words: who refused and why. It is not imported here (the client loads this file), only read."""
+    if decision is None:
+        return "refused"
+    if not hasattr(decision, "by"):
+        return f"refused: {decision}"
+    if decision.by is None:
+        return "refused: nobody answered in time"
+    return f"refused by {decision.by}" + (f": {decision.reason}" if decision.reason else "")
 
 
 class SignalTimeout(Failure, TimeoutError):

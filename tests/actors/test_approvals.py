@@ -167,10 +167,25 @@ async def test_a_no_fails_the_run_and_undoes_it(runtime: VirtualRuntime, world: 
     view = await runtime.decide(asked.id, approve=False, by="kim", reason="address unknown")
     with pytest.raises(RunFailed) as failed:
         await handle.result()
-    assert failed.value.type == "Rejected"
+    assert failed.value.type == "Rejected" and str(failed.value).endswith("refused by kim: address unknown")
     assert (await handle.status(), view.status, world.names) == ("failed", "refused", ["charge", "refund"])
     decided = [one for one in await records(runtime, handle.id) if isinstance(one, r.ApprovalDecided)]
     assert [(one.approved, one.by, one.reason) for one in decided] == [(False, "kim", "address unknown")]
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        (Decision(approved=False, by="uid:7", reason="duplicate"), "refused by uid:7: duplicate"),
+        (Decision(approved=False, by="uid:7"), "refused by uid:7"),
+        (Decision(approved=False), "refused: nobody answered in time"),
+        ("no stock", "refused: no stock"),
+        (None, "refused"),
+    ],
+)
+def test_a_refusal_reads_as_a_sentence(decision: object, said: str) -> None:
+    """What people read of a refused run is who and why, in words."""
+    assert str(Rejected(decision)) == said
 
 
 @pytest.mark.trio
