@@ -15,6 +15,7 @@ from msgspec import Meta, Raw
 from wal.views import NULL, ActorView, ApprovalView, ErrorView, HistoryRecord, RunView, SessionView, StateView
 
 ID_PATTERN = r"^[A-Za-z0-9._:-]+$(?!\n)"
+HASH_PATTERN = r"^[0-9a-f]{64}$(?!\n)"
 """`$` alone would let a trailing newline through in Python; the look-ahead changes nothing in JSON Schema."""
 
 PAGE_ITEMS_MAX = 500
@@ -36,7 +37,7 @@ RunStatus = Literal[
 ]
 SessionStatus = Literal["open", "expired", "closed"]
 ApprovalStatus = Literal["open", "approved", "refused", "expired", "withdrawn"]
-PayloadHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="the approval's payload_hash")]
+PayloadHash = Annotated[str, Meta(pattern=HASH_PATTERN, description="the approval's payload_hash")]
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from actors.messages import ProblemData
 from runtimed.http.errors import InvalidJson, MethodNotAllowed
 from runtimed.http.limits import retry_after_s
 from runtimed.http.replies import Header, Reply, encode
-from runtimed.wire import Problem
+from runtimed.wire import HASH_PATTERN, ID_PATTERN, Problem
 from wal.errors import RuntimedError
 
 log = logging.getLogger("runtimed.http")
@@ -88,6 +88,8 @@ def invalid(error: Exception, root: str = "$") -> InvalidInput:
     """What a decoder found, as an `InvalidInput` that names the path; `root` is put where the path begins."""
     if isinstance(error, msgspec.ValidationError):
         message = str(error)
+        for pattern, words in _IN_WORDS.items():
+            message = message.replace(pattern, words)
         if " - at `" not in message:
             message += " - at `$`"
         if root == "?":  # a field of the query is written as the query has it
@@ -125,5 +127,11 @@ def _kinds(base: type[RuntimedError]) -> Iterator[type[RuntimedError]]:
     for kind in base.__subclasses__():
         yield from _kinds(kind)
 
+
+_IN_WORDS: Final = {
+    f"`str` matching regex {ID_PATTERN!r}": "nothing but A-Z a-z 0-9 . _ : -",
+    f"`str` matching regex {HASH_PATTERN!r}": "64 digits of 0-9 a-f",
+}
+"""What people read instead of a pattern."""
 
 _TITLES: Final = {kind.code: _title(kind) for kind in _kinds(RuntimedError)} | {NotFound.code: _title(NotFound)}

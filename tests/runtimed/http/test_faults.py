@@ -93,7 +93,7 @@ BAD_BODIES: list[tuple[bytes, str, str]] = [
     (b'{"workflow":1}', "invalid_input", "Expected `str`, got `int` - at `$.workflow`"),
     (b'{"workflow":""}', "invalid_input", "`$.workflow`"),
     (b'{"workflow":"w","inputs":1}', "invalid_input", "unknown field `inputs` - at `$`"),
-    (b'{"workflow":"w","id":"a b"}', "invalid_input", "`$.id`"),
+    (b'{"workflow":"w","id":"a b"}', "invalid_input", "Expected nothing but A-Z a-z 0-9 . _ : - - at `$.id`"),
     (b'{"workflow":"w","id":"a\\n"}', "invalid_input", "`$.id`"),
     (b'{"workflow":"w","id":"' + b"x" * 201 + b'"}', "invalid_input", "`$.id`"),
     (b'{"workflow":"w","priority":1.5}', "invalid_input", "`$.priority`"),
