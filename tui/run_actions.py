@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tui.format import Line, Piece
-from tui.history_fold import History, Picture
+from tui.history_fold import History
+from tui.run_picture import Picture
 from tui.states import ENDED_STATUSES, word_of
 from wal.views import RunView
 

@@ -13,7 +13,8 @@ import msgspec
 from tui.fold import data_of
 from tui.format import Line, Piece, TimeStyle, age_between, clock, duration, escapes, micros, size, stamp, thousands
 from tui.glyphs import Glyphs
-from tui.history_fold import Attempt, Call, History, Picture, difference
+from tui.history_fold import History
+from tui.run_picture import Attempt, Call, Picture, difference
 from tui.states import cost_of_kill, state_of
 from wal.views import HistoryRecord, RunDetail, rfc3339
 
@@ -206,8 +207,8 @@ def undo_line(picture: Picture) -> Line:
     return [Piece("   undo armed (runs in this order): ", "dim"), Piece(armed)]
 
 
-def time_line(history: History, seq: int | None, glyphs: Glyphs, width: int) -> Line:
-    """Where we are in the run's time: `time |< < [ 10401 ....o 10432 ] > >|  LIVE`."""
+def time_line(history: History, seq: int | None, glyphs: Glyphs, width: int, fresh: tuple[str, str]) -> Line:
+    """Where we are in the run's time: `time |< < [ 10401 ....o 10432 ] > >|  LIVE`; `fresh` is the link's word."""
     if not history.records:
         return [Piece("time  no records", "dim")]
     first, last = history.records[0].seq, history.records[-1].seq
@@ -215,14 +216,13 @@ def time_line(history: History, seq: int | None, glyphs: Glyphs, width: int) -> 
     left, right = ("|◂ ◂", "▸ ▸|") if glyphs.utf8 else ("|< <", "> >|")
     place, total = max(0, history.place(at)), max(1, len(history) - 1)
     behind = len(history) - 1 - place
-    word = "LIVE" if seq is None else f"AS OF {at}, {behind} records behind LIVE, read-only"
+    word, look = fresh if seq is None else (f"AS OF {at}, {behind} records behind LIVE, read-only", "need")
     if seq is not None and width < 120:
         word = f"AS OF {at} (-{behind})"
     room = max(4, width - len(f"time  {left} [ {first}  {at}  {last} ] {right}  {word}") - 2)
     before = round((room - 1) * place / total)
     track = [Piece(glyphs.dot * before), Piece("o", "tab"), Piece(f" {at} ", "bold")]
     track += [Piece(glyphs.dot * (room - 1 - before)), Piece("" if at == last else f" {last}")]
-    look = "ok" if seq is None else "need"
     return [Piece(f"time  {left} [ {first} ", "dim"), *track, Piece(f" ] {right}  ", "dim"), Piece(word, look)]
 
 

@@ -8,8 +8,8 @@ import msgspec
 
 from tui.format import Line, Piece, TimeStyle, age, clock, duration, fit, micros, stamp
 from tui.glyphs import Glyphs
-from tui.history_fold import Call, Picture
 from tui.model import RunNote
+from tui.run_picture import Call, Picture
 from tui.states import STATES, cost_of_kill, why, word_of
 from wal.views import ApprovalView, ErrorView, RunDetail, RunView, rfc3339
 
@@ -115,9 +115,10 @@ def as_of(run: RunDetail, picture: Picture) -> RunDetail:
     """The run's view as it was at a picture of its past."""
     state = picture.state
     error = None if state.error is None else ErrorView(state.error.type, state.error.message, state.error.step)
+    ended = picture.at if state.ended else None
     return msgspec.structs.replace(
-        run, status=picture.status, waiting_on=state.waiting_on, waiting_until=rfc3339(state.waiting_until), error=error,
-        updated_at=picture.at, ended_at=picture.at if state.ended else None, seq=picture.seq,
+        run, status=picture.status, waiting_on=state.waiting_on, waiting_until=rfc3339(state.waiting_until),
+        error=error, updated_at=picture.at, ended_at=ended, seq=picture.seq,
     )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.tui.fake_daemon import NOW, at
 from tests.tui.run_world import doubt_history, record, refund_history
 from tui.gantt import FAILED, WAIT, WORK
-from tui.history_fold import History, Picture, difference, fold
+from tui.history_fold import History, fold
+from tui.run_picture import Picture, difference
 from wal.views import HistoryRecord
 
 

@@ -8,16 +8,18 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.geometry import Region
 
 from tui import run_pages as pages
 from tui.format import Cell, Line, Piece, clock, duration, micros
 from tui.gantt import Axis, axis, bar, heading
 from tui.histories import read_history
-from tui.history_fold import Call, History, Picture
+from tui.history_fold import History
 from tui.jump import Jump
 from tui.messages import RowHighlighted, RowOpened
 from tui.model import Change
 from tui.run_actions import ACTIONS
+from tui.run_picture import Call, Picture
 from tui.run_text import as_of, note_of, why_lines
 from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
@@ -59,7 +61,8 @@ class RunDetailScreen(AreaScreen):
     RunDetailScreen #lower { height: 5; }
     RunDetailScreen #journal { height: 4; }
     RunDetailScreen #state, RunDetailScreen #entry { display: none; }
-    RunDetailScreen.-short #run-head, RunDetailScreen.-normal #run-head { height: 2; }
+    RunDetailScreen.-short #run-head { height: 2; }
+    RunDetailScreen.-normal #run-head { height: 3; }
     RunDetailScreen.-short .header, RunDetailScreen.-normal .header { display: none; }
     RunDetailScreen.-short .tabs, RunDetailScreen.-normal .tabs { display: none; }
     RunDetailScreen.-short #journal, RunDetailScreen.-short #undo { display: none; }
@@ -185,9 +188,11 @@ class RunDetailScreen(AreaScreen):
         if not self.is_mounted:
             return
         picture, width = self.picture(), self.size.width
-        self._draw_steps(picture)
+        self._draw_steps(picture, ages_only=ages_only)
         if self.detail is not None:
             self.query_one("#run-head", Lines).show(self._head(self.detail, picture, width))
+        fresh = self.dash.link_state.stream_word(self.dash.now())
+        self.query_one("#time", Lines).show([pages.time_line(self.history, self.seq, self.dash.glyphs, width, fresh)])
         if ages_only:
             if self.page == "attempts":
                 self._draw_page()
@@ -201,7 +206,6 @@ class RunDetailScreen(AreaScreen):
         journal.reload()
         if self.seq is not None:
             journal.move_to_key(str(self.seq))
-        self.query_one("#time", Lines).show([pages.time_line(self.history, self.seq, self.dash.glyphs, width)])
         self._draw_page()
         self._draw_panes(picture)
 
@@ -213,14 +217,20 @@ class RunDetailScreen(AreaScreen):
         lines = pages.head(run, self.history, picture, self.dash.glyphs, now, width)
         return lines + why_lines(run, picture, note, approvals, now)
 
-    def _draw_steps(self, picture: Picture) -> None:
+    def _draw_steps(self, picture: Picture, *, ages_only: bool) -> None:
         listing = self._list("steps")
         calls = picture.in_order()
         width = listing.widths()[-1]
         self._axis = axis([span for call in calls for span in call.spans()], self._now(picture), width)
-        listing.columns = (*STEP_COLUMNS[:-1], STEP_COLUMNS[-1]._replace(title=heading(self._axis, self.dash.glyphs)))
+        title = heading(self._axis, self.dash.glyphs)
+        if listing.columns[-1].title != title:
+            listing.columns = (*STEP_COLUMNS[:-1], STEP_COLUMNS[-1]._replace(title=title))
+            listing.refresh(Region(0, 0, listing.size.width, 1))
         self._steps.items = calls
-        listing.reload()
+        if ages_only:
+            listing.repaint()
+        else:
+            listing.reload()
 
     def _step_cells(self, call: Call) -> Sequence[Cell]:
         state, picture = STATES[call.word], self.picture()
