@@ -113,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     os.environ.setdefault("TEXTUAL_FPS", "15")
     app = make_app(options, how)
-    return asyncio.run(_run(app)) or 0
+    code = asyncio.run(_run(app))
+    return (app.return_code or 0) if code is None else code  # a crash is told by Textual, which then gives no code
 
 
 def make_app(options: argparse.Namespace, how: Drawing) -> Dashboard:

@@ -121,6 +121,22 @@ def test_a_lost_terminal_ends_it(short_dir: Path) -> None:
         assert usage.ru_utime + usage.ru_stime < spent + 2.0
 
 
+def test_a_crash_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dashboard that ended by an error of its own ends with 1, not with 0."""
+
+    class Crashed:
+        return_code = 1
+
+        async def run_async(self) -> None: ...
+
+        def exit(self, code: int) -> None: ...
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # it tells the toolkit its wishes there
+    monkeypatch.setattr(launch, "look", lambda: GOOD)
+    monkeypatch.setattr(launch, "make_app", lambda options, how: Crashed())
+    assert launch.main([]) == 1
+
+
 @pytest.mark.slow
 def test_the_guard_ends_what_no_signal_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that is gone without SIGHUP is noticed, and the process ends at once."""
