@@ -28,7 +28,7 @@ from runtimed.settings import Settings
 from runtimed.siblings import check_siblings
 from runtimed.version import VERSION
 from wal import records as r
-from wal.errors import RuntimedError
+from wal.errors import JournalRefused, RuntimedError
 from wal.journal import Journal
 from wal.lock import DataFolderLock
 from wal.options import JournalOptions
@@ -98,7 +98,11 @@ def _folder(data_dir: str | os.PathLike[str] | None, writer: str) -> Path | None
     if data_dir is None:
         raise e.DefinitionError("open_runtime needs a data folder, unless writer='memory'")
     folder = Path(data_dir).absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "Name a folder that can be written with --data-dir; `runtimed doctor` looks closer."
+        raise JournalRefused(f"the data folder {folder} cannot be made: {error.strerror}", hint=hint) from error
     return folder
 
 

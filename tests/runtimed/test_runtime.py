@@ -158,6 +158,16 @@ async def test_a_foreign_file_is_refused_untouched(tmp_path: Path, writer: str) 
 
 
 @pytest.mark.trio
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file in the folder's place is a sentence with the path, and the exit code of a wrong configuration."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalRefused, match="file cannot be made: File exists") as refused:
+        async with open_runtime(app, tmp_path / "file"):
+            raise AssertionError("it opened")
+    assert refused.value.exit_code == 78
+
+
+@pytest.mark.trio
 async def test_it_needs_a_folder() -> None:
     """Without a folder there is only memory, and that must be asked for."""
     with pytest.raises(DefinitionError, match="data folder"):
