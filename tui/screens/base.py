@@ -16,6 +16,7 @@ from textual.screen import Screen
 
 from runtimed.client_wire import Broken
 from tui.format import Piece, fit
+from tui.lean import LeanCompositor
 from tui.messages import AreaChosen
 from tui.model import EVERYTHING, Change, Model
 from tui.source import Source
@@ -42,6 +43,10 @@ class AreaScreen(Screen[None]):
         Binding("y", "copy_id", "copy id", id="screen.copy_id"),
         Binding("Y", "copy_command", "copy CLI", id="screen.copy_command"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = LeanCompositor()
 
     # --- what a screen provides
 
