@@ -1,4 +1,4 @@
-"""The terminal: what the dashboard costs when nothing happens and when much does, how soon it answers, the CLI's time."""
+"""The terminal: what the dashboard costs at rest and at work, how soon it answers, and the command line's time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bench.load_client import BATCH, LATER, Connection, get, post
 from bench.terminal_process import Terminal, Watched, shown
 
 SMALL, LARGE = (80, 24), (200, 50)
-IDLE_SECONDS, LIVE_SECONDS = 16.0, 10.0
-LIVE_RUNS, BEAT_SECONDS = 40, 4.0
+IDLE_SECONDS, LIVE_SECONDS = 15.0, 10.0
+LIVE_RUNS, BEAT_SECONDS, GROWN_SECONDS = 40, 4.0, 8.0
 STARTS, KEYS, EVENTS, COMMANDS = 3, 30, 15, 5
 MANY_RUNS = 100_000
 
@@ -65,12 +65,14 @@ def _idle(daemon: Daemon) -> list[Figure]:
 
 
 def _live(daemon: Daemon, connection: Connection) -> list[Figure]:
-    """All live runs make a step now and then, and all of them are looked at."""
+    """All live runs make a step now and then, and as many as fit are looked at. The youngest is past the ten seconds in
+    which ages are exact."""
     items = [{"workflow": "beat", "input": BEAT_SECONDS, "id": f"beat-{number}"} for number in range(LIVE_RUNS)]
     for item in items:
         connection.ask(post("/v1/runs", item))
         time.sleep(BEAT_SECONDS / LIVE_RUNS)  # as many beats at any time
     note = f"a step each in {BEAT_SECONDS:.0f} s"
+    time.sleep(GROWN_SECONDS)
     figures = []
     with shown(daemon.socket, SMALL) as overview, shown(daemon.socket, SMALL, "runs") as runs:
         for terminal in (overview, runs):
@@ -89,12 +91,14 @@ def _live(daemon: Daemon, connection: Connection) -> list[Figure]:
 def _keys(terminal: Terminal) -> list[Figure]:
     """The cursor down and up a list, and from area to area and back."""
     moves = [terminal.paint_seconds("jjjk"[number % 4]) * 1e3 for number in range(KEYS)]
-    areas = [terminal.paint_seconds("1723"[number % 4]) * 1e3 for number in range(4, 16)]
+    first = [terminal.paint_seconds(key) * 1e3 for key in "1723"]
+    areas = [terminal.paint_seconds("1723"[number % 4]) * 1e3 for number in range(12)]
     return [
         Figure("key to paint, cursor, p50", percentile(moves, 0.5), "ms", at_most=KEY_MS_MAX),
         Figure("key to paint, cursor, p99", percentile(moves, 0.99), "ms", at_most=KEY_MS_MAX),
-        Figure("key to paint, another area, p50", percentile(areas, 0.5), "ms"),
+        Figure("key to paint, another area, p50", percentile(areas, 0.5), "ms", at_most=KEY_MS_MAX),
         Figure("key to paint, another area, p99", percentile(areas, 0.99), "ms"),
+        Figure("  the first time, slowest", max(first), "ms", note="it is loaded then"),
     ]
 
 
@@ -122,7 +126,9 @@ def _command(daemon: Daemon) -> list[Figure]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds.append(time.perf_counter() - began)
     return [
-        Figure("runs list -o json", statistics.median(seconds) * 1e3, "ms", at_most=COMMAND_MS_MAX, note="whole process")
+        Figure(
+            "runs list -o json", statistics.median(seconds) * 1e3, "ms", at_most=COMMAND_MS_MAX, note="whole process"
+        )
     ]
 
 

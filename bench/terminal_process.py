@@ -23,7 +23,9 @@ QUIET_SECONDS = 0.04
 """A frame is over when nothing has been written for so long; the time of its last byte counts."""
 TICKS = os.sysconf("SC_CLK_TCK")
 _LEFT_OUT = {"NO_COLOR", "SSH_CONNECTION", "TMUX", "STY"}
-_CONTROL = re.compile(rb"\x1b\[[0-9;?<>=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>78cDEHM]|\x1bP.*?\x1b\\|\x1b\].*?(?:\x07|\x1b\\)")
+_CONTROL = re.compile(
+    rb"\x1b\[[0-9;?<>=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>78cDEHM]|\x1bP.*?\x1b\\|\x1b\].*?(?:\x07|\x1b\\)"
+)
 
 
 class Terminal:
@@ -31,7 +33,12 @@ class Terminal:
 
     def __init__(self, socket: Path, size: tuple[int, int], area: str = "overview") -> None:
         environment = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
-        environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+        environment |= {
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+            "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, "-P", "-m", "tui", "--socket", str(socket), "--area", area]
         window = struct.pack("HHHH", size[1], size[0], 0, 0)
         self.wrote = 0
@@ -76,7 +83,7 @@ class Terminal:
 
     def paint_seconds(self, key: str) -> float:
         """From a key to the last byte of the frame that answers it."""
-        self.settle()
+        self.settle(quiet=0.2)
         began = time.perf_counter()
         self.press(key)
         if not self.read(SEEN_SECONDS_MAX):

@@ -1,7 +1,7 @@
 """`make screenshots`: live the day, start the real daemon on it, drive the real dashboard, keep what it shows.
 
-The clock, the host and the person are the only things that are not this machine's: `host` is an option of the dashboard,
-and who looks is said by the picture's own client.
+Only the host and the person are not this machine's: `host` is an option of the dashboard, and who looks is said by the
+picture's own client.
 """
 
 from __future__ import annotations

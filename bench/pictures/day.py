@@ -1,8 +1,8 @@
 """The day that the pictures show, lived on virtual time in a second, and written to a real journal.
 
-Three days before now the first mails are scheduled, two hours before a payout loses its answer to a `kill -9`, twenty-two
-minutes before a refund asks two people, and for the last quarter of an hour orders come in. Ids, chance and distances in
-time are the same in every run; only the instants move with the clock, so that the daemon goes on where the day ended.
+Three days before now the first mails are scheduled, two hours before a payout loses its answer to `kill -9`, 22 minutes
+before a refund asks two people, and for the last quarter of an hour orders come in. Ids, chance and distances in time
+are the same in every run; only the instants move with the clock, so that the daemon goes on where the day ended.
 """
 
 from __future__ import annotations
