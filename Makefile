@@ -14,7 +14,7 @@ export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test quick check format bench chaos requirements clean
+.PHONY: help setup demo serve test quick check format bench chaos screenshots requirements clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -48,6 +48,9 @@ bench: $(READY) $(BENCH_READY) ## the performance figures, beside the neighbour'
 
 chaos: $(READY) ## the fault figures, with the larger numbers; also in bench/results/
 	@$(BIN)/python -m bench.chaos
+
+screenshots: $(READY) ## the pictures of the docs, anew: the real dashboard on a shop's day; into docs/img/
+	@$(BIN)/python -m bench.pictures
 
 requirements: $(PIN_READY) ## resolve pyproject.toml anew into requirements/*.txt
 	.venv-pin/bin/python requirements/pin.py

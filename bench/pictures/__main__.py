@@ -42,9 +42,9 @@ class Shot(NamedTuple):
 
 SHOTS = (
     Shot("overview", WIDE, [], ["Needs you", "refund EUR 1240.00", "DONE"]),
-    Shot("runs", WIDE, ["2"], ["refund_saga", "RETRY", "DOUBT"]),
-    Shot("run_detail", WIDE, ["2", ":", *"run refund-991", "enter", "down"], ["psp_lookup", "TimeoutError"]),
-    Shot("approvals", WIDE, ["3"], ["HIGH", "sha256", "decided"]),
+    Shot("runs", SMALL, ["2"], ["refund_saga", "RETRY", "DOUBT"]),
+    Shot("run_detail", SMALL, ["2", ":", *"run refund-991", "enter", "down"], ["psp_lookup", "TimeoutError"]),
+    Shot("approvals", SMALL, ["3"], ["HIGH", "sha256", "decided"]),
     Shot("decision_card", WIDE, ["3", "enter"], ["payload", "shown escaped", "[Submit]"]),
     Shot("actors", SMALL, ["4"], ["root"]),
     Shot("journal", SMALL, ["7"], ["SEQ"]),
