@@ -1,4 +1,4 @@
-"""Who the caller is to the daemon and what it may, so that a screen can say which right is missing before it is used."""
+"""Who the caller is to the daemon and what it may, so that a screen can say which right is missing beforehand."""
 
 from __future__ import annotations
 

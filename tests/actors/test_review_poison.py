@@ -1,4 +1,4 @@
-"""What users' code may throw at the runtime: one bad run, step or request never ends the daemon that runs the others."""
+"""What users' code may throw at the runtime: one bad run, step or request never ends what runs the others."""
 
 from __future__ import annotations
 
