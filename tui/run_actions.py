@@ -18,7 +18,7 @@ from wal.views import RunView
 
 CANCEL, RETRY, PAUSE, RESUME, SIGNAL, RESOLVE = "cancel", "retry", "pause", "resume", "signal", "resolve"
 REASON_CHARACTERS_MIN = 8
-UNDO_SHOWN_MAX = 200
+UNDO_SHOWN_MAX, NAMED_RUNS_MAX = 200, 5
 
 
 class Action(NamedTuple):
@@ -256,7 +256,7 @@ def _raw(text: str) -> msgspec.Raw:
 
 def command_words(action: Action, run_ids: Sequence[str], form: Form, call: str | None) -> list[str]:
     """The words of the command line that does the same."""
-    named = [run_ids[0] if len(run_ids) == 1 else f"ID(of {len(run_ids)})"]
+    named = list(run_ids[:NAMED_RUNS_MAX]) + (["..."] if len(run_ids) > NAMED_RUNS_MAX else [])
     words = ["runs", action.verb, *named]
     if action.verb == SIGNAL:
         return [*words, form.name or "NAME", quoted(form.value) if form.value else "VALUE"]

@@ -182,7 +182,7 @@ class ActionCard(CardBase):
         return "" if self.affected() else "none of these runs can be asked this"
 
     def command(self) -> str:
-        ids = [run.id for run in self.runs]
+        ids = [run.id for run in self.runs] if self.single else [run.id for run in self.affected()]
         words = command_words(self.action, ids, self.form(), self._call())
         return self.dash.command(*(word if word.isprintable() else quoted(word) for word in words))
 

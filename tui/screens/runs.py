@@ -370,7 +370,8 @@ class RunsScreen(AreaScreen):
     def action_act(self, verb: str) -> None:
         """Open the card that asks for it: for those marked, else for the one at the cursor."""
         one = self._run_at_cursor()
-        runs = list(self._marked.values()) or ([one] if one is not None else [])
+        marked = sorted(self._marked.values(), key=lambda run: run.created_at or "", reverse=True)
+        runs = marked or ([one] if one is not None else [])
         action = ACTIONS[verb]
         if not runs:
             self.dash.toast("there is no run here", severity="warning")
