@@ -255,15 +255,19 @@ def _raw(text: str) -> msgspec.Raw:
 
 
 def command_words(action: Action, run_ids: Sequence[str], form: Form, call: str | None) -> list[str]:
-    """The words of the command line that does the same."""
-    named = list(run_ids[:NAMED_RUNS_MAX]) + (["..."] if len(run_ids) > NAMED_RUNS_MAX else [])
-    words = ["runs", action.verb, *named]
+    """The words of the command line that does the same; for several runs, one line each, with the ids behind it."""
+    words = ["runs", action.verb, run_ids[0] if len(run_ids) == 1 else "ID"]
     if action.verb == SIGNAL:
-        return [*words, form.name or "NAME", quoted(form.value) if form.value else "VALUE"]
+        words += [form.name or "NAME", quoted(form.value) if form.value else "VALUE"]
     if action.verb == RESOLVE:
         said = {"yes": "--happened", "no": "--did-not-happen"}.get(form.happened or "", "--happened|--did-not-happen")
         words += [call or "CALL", said]
-    return [*words, "--reason", quoted(form.reason) if form.reason else "'...'"]
+    if action.takes_reason:
+        words += ["--reason", quoted(form.reason) if form.reason else "'...'"]
+    if len(run_ids) != 1:
+        more = ["..."] if len(run_ids) > NAMED_RUNS_MAX else []
+        words += ["# each ID of:", *run_ids[:NAMED_RUNS_MAX], *more]
+    return words
 
 
 def quoted(text: str) -> str:

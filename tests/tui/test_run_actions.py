@@ -111,3 +111,5 @@ def test_the_equal_command_is_shown() -> None:
     """The card says what would do the same at a prompt, quoted for a shell."""
     words = command_words(ACTIONS["cancel"], ["r1"], Form(reason="it's wrong"), None)
     assert " ".join(words) == "runs cancel r1 --reason 'it'\\''s wrong'"
+    words = command_words(ACTIONS["pause"], ["r1", "r2"], Form(), None)
+    assert " ".join(words) == "runs pause ID --reason '...' # each ID of: r1 r2"
