@@ -27,7 +27,7 @@ from runtimed.client_wire import Broken
 from runtimed.wire import CallerView
 from tui.asking import Unfindable, find_answer
 from tui.format import Line, Piece, fit_line, line_cells, spread
-from tui.widgets.fields import Field, Submit
+from tui.widgets.fields import Choice, Field, Submit
 from tui.widgets.lines import Lines, dashboard
 from tui.work import begin
 from wal.errors import RuntimedError
@@ -268,13 +268,17 @@ class CardBase(ModalScreen[str | None]):
         self.query_one("#card-status", Lines).show(wrapped(said, width, 2))
         command = self.command()
         self.query_one("#card-command", Lines).show([fit_line([Piece(f" {command}", "dim")], width)])
-        keys: list[Piece] = []
-        for key, what in (("tab", "next field"), ("enter", "on [Submit] only"), ("esc", self._leave_word())):
-            keys += [Piece(key, "bold"), Piece(f" {what}   ")]
-        self.query_one("#card-keys", Lines).show([fit_line(keys, width)])
+        self.query_one("#card-keys", Lines).show([fit_line(self._keys(), width)])
 
-    def _leave_word(self) -> str:
-        return "leave without doing it" if self.phase == OPEN else "leave"
+    def _keys(self) -> list[Piece]:
+        leave = "leave without doing it" if self.phase == OPEN else "leave"
+        told = [("tab", "next field"), ("enter", "on [Submit] only"), ("esc", leave)]
+        if self.query(Choice):  # nothing is preselected, so it has to be said how one selects; and it has to fit
+            told = [("tab", "next"), ("space", "choose"), ("enter", "on [Submit] only"), ("esc", "leave")]
+        pieces: list[Piece] = []
+        for key, what in told:
+            pieces += [Piece("   " if pieces else ""), Piece(key, "bold"), Piece(f" {what}")]
+        return pieces
 
     def on_resize(self) -> None:
         """Another size: draw all once the layout is done."""
