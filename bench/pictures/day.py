@@ -67,6 +67,7 @@ class Day:
         await self.start("payout", Job("supplier 42"), "payout-42")
         await trio.sleep(6.0)  # the transfer is under way
         await self.runtime.crash(downtime=20.0)
+        await trio.sleep(1.0)  # what follows from the crash comes first
         await self.runtime.pause("onboarding-globex", reason="customer asked us to wait")
         await self.until(41 * MINUTE)
         await self.start("etl_nightly", Job("nightly", version=2), "etl-0702")
@@ -94,6 +95,7 @@ class Day:
         await self.until(2.0)
         for number in range(3):
             await self.order(2040 + ORDERS + number, "packing")
+            await trio.sleep(0.25)  # no two things in one instant: their order would be chance
         await self.until(0.0)
 
     async def order(self, number: int, note: str) -> None:
@@ -106,6 +108,11 @@ class Day:
 LENGTH = 3 * DAY + 17 * MINUTE
 REFUND = Order(991, "EUR 1240.00", "DE..42", "pls refund asap \x1b[2J thx")
 _REASONS = {301: "staging is green", 302: "ticket OPS-4411", 303: "not on a Friday"}
+
+
+def lived(start_us: int) -> list[Entry]:
+    """The day's records, from an instant on (microseconds since the epoch)."""
+    return trio.run(_live, start_us, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 async def _live(start_us: int) -> list[Entry]:
@@ -121,7 +128,6 @@ async def _live(start_us: int) -> list[Entry]:
 def write_day(journal: Path) -> None:
     """Live the day and put it on disk, so that it ends a moment ago."""
     start_us = time.time_ns() // 1_000 - round((LENGTH + STARTUP_SECONDS) * 1e6)
-    entries = trio.run(_live, start_us, clock=trio.testing.MockClock(autojump_threshold=0))
     file = Journal.open(journal)
-    file.commit(entries)
+    file.commit(lived(start_us))
     file.close()
