@@ -31,21 +31,28 @@ WAIT_SECONDS = 20.0
 SETTLE_SECONDS = 0.6  # longer than the rest of the cursor after which a preview is read
 
 
+class Seen(NamedTuple):
+    """Between keys: wait until this word is on the screen."""
+
+    word: str
+
+
 class Shot(NamedTuple):
     """A picture: its file's name, the terminal's size, the keys that lead there, the words that must be on it."""
 
     name: str
     size: tuple[int, int]
-    keys: Sequence[str]
+    keys: Sequence[str | Seen]
     words: Sequence[str]
 
 
+TO_REFUND = [":", Seen("jump: runs"), *"run refund-991", "enter"]
 SHOTS = (
     Shot("overview", WIDE, [], ["Needs you", "refund EUR 1240.00", "DONE"]),
     Shot("runs", SMALL, ["2"], ["refund_saga", "RETRY", "DOUBT"]),
-    Shot("run_detail", SMALL, ["2", ":", *"run refund-991", "enter", "down"], ["psp_lookup", "TimeoutError"]),
+    Shot("run_detail", SMALL, ["2", *TO_REFUND, Seen("fraud_check"), "down"], ["psp_lookup", "TimeoutError"]),
     Shot("approvals", SMALL, ["3"], ["HIGH", "sha256", "decided"]),
-    Shot("decision_card", WIDE, ["3", "enter"], ["payload", "shown escaped", "[Submit]"]),
+    Shot("decision_card", WIDE, ["3", Seen("HIGH"), "enter"], ["payload", "shown escaped", "[Submit]"]),
     Shot("actors", SMALL, ["4"], ["root"]),
     Shot("journal", SMALL, ["7"], ["SEQ"]),
 )
@@ -86,8 +93,10 @@ async def take(daemon: Daemon, shot: Shot) -> str:
     """One picture, from a dashboard of its own."""
     async with _shown(daemon, shot.size) as (app, pilot):
         for key in shot.keys:
-            await pilot.press(key)
-            await pilot.pause(0.05)
+            if isinstance(key, Seen):
+                await _until_seen(app, pilot, [key.word])
+            else:
+                await pilot.press(key)
         await _until_seen(app, pilot, shot.words)
         await pilot.pause(SETTLE_SECONDS)
         return picture(app, f"runtimed tui: {shot.name.replace('_', ' ')}")
