@@ -26,7 +26,9 @@ def main() -> int:
         address = outside.stdout.readline().strip()
         serve = [sys.executable, "-P", "-m", "runtimed", "serve", "--config", "runtimed.toml", "--data-dir", str(DATA)]
         print(f"payment provider, warehouse and carrier are at {address}; the socket is {DATA / 'runtimed.sock'}")
-        print("from another terminal: .venv/bin/runtimed runs list --data-dir .shop-data", flush=True)
+        print("from another terminal, in this folder, orders to look at, and the dashboard:")
+        print("  .venv/bin/python -m examples.shop.feed")
+        print("  .venv/bin/runtimed tui --data-dir .shop-data", flush=True)
         with subprocess.Popen(serve, cwd=HERE, env={**os.environ, "SHOP_URL": address}) as daemon:
             while True:
                 try:

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from examples.shop import make_orders, orders, payments, verdict
+from examples.shop import feed, make_orders, orders, payments, verdict
 from examples.shop.orders import COMPLETED, DECLINED, REFUSED, SOLD_OUT, WRONG
-from examples.shop.processes import outside
+from examples.shop.processes import Daemon, outside
 
 
 def test_the_orders_are_the_same_each_time(tmp_path: Path) -> None:
@@ -177,3 +177,27 @@ def test_decisions_are_held_against_the_orders() -> None:
         [all_right[0] | {"status": "open", "votes": []}, *all_right[1:]],
     ]
     assert not any(verdict.decisions(orders.read(), each).right for each in wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.trio
+async def test_feeding_again_finds_the_same_runs(short_dir: Path) -> None:
+    """What `make serve` names as a start puts orders in, says what became of them, and can be repeated."""
+    async with outside(short_dir / "ledger.jsonl") as address:
+        daemon = Daemon(short_dir, address, short_dir / "log")
+        try:
+            await daemon.start()
+            assert await feed.feed(daemon.socket, 300) == "300 orders: 299 started, 0 there already, 1 refused"
+            assert await feed.feed(daemon.socket, 300) == "300 orders: 0 started, 299 there already, 1 refused"
+        finally:
+            await daemon.stop()
+
+
+def test_feeding_nobody_says_what_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a daemon it is a sentence and 3, not a traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["feed"])
+    assert feed.main() == 3
+    assert "start it with `make serve`" in capsys.readouterr().out
