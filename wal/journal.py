@@ -50,6 +50,9 @@ _MODES = {
     "restart": apsw.SQLITE_CHECKPOINT_RESTART,
     "truncate": apsw.SQLITE_CHECKPOINT_TRUNCATE,
 }
+FILL_EXTRA_BYTES = 1024 * 1024
+"""What a batch may add to the WAL beyond the size at which it is checkpointed, as a rule."""
+
 _FRAME_HEADER_BYTES = 24  # SQLite's WAL keeps a header of this size before each page
 
 
@@ -71,6 +74,7 @@ class Journal:
         self._lock = lock
         self._dead = False
         self._closed = False
+        self._filled = False
         self._projector = Projector(connection)
         self._page_bytes = int(connection.pragma("page_size"))
         self._wal_frames = 0  # in the WAL as of the last commit
@@ -236,8 +240,15 @@ class Journal:
         )
         if mode and not self.checkpoint(mode) and mode == "truncate":
             self.checkpoint("passive")  # what a reader holds back from cutting can be moved all the same
+        elif mode == "truncate" and self._filled:
+            self.fill_wal()
         if idle and self._options.ballast_bytes:
             upkeep.tend_ballast(self._path.parent, self._options.ballast_bytes)
+
+    def fill_wal(self) -> None:
+        """Make the WAL file as large as it gets between two checkpoints, and keep it so; see `upkeep.fill_wal`."""
+        if self._path is not None and not self._dead and self._options.vfs is None:
+            self._filled = upkeep.fill_wal(_wal_of(self._path), self._options.checkpoint_bytes + FILL_EXTRA_BYTES)
 
     # --- others ---------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,9 @@ from wal.errors import JournalCorrupt
 IDLE_CHECKPOINT_BYTES = 1024 * 1024
 """With nothing else to do, a WAL of this size is moved into the file; less is not worth two syncs."""
 
+FILL_MARGIN = 4
+"""The WAL is filled ahead only where this many times its size is free."""
+
 TAIL_RECORDS = 1_000
 """How many of the last records have their digests checked after an unclean stop."""
 
@@ -27,6 +30,30 @@ def checkpoint_mode(*, pending_bytes: int, file_bytes: int, idle: bool, checkpoi
         return "truncate"
     threshold = min(IDLE_CHECKPOINT_BYTES, checkpoint_bytes) if idle else checkpoint_bytes
     return "passive" if pending_bytes >= threshold else ""
+
+
+def fill_wal(path: Path, size_bytes: int) -> bool:
+    """Make SQLite's WAL file this large with zeros behind its end; says whether it is.
+
+    A commit that makes the file longer has the file's size synced too, which took half as long again as the commit
+    (150 to 190 microseconds against 100, ext4). SQLite starts its WAL anew from the front after a checkpoint, so a file
+    that is long once stays so. Zeros are no frames: neither SQLite nor `wal.sqlite_wal` takes them for any. Allocating
+    without writing would not do: the first write to such a block is a change of the file's map, which is synced too.
+    """
+    if free_bytes(path.parent) < FILL_MARGIN * size_bytes:
+        return False
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        end = os.fstat(descriptor).st_size
+        zeros = bytes(1024 * 1024)
+        while end < size_bytes:
+            end += os.pwrite(descriptor, zeros[: size_bytes - end], end)
+        os.fsync(descriptor)
+    except OSError:  # a full disk; what is there is as good as before
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 # --- the check after an unclean stop ------------------------------------------------------------------------------

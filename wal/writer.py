@@ -46,6 +46,7 @@ def serve(link: socket.socket, path: str, options: JournalOptions) -> int:
         journal = Journal.open(path, options)
         try:
             _send(link, Hello(journal.head))
+            journal.fill_wal()  # while the daemon still starts
             _serve(link, journal)
         finally:
             journal.close()

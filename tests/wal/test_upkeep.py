@@ -13,6 +13,7 @@ from msgspec import Raw
 from wal import upkeep
 from wal.errors import JournalCorrupt
 from wal.journal import Journal
+from wal.records import Entry, RunStarted
 from wal.upkeep import checkpoint_mode, free_bytes, release_ballast, restore_ballast
 
 KIB = 1024
@@ -203,3 +204,40 @@ def test_free_space_is_a_number_of_bytes(tmp_path: Path) -> None:
     """What the watermark looks at is what a process of ours could still write."""
     status = os.statvfs(tmp_path)
     assert abs(free_bytes(tmp_path) - status.f_bavail * status.f_frsize) < 1024 * MIB
+
+
+# --- the WAL filled ahead -----------------------------------------------------------------------------------------------
+
+
+def test_a_filled_wal_holds_what_was_committed(tmp_path: Path) -> None:
+    """Zeros behind the end of the WAL are no frames: commits overwrite them, a kill leaves nothing else to read."""
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    journal.fill_wal()
+    size = wal_size(path)
+    assert size > journal._options.checkpoint_bytes
+
+    journal.commit([Entry(1, 1, 0, 5, RunStarted("a", "shop", Raw(b"1")))])
+    assert wal_size(path) == size
+
+    left = tmp_path / "left"  # the folder as a kill would leave it
+    left.mkdir()
+    for name in ("journal.db", "journal.db-wal"):
+        (left / name).write_bytes((tmp_path / name).read_bytes())
+    with Journal.open(left / "journal.db") as after, after.reader() as reader:
+        assert (after.head.seq, reader.run("a") is not None) == (1, True)
+    journal.close()
+    assert not path.with_name("journal.db-wal").exists()
+
+
+def test_a_full_disk_leaves_the_wal_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is little room, nothing is filled ahead and everything works."""
+    monkeypatch.setattr(upkeep, "free_bytes", lambda folder: 1_000)
+    with Journal.open(tmp_path / "journal.db") as journal:
+        journal.fill_wal()
+        assert wal_size(tmp_path / "journal.db") == 0
+        journal.commit([Entry(1, 1, 0, 5, RunStarted("a", "shop", Raw(b"1")))])
+
+
+def wal_size(path: Path) -> int:
+    return path.with_name(path.name + "-wal").stat().st_size
