@@ -8,6 +8,7 @@ lives in the workflow's code, so the run is woken for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -47,7 +48,7 @@ class ApprovalDesk:
         open_run: Callable[[str], ActiveRun],
         accept: Callable[[Letter, m.Message], None],
         repeat: Callable[[Letter], bool],
-        at_path: Callable[[Exception, str], str],
+        at_path: Callable[[Exception, str, Any], str],
     ) -> None:
         self._engine, self._reader, self._open_run = engine, reader, open_run
         self._accept, self._repeat, self._at_path = accept, repeat, at_path
@@ -140,7 +141,8 @@ class ApprovalDesk:
             try:
                 call.decoder.decode(command.data)
             except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
-                raise InvalidInput(f"the form of approval {view.id}: {self._at_path(error, '$.data')}") from None
+                why = self._at_path(error, "$.data", call.decoder.type)
+                raise InvalidInput(f"the form of approval {view.id}: {why}") from None
         by, reason = command.origin.by, (command.reason or "").strip() or None
         voted = r.ApprovalVoted(
             view.call, command.approve, by, reason, command.data, command.via, command.origin.trace_id

@@ -53,12 +53,12 @@ def decode_input(workflow: Workflow, data: Raw) -> Any:
     try:
         return workflow.input.decode(data)
     except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
-        raise InvalidInput(f"the input of {workflow.name}: {at_path(error, '$.input')}") from None
+        raise InvalidInput(f"the input of {workflow.name}: {at_path(error, '$.input', workflow.input.type)}") from None
 
 
-def at_path(error: Exception, root: str) -> str:
-    """Why a value does not decode, with the path as seen from the request's own root."""
-    text = unfit(error)
+def at_path(error: Exception, root: str, kind: Any) -> str:
+    """Why a value does not decode as this type, with the path as seen from the request's own root."""
+    text = unfit(error, kind)
     before, mark, path = text.rpartition(" - at `$")
     return f"{before} - at `{root}{path}" if mark else f"{text} - at `{root}`"
 

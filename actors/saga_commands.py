@@ -189,7 +189,7 @@ class SagaCommands:
             try:
                 decoder.decode(command.value)
             except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
-                raise InvalidInput(f"signal {command.name!r}: {at_path(error, '$.value')}") from None
+                raise InvalidInput(f"signal {command.name!r}: {at_path(error, '$.value', decoder.type)}") from None
 
     def _cancel(self, command: m.CancelRun, letter: Letter) -> None:
         self._accept(letter, m.Accepted(seq=self._cancel_run(command), id=command.run_id))
@@ -276,7 +276,8 @@ class SagaCommands:
             try:
                 call.step.signature.result.decode(command.result)
             except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
-                raise InvalidInput(f"the result of {call.name}: {at_path(error, '$.result')}") from None
+                kind = call.step.signature.result.type
+                raise InvalidInput(f"the result of {call.name}: {at_path(error, '$.result', kind)}") from None
         run.blocked = False
         origin = command.origin
         record = r.StepResolved(key, command.happened, command.result, origin.by, command.reason, origin.trace_id)

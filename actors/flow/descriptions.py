@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import msgspec
 
 from actors.errors import StepFailed
 from actors.flow.calls import AttemptCall, Call, EmitCall, StatePut, encode
+from actors.flow.choices import with_choices
 from wal import records as r
 
 TOLD_CHARS_MAX = 4_000
@@ -24,9 +26,12 @@ def told(said: object, chars_max: int = TOLD_CHARS_MAX) -> str:
     return text[:chars_max].encode("utf-8", "backslashreplace").decode()
 
 
-def unfit(error: Exception) -> str:
-    """Why a value does not decode. msgspec says so by itself; a type's own check may raise anything."""
-    return told(error) if isinstance(error, msgspec.MsgspecError) else f"{type(error).__name__}: {told(error)}"
+def unfit(error: Exception, kind: Any = Any) -> str:
+    """Why a value does not decode as this type. msgspec says so by itself, but for what an enumeration would take; a
+    type's own check may raise anything."""
+    if isinstance(error, msgspec.MsgspecError):
+        return with_choices(told(error), kind)
+    return f"{type(error).__name__}: {told(error)}"
 
 
 def error_data(error: BaseException, *, with_traceback: bool = False) -> r.ErrorData:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from actors.errors import InvalidInput, MailboxFull, NotFound
+from actors.flow.choices import with_choices
 from actors.messages import ProblemData
 from runtimed.http.errors import InvalidJson, MethodNotAllowed
 from runtimed.http.limits import retry_after_s
@@ -84,10 +85,10 @@ def overflow_answer() -> bytes:
     return head.encode() + body
 
 
-def invalid(error: Exception, root: str = "$") -> InvalidInput:
-    """What a decoder found, as an `InvalidInput` that names the path; `root` is put where the path begins."""
+def invalid(error: Exception, root: str = "$", kind: Any = Any) -> InvalidInput:
+    """What a decoder for `kind` found, as an `InvalidInput` that names the path; `root` is put where that begins."""
     if isinstance(error, msgspec.ValidationError):
-        message = str(error)
+        message = with_choices(str(error), kind)
         for pattern, words in _IN_WORDS.items():
             message = message.replace(pattern, words)
         if " - at `" not in message:

@@ -127,7 +127,7 @@ class Request:
         try:
             return msgspec.convert(found, kind, strict=False), rest
         except msgspec.ValidationError as error:
-            raise invalid(error, "?") from None
+            raise invalid(error, "?", kind) from None
 
     async def body(self) -> bytes:
         """The body, within the limits. Raises what `Bodies.read` and `check_json` raise."""
@@ -209,7 +209,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise invalid(error) from None
+        raise invalid(error, kind=decoder.type) from None
 
 
 def check_utf8(body: bytes) -> None:

@@ -107,7 +107,7 @@ def _decode_item(item: Raw, at: int) -> StartRunRequest | Problem:
     try:
         return _ONE.decode(item)
     except (msgspec.DecodeError, RecursionError) as error:
-        return problem_of(invalid(error, f"$[{at}]"))
+        return problem_of(invalid(error, f"$[{at}]", StartRunRequest))
 
 
 def _command(wanted: StartRunRequest) -> StartRun:

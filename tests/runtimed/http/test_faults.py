@@ -97,6 +97,7 @@ BAD_BODIES: list[tuple[bytes, str, str]] = [
     (b'{"workflow":"w","id":"a\\n"}', "invalid_input", "`$.id`"),
     (b'{"workflow":"w","id":"' + b"x" * 201 + b'"}', "invalid_input", "`$.id`"),
     (b'{"workflow":"w","priority":1.5}', "invalid_input", "`$.priority`"),
+    (b'{"workflow":"w","classification":"x"}', "invalid_input", "one of 'client', 'platform' - at `$.classification`"),
     (b'{"workflow":"w","start_at":"tomorrow"}', "invalid_input", "`$.start_at`"),
     (b'{"workflow":"w","start_at":"2025-01-01T00:00:00"}', "invalid_input", "`$.start_at`"),
 ]
@@ -113,3 +114,12 @@ async def test_bad_body_names_the_path(serve: Any, rt: Any, body: bytes, code: s
         assert detail in problem["detail"]
         assert answer.headers["content-type"] == "application/problem+json"
         assert rt.asked == []
+
+
+@pytest.mark.trio
+async def test_bad_status_names_the_statuses(serve: Any) -> None:
+    """A word of the query that is none of those it may be is answered with those."""
+    async with serve() as http:
+        problem = (await http.ask("GET", "/v1/approvals?status=nope")).json()
+    assert problem["detail"].startswith("Invalid enum value 'nope', expected one of 'approved', 'expired', 'open', ")
+    assert problem["detail"].endswith(" - at `?status`")
