@@ -14,6 +14,11 @@ from runtimed.cli.text import cell, instant
 
 RECORDS_MAX = 5_000
 """How much of a history is read from its beginning; of a longer one the last record too, and that is said."""
+_SUMS = {
+    "step_completed": ("step is done", "steps are done"),
+    "step_failed": ("attempt has failed", "attempts have failed"),
+    "compensation_completed": ("compensation is done", "compensations are done"),
+}
 _KILL_STYLES: dict[str, dict[str, Any]] = {"SAFE": {"fg": "green"}, "REDO": {"fg": "yellow"}, "DOUBT": {"fg": "red"}}
 
 
@@ -125,9 +130,9 @@ def _details(known: Gathered) -> Iterator[str]:
         step = f" in step {cell(error['step'])}" if error["step"] else ""
         yield f"The cause{step}: {cell(error['type'])}: {cell(error['message'])}."
     kinds = [record["kind"] for record in records]
-    done, undone, failed = (kinds.count(k) for k in ("step_completed", "compensation_completed", "step_failed"))
-    if done or failed or undone:
-        yield f"{done} steps are done, {failed} attempts failed, {undone} compensations are done."
+    counts = [(kinds.count(kind), words) for kind, words in _SUMS.items()]
+    if sums := [f"{count} {one if count == 1 else many}" for count, (one, many) in counts if count]:
+        yield f"So far: {', '.join(sums)}."
     for attempt in known.attempts:
         yield f"Call {cell(attempt.call)}, {cell(attempt.name)}, has begun and has no outcome yet."
     if not known.whole:

@@ -86,7 +86,7 @@ def test_waiting_for_a_signal(explain: Any) -> None:
     assert lines == [
         "Run r1 of checkout waits for the signal go since 2026-01-31T12:00:03Z until 2026-01-31T12:00:50Z; "
         "what wakes it: the signal go or its deadline; kill -9 now: SAFE.",
-        "1 steps are done, 0 attempts failed, 0 compensations are done.",
+        "So far: 1 step is done.",
         "If killed now: SAFE, nothing is lost or repeated; all is on disk up to record 9.",
         "  next: runtimed runs signal r1 go VALUE",
         "  next: runtimed runs history r1",

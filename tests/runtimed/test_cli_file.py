@@ -53,7 +53,7 @@ def folder(short_dir: Path) -> Path:
         (["runs", "history", "r1"], ["items", 2, "kind"], "step_completed"),
         (["runs", "history", "r1", "--after", "4"], ["items", 0, "seq"], 5),
         (["runs", "output", "r1"], ["items", 0, "value"], {"half": True}),
-        (["runs", "explain", "r1"], ["because", 1], "1 steps are done, 0 attempts failed, 0 compensations are done."),
+        (["runs", "explain", "r1"], ["because", 1], "So far: 1 step is done."),
         (["sessions", "list"], ["items", 0, "tenant"], "acme"),
         (["sessions", "show", "s1"], ["status"], "open"),
         (["state", "get", "global", "k"], ["value"], [1]),
