@@ -206,7 +206,7 @@ def test_free_space_is_a_number_of_bytes(tmp_path: Path) -> None:
     assert abs(free_bytes(tmp_path) - status.f_bavail * status.f_frsize) < 1024 * MIB
 
 
-# --- the WAL filled ahead -----------------------------------------------------------------------------------------------
+# --- the WAL filled ahead ---------------------------------------------------------------------------------------------
 
 
 def test_a_filled_wal_holds_what_was_committed(tmp_path: Path) -> None:
