@@ -21,6 +21,8 @@ SEEN_SECONDS_MAX = 20.0
 END_SECONDS_MAX = 5.0
 QUIET_SECONDS = 0.04
 """A frame is over when nothing has been written for so long; the time of its last byte counts."""
+PAINT_BYTES_MIN = 32
+"""Less is the cursor being put away before a frame, and nothing that anybody sees."""
 TICKS = os.sysconf("SC_CLK_TCK")
 _LEFT_OUT = {"NO_COLOR", "SSH_CONNECTION", "TMUX", "STY"}
 _CONTROL = re.compile(
@@ -85,9 +87,11 @@ class Terminal:
         """From a key to the last byte of the frame that answers it."""
         self.settle(quiet=0.2)
         began = time.perf_counter()
+        before = self.wrote
         self.press(key)
-        if not self.read(SEEN_SECONDS_MAX):
-            raise SystemExit(f"the dashboard painted nothing for the key {key!r}")
+        while self.wrote - before < PAINT_BYTES_MIN:
+            if not self.read(SEEN_SECONDS_MAX):
+                raise SystemExit(f"the dashboard painted nothing for the key {key!r}")
         last = time.perf_counter()
         while self.read(QUIET_SECONDS):
             last = time.perf_counter()
