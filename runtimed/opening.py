@@ -63,7 +63,6 @@ async def open_runtime(
         try:
             gate = GilGate()
             readers = Readers(source, settings.journal.readers_max, gate)
-            trio.lowlevel.add_instrument(gate)
             try:
                 virtual = clock is not None
                 actors = Actors(
@@ -83,7 +82,6 @@ async def open_runtime(
                         yield rt
             finally:
                 readers.close()
-                trio.lowlevel.remove_instrument(gate)
         finally:
             with trio.CancelScope(shield=True):
                 await link.close()

@@ -75,6 +75,7 @@ class Journal:
         self._dead = False
         self._closed = False
         self._filled = False
+        self._db_bytes = 0 if path is None else _size(path)
         self._projector = Projector(connection)
         self._page_bytes = int(connection.pragma("page_size"))
         self._wal_frames = 0  # in the WAL as of the last commit
@@ -197,8 +198,8 @@ class Journal:
 
     @property
     def db_bytes(self) -> int:
-        """Size of the file (0 in memory); it grows at checkpoints."""
-        return 0 if self._path is None else self._path.stat().st_size
+        """Size of the file as of the last checkpoint (0 in memory); it grows at no other time."""
+        return self._db_bytes
 
     def checkpoint(self, mode: str = "passive") -> bool:
         """Move SQLite's WAL into the file; `truncate` also cuts it back to nothing. Says whether all of it was moved:
@@ -223,6 +224,7 @@ class Journal:
             self._die()
             raise CheckpointFailed(f"a checkpoint failed: {error}") from error
         self._wal_frames, self._moved_frames, self._tried_frames = frames, moved, frames
+        self._db_bytes = _size(self._path)
         return self._wal_frames == self._moved_frames
 
     def upkeep(self, *, idle: bool = True) -> None:
