@@ -35,6 +35,9 @@ class Link(Protocol):
 
     commit_timeout_s: float
 
+    def begin(self, entries: list[Entry]) -> None:
+        """Send a batch on its way as far as that goes without waiting. Never raises: `commit` of it tells."""
+
     async def commit(self, entries: list[Entry]) -> None:
         """Return once the entries are on disk. Raises CommitFailed or WriterGone."""
 
@@ -56,6 +59,9 @@ class InlineLink:
         self.head = journal.head
         self.wal_bytes = self.db_bytes = 0
         self.commit_timeout_s = math.inf
+
+    def begin(self, entries: list[Entry]) -> None:
+        """Nothing: a commit in this process is one call."""
 
     async def commit(self, entries: list[Entry]) -> None:
         self.journal.commit(entries)
@@ -79,6 +85,9 @@ class ProcessLink:
         link.setblocking(False)
         self._decoder = protocol.FrameDecoder()
         self._replies: deque[protocol.Reply] = deque()
+        self._begun: list[Entry] | None = None
+        self._rest = memoryview(b"")  # of the frame that is being sent
+        self._broken: Exception | None = None
         self.head: Head
         self.wal_bytes = self.db_bytes = 0
 
@@ -127,8 +136,19 @@ class ProcessLink:
         """The process id of the writer."""
         return self._process.pid
 
+    def begin(self, entries: list[Entry]) -> None:
+        self._begun = entries
+        try:
+            self._rest = memoryview(protocol.encode_frame(protocol.Commit(entries)))
+            self._push()
+        except Exception as error:  # noqa: BLE001 - whoever calls this is not whom it concerns; commit raises it
+            self._broken = error
+
     async def commit(self, entries: list[Entry]) -> None:
-        await self._send(protocol.encode_frame(protocol.Commit(entries)))
+        if self._begun is not entries:
+            self.begin(entries)
+        self._begun = None
+        await self._send_rest()
         receipt = await self._receive()
         if not isinstance(receipt, protocol.Receipt) or receipt.seq != entries[-1].seq:
             raise CommitFailed(f"expected the receipt for seq {entries[-1].seq}, got {receipt!r}")
@@ -150,7 +170,8 @@ class ProcessLink:
     async def close(self) -> None:
         try:
             with trio.move_on_after(self.commit_timeout_s):
-                await self._send(protocol.encode_frame(protocol.Close()))
+                self._broken, self._rest = None, memoryview(protocol.encode_frame(protocol.Close()))
+                await self._send_rest()
                 await self._receive()
         except WriterGone:
             pass  # it ended on its own: everything that was acknowledged is on disk, and there is no more to give up
@@ -170,16 +191,22 @@ class ProcessLink:
             self._process.kill()
             self._process.wait()
 
-    async def _send(self, frame: bytes) -> None:
+    def _push(self) -> None:
         # A plain socket: trio's stream costs a run that goes on alone a tenth of each commit.
-        rest = memoryview(frame)
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
+        try:
+            self._rest = self._rest[self._socket.send(self._rest) :]
+        except BlockingIOError:
+            pass  # the rest when it can be written
+        except OSError as error:
+            raise WriterGone("the writer process is gone") from error
+
+    async def _send_rest(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        while self._rest:
+            self._push()
+            if self._rest:
                 await trio.lowlevel.wait_writable(self._socket)
-            except OSError as error:
-                raise WriterGone("the writer process is gone") from error
 
     async def _receive(self) -> protocol.Reply:
         while not self._replies:

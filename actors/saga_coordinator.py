@@ -131,6 +131,7 @@ class SagaCoordinator:
                     with engine.stage:
                         self._handle_all(letters)
                         self._advance_ready()
+                    engine.writer.kick()
                     if engine.active.idle or len(self._ready):
                         self._idle_wake.set()
             finally:

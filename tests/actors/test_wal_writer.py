@@ -37,8 +37,12 @@ class SlowLink:
     def __init__(self, commit_timeout_s: float = math.inf) -> None:
         self.commit_timeout_s = commit_timeout_s
         self.batches: list[list[int]] = []
+        self.begun: list[list[int]] = []
         self.go, self.error = trio.Event(), None
         self.given_up = False
+
+    def begin(self, entries: list[Entry]) -> None:
+        self.begun.append([entry.seq for entry in entries])
 
     async def commit(self, entries: list[Entry]) -> None:
         self.batches.append([entry.seq for entry in entries])
@@ -91,6 +95,43 @@ async def test_what_waits_goes_into_one_commit() -> None:
         assert (writer.durable_seq, writer.statistics().commits) == (19, 2)
         nursery.cancel_scope.cancel()
     assert writer.next_run_key() == 4
+
+
+@pytest.mark.trio
+async def test_a_kick_sends_at_once_what_the_next_turn_would() -> None:
+    """With nothing under way a batch is on its way before the actor's turn comes, and is committed once, in order."""
+    link = SlowLink()
+    writer = make(link)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(writer.run)
+        await wait_all_tasks_blocked()
+        writer.append(RECORD)
+        writer.kick()
+        writer.append(RECORD)
+        writer.kick()  # something is on its way: what comes now goes with the next batch
+        assert (link.begun, link.batches) == ([[11]], [])
+        await wait_all_tasks_blocked()
+        writer.kick()
+        assert (link.begun, link.batches) == ([[11]], [[11]])
+        link.go.set()
+        await writer.wait_durable(12)
+        assert link.batches == [[11], [12]]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+async def test_a_batch_on_its_way_is_awaited_in_a_stop() -> None:
+    """A stop that comes between the kick and the actor's turn still waits for that batch, and for the rest."""
+    link = SlowLink()
+    link.go.set()
+    writer = make(link, farewell=r.DaemonStopped())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(writer.run)
+        await wait_all_tasks_blocked()
+        writer.append(RECORD)
+        writer.kick()
+        nursery.cancel_scope.cancel()
+    assert link.batches == [[11], [12]]
 
 
 @pytest.mark.trio
