@@ -105,7 +105,7 @@ class RunAdvancer:
         self._settled, self._dice = settled, dice
         self.advanced_total = self.started_total = self.parked_total = 0
         self.dead = False
-        self.draining = False  # what attempts end with is recorded, but no run goes on to its next one
+        self.draining = False  # what attempts end with is recorded, but no run goes on to its next step
 
     def load(self, run: ActiveRun) -> None:
         """Have the run's history read, and go on from there."""
@@ -124,16 +124,19 @@ class RunAdvancer:
             at = self.clock.now_us()
         flow = run.flow
         run.waiting = None  # whatever it says it waits for, it says anew
-        if flow is None and not (run.loading or run.paused or run.blocked):
+        if flow is None and not (run.loading or run.paused or run.blocked or self.draining):
             self.load(run)
         seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
-        if flow is None or run.paused or run.blocked or self.draining:
+        if flow is None or run.paused or run.blocked:
             run.deferred.append((record, seq, at))
         else:
             self.active.idle.pop(run.run_key, None)
             self.stage.enter_run(run.run_key)
             flow.apply(record, at)
-            self.pump(run, flow)
+            if self.draining and any(isinstance(ask, AttemptCall) for ask in flow.asks):
+                self.sleep(run)  # nothing of it is recorded: after the restart the code asks for the same again
+            else:
+                self.pump(run, flow)
         return seq
 
     def apply(self, run: ActiveRun, record: r.Fact, at: int) -> None:
@@ -292,7 +295,7 @@ class RunAdvancer:
     def timer_due(self, run: ActiveRun, call_key: str, due_at: int) -> None:
         """A timer of a run in memory is due; if it still stands, it fires."""
         flow = run.flow
-        if run.ended or run.paused or run.blocked or run.loading:
+        if run.ended or run.paused or run.blocked or run.loading or self.draining:
             return  # when the run goes on, its timers are set again
         if flow is None:
             if call_key:

@@ -151,6 +151,8 @@ class SagaCoordinator:
         kind = type(message)
         if kind is Attempt:
             self._engine.attempt_ended(message)
+        elif self._engine.draining and kind in (TimersDue, HistoriesLoaded, GoOn):
+            return  # the next life finds all of it in the journal
         elif kind is TimersDue:
             self._timers_due(message)
         elif kind is HistoriesLoaded:

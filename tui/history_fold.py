@@ -1,6 +1,6 @@
 """A run as it stood at any of its records: a pure fold of its history, for the timeline and for travelling in time.
 
-Nothing is guessed: what the records do not say (which steps declare an undo, what comes next) is not shown. The status
+Nothing is guessed: what the records do not say (what comes next) is not shown. The status
 is that of `wal.run_status`, the journal's own fold, so time travel and the list can never disagree.
 """
 
@@ -176,7 +176,8 @@ def _done(picture: Picture, call: Call) -> Picture:
         kept = tuple(undo for undo in picture.undo if undo.key != key)
         return replace(picture, undo=kept, undone=(*picture.undone, call.name))
     kept = tuple(undo for undo in picture.undo if undo.key != call.key)
-    return replace(picture, undo=(*kept, Undo(call.key, call.name)))
+    declares = "args" not in call.data or call.data.get("undo")  # without its beginning it may
+    return replace(picture, undo=(*kept, Undo(call.key, call.name)) if declares else kept)
 
 
 def _failed(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:

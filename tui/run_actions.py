@@ -111,7 +111,7 @@ def _cancelling(run: RunView, picture: Picture | None, *, truncated: bool) -> li
     lines += _flying(picture)
     undo = picture.to_undo()
     if undo:
-        lines.append(_say("Undone in this order, each before the next (a step that declares no undo is passed over):"))
+        lines.append(_say("Undone in this order, each before the next:"))
     else:
         lines.append(_say("No step has completed: nothing is to be undone."))
     for number, one in enumerate(undo[:UNDO_SHOWN_MAX], start=1):

@@ -138,9 +138,16 @@ class AttemptCall(Call):
         return self.step.name
 
     def fact(self, now_us: int) -> r.Fact:
-        if self.step.delivery == "at_most_once":
-            return self.scheduled(self.key, self.step.name, self.args, True)
-        return self.scheduled(self.key, self.step.name, self.args)
+        undo = self.step.undo
+        if undo is None and self.step.delivery == "at_least_once":  # the hot path
+            return self.scheduled(self.key, self.step.name, self.args)
+        return self.scheduled(
+            self.key,
+            self.step.name,
+            self.args,
+            self.step.delivery == "at_most_once",
+            None if undo is None else undo.name,
+        )
 
     def matches(self, record: r.Fact) -> bool:
         return (

@@ -29,15 +29,15 @@ def refund_history() -> list[HistoryRecord]:
     late = {"type": "TimeoutError", "message": "psp.example 202"}
     return [
         record(10401, "run_started", 1320, workflow="refund_saga", input={"order": 991}),
-        record(10402, "step_scheduled", 1320, "0", "lock_order", args=[[991], {}]),
+        record(10402, "step_scheduled", 1320, "0", "lock_order", args=[[991], {}], undo="unlock_order"),
         record(10403, "step_completed", 1319.6, "0", "lock_order", 1, result=True),
-        record(10404, "step_scheduled", 1319.6, "1", "psp_lookup", args=[[991], {}]),
+        record(10404, "step_scheduled", 1319.6, "1", "psp_lookup", args=[[991], {}], undo="forget_lookup"),
         record(10405, "step_failed", 1317.6, "1", "psp_lookup", 1, error=late, retry_at=at(1316.6)),
         record(10406, "timer_fired", 1316.6, "1"),
         record(10407, "step_failed", 1314.6, "1", "psp_lookup", 2, error=late, retry_at=at(1312.5)),
         record(10408, "timer_fired", 1312.5, "1"),
         record(10409, "step_completed", 1311.5, "1", "psp_lookup", 3, result={"charge": "ch_91xx"}),
-        record(10410, "step_scheduled", 1311.5, "2", "fraud_check", args=[["ch_91xx"], {}]),
+        record(10410, "step_scheduled", 1311.5, "2", "fraud_check", args=[["ch_91xx"], {}], undo="forget_check"),
         record(10411, "step_completed", 1310, "2", "fraud_check", 1, result={"score": 0.08}),
         record(10412, "approval_requested", 1310, "3", title="approve_refund", roles=["ops"], quorum=2),
         record(10413, "run_waiting", 1310, on="approval", calls=[{"key": "3", "kind": "approval", "name": "approve"}]),
@@ -48,7 +48,7 @@ def doubt_history() -> list[HistoryRecord]:
     """A step of which nobody knows whether it happened."""
     return [
         record(501, "run_started", 9000, workflow="payout", input=None),
-        record(502, "step_scheduled", 9000, "0", "wire_transfer", args=[["DE42", 1240], {}]),
+        record(502, "step_scheduled", 9000, "0", "wire_transfer", args=[["DE42", 1240], {}], undo="wire_back"),
         record(503, "step_unknown", 8000, "0", "wire_transfer", 1, reason="the process ended"),
         record(504, "run_blocked", 8000, "0", code="outcome_unknown", message="the process ended"),
     ]

@@ -54,7 +54,7 @@ async def test_the_card_looks_as_drawn(size: tuple[int, int]) -> None:
     async with driven(daemon, size=size) as shown:
         await opened(shown, "cancel", daemon.runs[:1])
         await shown.sees("nothing is sent before [Submit]", "as bob")
-        goldens.check(f"cancel_card_{size[0]}x{size[1]}", shown.text)
+        await goldens.check(f"cancel_card_{size[0]}x{size[1]}", shown)
         assert shown.app.screen.focused is None
 
 
@@ -326,9 +326,11 @@ async def test_hostile_text_on_a_card_is_shown_and_never_acts() -> None:
     daemon.histories["r"] = [record(1, "run_started", 50, workflow=tower, input=tower)]
     for number, text in enumerate(HOSTILE, start=1):
         daemon.histories["r"] += [
-            record(number * 10, "step_scheduled", 50, f"{number}{text[:50]}", text, args=[[text], {}]),
+            record(number * 10, "step_scheduled", 50, f"{number}{text[:50]}", text, args=[[text], {}], undo="undo_it"),
             record(number * 10 + 1, "step_completed", 49, f"{number}{text[:50]}", text, 1, result=text),
-            record(number * 10 + 2, "step_scheduled", 50, f"{number}!{text[:50]}", text, args=[[text], {}]),
+            record(
+                number * 10 + 2, "step_scheduled", 50, f"{number}!{text[:50]}", text, args=[[text], {}], undo="undo_it"
+            ),
             record(number * 10 + 3, "step_unknown", 50, f"{number}!{text[:50]}", text, 1, reason=text),
         ]
     async with driven(daemon, size=(80, 60), connected=False) as shown:

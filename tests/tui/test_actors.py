@@ -33,7 +33,7 @@ async def test_the_tree_looks_like_its_sketch(daemon: PeopleDaemon, width: int, 
         await shown.sees("timers")
         await shown.press("j", "j", "j")
         await shown.sees("ConnectionReset")
-        goldens.check(f"actors_{width}x{height}", shown.text)
+        await goldens.check(f"actors_{width}x{height}", shown)
 
 
 async def test_a_branch_folds_and_all_can_be_flat(daemon: PeopleDaemon) -> None:

@@ -31,7 +31,7 @@ async def test_the_inbox_looks_like_its_sketch(daemon: PeopleDaemon, width: int,
     """What waits, what the one at the cursor asks, what was decided last: at each size that is promised."""
     async with driven(daemon, size=(width, height), area="approvals") as shown:
         await shown.sees("812", "it undoes", "mine 3")
-        goldens.check(f"approvals_{width}x{height}", shown.text)
+        await goldens.check(f"approvals_{width}x{height}", shown)
 
 
 async def test_what_expires_first_is_first(daemon: PeopleDaemon) -> None:

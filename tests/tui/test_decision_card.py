@@ -56,7 +56,7 @@ async def test_the_card_looks_like_its_sketch(daemon: PeopleDaemon, width: int, 
     """What is asked, what each answer does, the exact payload, the votes, the fields with nothing in them."""
     async with card_of(daemon, "812", size=(width, height)) as (shown, _):
         await shown.sees("uid:1002")
-        goldens.check(f"decision_{width}x{height}", shown.text)
+        await goldens.check(f"decision_{width}x{height}", shown)
 
 
 async def test_keys_typed_before_it_was_seen_answer_nothing(daemon: PeopleDaemon) -> None:

@@ -137,7 +137,7 @@ def test_a_crash_makes_another_attempt() -> None:
     found = history(
         [
             record(1, "run_started", 50, workflow="w", input=None),
-            record(2, "step_scheduled", 50, "0", "slow", args=[[], {}]),
+            record(2, "step_scheduled", 50, "0", "slow", args=[[], {}], undo="undo_it"),
             record(3, "step_interrupted", 20, "0", "slow", 1),
         ]
     )
@@ -181,3 +181,15 @@ def test_any_order_of_records_folds(plan: list[tuple[str, str | None]]) -> None:
     for call in last.in_order():
         assert all(span.start <= (span.end or NOW) for span in call.spans())
     assert at(0)
+
+
+def test_a_step_that_declares_no_undo_is_not_listed() -> None:
+    """Only what a compensation was declared for is undone, and only that is told."""
+    told = [
+        record(1, "run_started", 60, workflow="w"),
+        record(2, "step_scheduled", 50, "0", "look", args=[[], {}]),
+        record(3, "step_completed", 49, "0", "look", result=1),
+        record(4, "step_scheduled", 48, "1", "lock", args=[[], {}], undo="unlock"),
+        record(5, "step_completed", 47, "1", "lock", result=1),
+    ]
+    assert undo_of(history(told).last) == ["lock"]

@@ -43,7 +43,7 @@ async def test_the_journal_looks_like_its_sketch(daemon: PeopleDaemon, width: in
     """The newest records with time, kind, run, size and a summary; the one at the cursor below or beside."""
     async with driven(daemon, size=(width, height), area="journal") as shown:
         await shown.sees("step1000", "step990", "not seen from here")
-        goldens.check(f"journal_{width}x{height}", shown.text)
+        await goldens.check(f"journal_{width}x{height}", shown)
 
 
 async def test_following_stays_at_the_newest_until_somebody_moves(daemon: PeopleDaemon) -> None:

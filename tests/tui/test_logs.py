@@ -40,7 +40,7 @@ async def test_the_log_looks_like_its_sketch(daemon: PeopleDaemon, width: int, h
     """Time, level, what it is about, the run, what happened; the one at the cursor in full below."""
     async with driven(daemon, size=(width, height), area="logs") as shown:
         await shown.sees("session opened", "card declined")
-        goldens.check(f"logs_{width}x{height}", shown.text)
+        await goldens.check(f"logs_{width}x{height}", shown)
 
 
 async def test_levels_and_sources_choose(daemon: PeopleDaemon) -> None:

@@ -55,7 +55,7 @@ async def test_it_looks_like_the_sketch(daemon: FakeDaemon, size: tuple[int, int
         await shown.sees("Needs you (4)", "#812 refund")
         if size[0] >= 80:
             await shown.sees("order_saga")
-        goldens.check(f"overview_{size[0]}x{size[1]}", shown.text)
+        await goldens.check(f"overview_{size[0]}x{size[1]}", shown)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ async def test_it_looks_the_same_in_ascii(daemon: FakeDaemon) -> None:
     async with driven(daemon, ascii=True) as shown:
         await shown.sees("Needs you (4)", "#812 refund", "order_saga")
         assert shown.text.isascii()
-        goldens.check("overview_ascii_80x24", shown.text)
+        await goldens.check("overview_ascii_80x24", shown)
 
 
 async def test_a_need_arrives_by_itself_and_opens(daemon: FakeDaemon) -> None:

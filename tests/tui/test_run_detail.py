@@ -33,7 +33,7 @@ async def test_a_run_looks_as_drawn(size: tuple[int, int]) -> None:
         await opened(shown)
         await shown.press("j")
         await shown.sees("psp_lookup", "LIVE")
-        goldens.check(f"run_{size[0]}x{size[1]}", shown.text)
+        await goldens.check(f"run_{size[0]}x{size[1]}", shown)
 
 
 async def test_attempts_tell_when_how_long_and_why() -> None:
@@ -181,7 +181,7 @@ async def test_hostile_histories_are_shown_and_never_act(size: tuple[int, int]) 
     for number, text in enumerate([*HOSTILE, ONE_MEGABYTE_LINE], start=1):
         error = {"type": text, "message": text, "traceback": text}
         history += [
-            record(number * 10, "step_scheduled", 50, f"{number}{text[:50]}", text, args=[[text], {}]),
+            record(number * 10, "step_scheduled", 50, f"{number}{text[:50]}", text, args=[[text], {}], undo="undo_it"),
             record(number * 10 + 1, "step_failed", 49, f"{number}{text[:50]}", text, 1, error=error),
             record(number * 10 + 2, "signal_received", 48, None, text, value=text),
         ]

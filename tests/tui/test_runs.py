@@ -54,7 +54,7 @@ async def test_the_list_looks_as_drawn(size: tuple[int, int]) -> None:
                 "lock_order", "psp_lookup", "waits for people to decide", "approve_refund", "wire_transfer"
             )
         await shown.pilot.pause(0.1)
-        goldens.check(f"runs_{size[0]}x{size[1]}", shown.text)
+        await goldens.check(f"runs_{size[0]}x{size[1]}", shown)
 
 
 async def test_a_filter_that_is_wrong_is_told_and_not_followed() -> None:

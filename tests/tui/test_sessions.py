@@ -36,7 +36,7 @@ async def test_the_sessions_look_like_their_sketch(daemon: PeopleDaemon, width: 
     """The sessions above, below who changed what, with why; the thing at the cursor in full."""
     async with driven(daemon, size=(width, height), area="sessions") as shown:
         await shown.sees("s-ann", "approval.APPROVE", "run.paused")
-        goldens.check(f"sessions_{width}x{height}", shown.text)
+        await goldens.check(f"sessions_{width}x{height}", shown)
 
 
 async def test_the_audit_tells_who_why_and_from_where(daemon: PeopleDaemon) -> None:

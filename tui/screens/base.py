@@ -129,19 +129,24 @@ class AreaScreen(Screen[None]):
 
     def changed(self, change: Change) -> None:
         """The frame and the body, after a change."""
+        if not self.query(Header):
+            return
         self.show_frame()
         self.show(change)
         self.update_keys()
 
     def show_frame(self) -> None:
         """Header, tabs and banner; all that moves while the screen is frozen."""
+        if not self.query(Header):  # they are being made: a change may come in between, and all is drawn once they are
+            return
         self.query_one(Header).update_header()
         self.query_one(Tabs).update_tabs()
         self._show_banner()
 
     def update_keys(self) -> None:
         """The last line anew: what has the focus, or what the line says at its right, has changed."""
-        self.query_one(Keys).update_keys(self.remark())
+        if self.query(Keys):
+            self.query_one(Keys).update_keys(self.remark())
 
     def on_descendant_focus(self) -> None:
         """Other keys are live."""
