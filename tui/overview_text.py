@@ -58,7 +58,9 @@ def _state(word: str, number: int, largest: int, width: int, glyphs: Glyphs) -> 
     count = f"{number:>4}" if number < 10_000 else f"{size(number):>4}"
     text = f"{word:<5}{count} "
     drawn = bar(number, largest, max(0, width - len(text)), glyphs)
-    return [Piece(text), Piece(fit(drawn, max(0, width - len(text))), STATES[word].look if number else "")]
+    look = STATES[word].look if number else ""
+    # White on orange is for words: as a bar it would be white, and its room orange.
+    return [Piece(text), Piece(fit(drawn, max(0, width - len(text))), "warn" if look == "need" else look)]
 
 
 def kill9_lines(model: Model, width: int, glyphs: Glyphs) -> list[Line]:
