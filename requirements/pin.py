@@ -57,7 +57,8 @@ def main() -> None:
     runtime = project["project"]["dependencies"]
     groups = project["dependency-groups"]
     pinned = pin("runtime", runtime, [])
-    pin("dev", runtime + groups["dev"], [pinned])
+    extras = [wanted for group in project["project"]["optional-dependencies"].values() for wanted in group]
+    pin("dev", runtime + extras + groups["dev"], [pinned])
     pin("bench", groups["bench"], [])
 
 

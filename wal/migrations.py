@@ -19,7 +19,11 @@ def _schema_1(connection: apsw.Connection) -> None:
     connection.pragma("application_id", APPLICATION_ID)
 
 
-STEPS: Sequence[Step] = (_schema_1,)
+def _schema_2(connection: apsw.Connection) -> None:
+    connection.execute(Path(__file__).with_name("schema_2.sql").read_text(encoding="utf-8"))
+
+
+STEPS: Sequence[Step] = (_schema_1, _schema_2)
 """STEPS[n] takes a file of version n to version n + 1. A released step is never changed."""
 
 SCHEMA_VERSION = len(STEPS)

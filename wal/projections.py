@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from wal import approvals
+from wal import approvals, intake, tokens
 from wal.connections import one_row, scalar
 from wal.records import (
     ApprovalDecided,
@@ -24,13 +24,21 @@ from wal.records import (
     ApprovalWithdrawn,
     AttributesSet,
     CompensationFailed,
+    ConnectorPaused,
+    ConnectorQuarantined,
+    ConnectorReset,
+    ConnectorResumed,
+    CursorAdvanced,
+    DeliveryRefused,
     Entry,
     ErrorData,
     Fact,
+    RecordsStored,
     RequestAnswered,
     RunCancelled,
     RunFailed,
     RunStarted,
+    SchemaSeen,
     SessionClosed,
     SessionExpired,
     SessionOpened,
@@ -41,6 +49,10 @@ from wal.records import (
     TimerCancelled,
     TimerFired,
     TimerSet,
+    TokenCreated,
+    TokenRevoked,
+    TokensUsed,
+    WebhookReceived,
 )
 from wal.run_status import MOVERS, RunState, advance, begin
 
@@ -285,6 +297,25 @@ class Projector:
         body = bytes(record.body).decode()
         self._db.execute("insert into answers values (?, ?, ?, ?, ?, ?, ?)", (*row, body, entry.seq, entry.at))
 
+    def _outside(self, entry: Entry, record: Fact, change: RunChange | None) -> None:
+        OUTSIDE[type(record)](self._db, entry, record)
+
+
+OUTSIDE: Mapping[type[Fact], Callable[[apsw.Connection, Entry, Any], None]] = {
+    RecordsStored: intake.records_stored,
+    CursorAdvanced: intake.cursor_advanced,
+    DeliveryRefused: intake.delivery_refused,
+    SchemaSeen: intake.schema_seen,
+    ConnectorPaused: intake.connector_moved,
+    ConnectorResumed: intake.connector_moved,
+    ConnectorQuarantined: intake.connector_moved,
+    ConnectorReset: intake.connector_reset,
+    WebhookReceived: intake.webhook_received,
+    TokenCreated: tokens.created,
+    TokenRevoked: tokens.revoked,
+    TokensUsed: tokens.used,
+}
+"""Records that belong to no run, and what each does to tables of its own."""
 
 EFFECTS: Mapping[type[Fact], Callable[[Projector, Entry, Any, Any], None]] = {
     RunStarted: Projector._run_started,
@@ -307,6 +338,7 @@ EFFECTS: Mapping[type[Fact], Callable[[Projector, Entry, Any, Any], None]] = {
     SessionExpired: Projector._session_ended,
     SessionClosed: Projector._session_ended,
     RequestAnswered: Projector._request_answered,
+    **dict.fromkeys(OUTSIDE, Projector._outside),
 }
 """Type of record -> what it does beside moving its run; the hot records (steps) are not here."""
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import apsw
 from msgspec import Raw
 
-from wal import approvals, history, upkeep
+from wal import approvals, history, intake, tokens, upkeep
 from wal.connections import all_rows, one_row, open_reader, read_errors, scalar
 from wal.listing import list_runs, list_sessions, list_states, run_row, session_view
 from wal.migrations import user_version
@@ -252,6 +252,53 @@ class Reader:
         """A page of `StateView` of one scope, by key. Raises `BadCursor`."""
         with read_errors(self._path), snapshot(self._db):
             return list_states(self._db, scope, limit=page_limit(limit), cursor=cursor)
+
+    # --- what comes in, and who may (since schema 2: a reader of an older file finds nothing of it) -----------------
+
+    @property
+    def _is_old(self) -> bool:
+        return user_version(self._db) < 2
+
+    def connector(self, name: str) -> intake.ConnectorRow:
+        """What the journal knows of a connector; one that has recorded nothing yet begins at the beginning."""
+        with read_errors(self._path):
+            found = None if self._is_old else intake.connector(self._db, name)
+            return found or intake.ConnectorRow(name)
+
+    def connectors(self) -> list[intake.ConnectorRow]:
+        """All connectors that have recorded anything, by name."""
+        with read_errors(self._path):
+            return [] if self._is_old else intake.connectors(self._db)
+
+    def delivered(self, source: str, keys: Sequence[str]) -> set[str]:
+        """Those of these keys that this source (a connector, or `webhook:NAME`) has delivered before."""
+        with read_errors(self._path):
+            return set() if self._is_old else intake.delivered(self._db, source, keys)
+
+    def delivery_seq(self, source: str, key: str) -> int | None:
+        """The record by which this source delivered this key."""
+        with read_errors(self._path):
+            return None if self._is_old else intake.delivery_seq(self._db, source, key)
+
+    def shape(self, connector: str, stream: str) -> Raw | None:
+        """The shape (JSON Schema) that a stream of a connector was last taken over with."""
+        with read_errors(self._path):
+            return None if self._is_old else intake.shape(self._db, connector, stream)
+
+    def streams(self) -> list[intake.StreamRow]:
+        """The streams of the record store, by name."""
+        with read_errors(self._path):
+            return [] if self._is_old else intake.streams(self._db)
+
+    def stored(self, stream: str, *, after: int = 0, limit: int = 50) -> Page | None:
+        """A page of `StoredView` of a stream, after a position. None if there is no such stream."""
+        with read_errors(self._path), snapshot(self._db):
+            return None if self._is_old else intake.stored_page(self._db, stream, after=after, limit=page_limit(limit))
+
+    def tokens(self) -> list[tokens.TokenRow]:
+        """All bearer tokens that were ever made, oldest first."""
+        with read_errors(self._path):
+            return [] if self._is_old else tokens.all_tokens(self._db)
 
     # --- the file -------------------------------------------------------------------------------------------------
 

@@ -420,6 +420,174 @@ class RequestAnswered(Fact, frozen=True, gc=False):
     body: Raw = Raw(b"null")
 
 
+# --- connectors, webhooks and what they bring -----------------------------------------------------------------------
+
+
+class StoredItem(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One record of a source as it is kept: its key, its data as JSON, whether the source says that it is gone."""
+
+    key: str
+    data: Raw = Raw(b"null")
+    deleted: bool = False
+
+
+class RecordsStored(Fact, frozen=True, gc=False):
+    """A page of a source's records, upserted by key into a stream of the record store. At most 4,096 items, because
+    an item's position in the store is this record's seq times 4,096, plus its place in the page."""
+
+    stream: str
+    items: list[StoredItem]
+    source: str | None = None
+
+
+class CursorAdvanced(Fact, frozen=True, gc=False):
+    """A source was read up to `cursor`, in the commit of all that came with it: `records` arrived, of which `keys` are
+    those that started or signalled a run now, `repeated` had been taken before, and `refused` were set aside."""
+
+    connector: str
+    cursor: Raw = Raw(b"null")
+    source_kind: str = "poller"
+    records: int = 0
+    keys: list[str] = []
+    repeated: int = 0
+    refused: int = 0
+
+
+class DeliveryRefused(Fact, frozen=True, gc=False):
+    """A record of a source could not be delivered (it does not fit the workflow, its run is not there): it is kept
+    here, and the source goes on."""
+
+    connector: str
+    key: str
+    code: str
+    message: str = ""
+    data: Raw = Raw(b"null")
+
+
+class SchemaSeen(Fact, frozen=True, gc=False):
+    """A source announced the shape of a stream (JSON Schema). One that takes something away is not taken over before
+    a person has said so: then `by` names who."""
+
+    connector: str
+    stream: str
+    shape: Raw
+    by: str | None = None
+
+
+class ConnectorPaused(Fact, frozen=True, gc=False):
+    """A person held a connector: it does not poll."""
+
+    connector: str
+    by: str | None = None
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+class ConnectorResumed(Fact, frozen=True, gc=False):
+    """A person let a paused or quarantined connector go on."""
+
+    connector: str
+    by: str | None = None
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+class ConnectorReset(Fact, frozen=True, gc=False):
+    """A person set a connector's cursor: null reads everything anew. What was delivered is known by its keys."""
+
+    connector: str
+    cursor: Raw = Raw(b"null")
+    by: str | None = None
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+class ConnectorQuarantined(Fact, frozen=True, gc=False):
+    """A connector's code crashed `crashes` times in a row: it stands still until a person resumes it."""
+
+    connector: str
+    error: ErrorData
+    crashes: int = 1
+
+
+class WebhookReceived(Fact, frozen=True, gc=False):
+    """A verified delivery to a webhook, once for each key. `headers` and `body` are kept as it is configured."""
+
+    webhook: str
+    key: str
+    headers: dict[str, str] = {}
+    body: str | None = None
+    via: str | None = None
+    trace_id: str | None = None
+
+
+# --- who may, who did, and the care of the file ----------------------------------------------------------------------
+
+
+class TokenCreated(Fact, frozen=True, gc=False):
+    """A bearer token exists. `digest` is the keyed BLAKE2b of its secret; the secret itself is nowhere."""
+
+    id: str
+    name: str
+    role: str
+    digest: str
+    expires_at: int | None = None
+    by: str | None = None
+    reason: str | None = None
+
+
+class TokenRevoked(Fact, frozen=True, gc=False):
+    """A bearer token is worth nothing any more."""
+
+    id: str
+    by: str | None = None
+    reason: str | None = None
+
+
+class TokensUsed(Fact, frozen=True, gc=False):
+    """When tokens were last used, by id, in microseconds: told now and then, not at each use."""
+
+    used: dict[str, int]
+
+
+class SecretChanged(Fact, frozen=True, gc=False):
+    """A secret was set, rotated or deleted (`action`). Nothing of the secret is here: it is in a file of its own."""
+
+    name: str
+    action: str
+    by: str | None = None
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+class CallAudited(Fact, frozen=True, gc=False):
+    """Somebody's request changed something: what (`action` on `target`), who, from where, why. In the same commit as
+    what it changed."""
+
+    action: str
+    target: str
+    by: str | None = None
+    via: str | None = None
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+class RunsForgotten(Fact, frozen=True, gc=False):
+    """These ended runs were kept long enough: the bodies of their records are gone, their digests stay in the chain."""
+
+    run_keys: list[int]
+    older_than: int = 0
+
+
+class BackupTaken(Fact, frozen=True, gc=False):
+    """A verified copy of the journal up to `backup_seq` was made."""
+
+    path: str
+    backup_seq: int
+    size_bytes: int = 0
+    seconds: float = 0.0
+
+
 class DaemonStarted(Fact, frozen=True, gc=False):
     """A daemon took the journal; `clean` says whether the one before had stopped cleanly."""
 
@@ -448,6 +616,9 @@ Record = (
     | StateRead | StateWritten | StateRefused
     | ApprovalRequested | ApprovalVoted | ApprovalDecided | ApprovalWithdrawn
     | SessionOpened | SessionTouched | SessionExpired | SessionClosed | RequestAnswered
+    | RecordsStored | CursorAdvanced | DeliveryRefused | SchemaSeen
+    | ConnectorPaused | ConnectorResumed | ConnectorReset | ConnectorQuarantined | WebhookReceived
+    | TokenCreated | TokenRevoked | TokensUsed | SecretChanged | CallAudited | RunsForgotten | BackupTaken
     | DaemonStarted | DaemonStopped
 )  # fmt: skip
 

@@ -35,6 +35,12 @@ DERIVED: dict[str, str] = {
     "sessions": "select * from sessions order by opened_seq",
     "state": "select * from state order by scope, key",
     "answers": "select * from answers order by principal, idempotency_key",
+    "connectors": "select * from connectors order by name",
+    "deliveries": "select * from deliveries order by source, key",
+    "streams": "select * from streams order by stream_key",
+    "shapes": "select * from shapes order by connector, stream",
+    "stored": "select * from stored order by position",
+    "tokens": "select * from tokens order by id",
 }
 """The tables that follow from the records, each with the order in which two are compared."""
 

@@ -176,3 +176,36 @@ class ActorView(msgspec.Struct, frozen=True, gc=False):
     mailbox_limit: int
     last_error: str | None = None
     statistics: dict[str, Any] = {}
+
+
+class StoredView(msgspec.Struct, frozen=True, gc=False):
+    """One record of the record store. `seq` is its position: it rises with every change, so that reading on after the
+    last one seen misses nothing."""
+
+    seq: int
+    key: str
+    at: str
+    deleted: bool
+    data: Raw
+
+
+class ConnectorView(msgspec.Struct, frozen=True, gc=False):
+    """One connector or webhook. `status` is `ok | polling | paused | backoff | open_breaker | quarantined`; `cursor`
+    is JSON, `lag` seconds since it last read everything there was, None where that is not known."""
+
+    name: str
+    kind: str
+    status: str
+    cursor: Raw = NULL
+    lag: float | None = None
+    last_poll_at: str | None = None
+    next_poll_at: str | None = None
+    last_error: str | None = None
+    records_total: int = 0
+    errors_total: int = 0
+    deliver: str = ""
+    generation: int = 0
+    repeated_total: int = 0
+    refused_total: int = 0
+    polls_total: int = 0
+    failures: int = 0

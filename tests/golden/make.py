@@ -48,13 +48,43 @@ def approvals(later: int) -> list[tuple[int, Record]]:
     ]
 
 
-def story() -> list[tuple[int, Record]]:
-    """Every kind of record, in lives that a runtime could have led: (run key, record)."""
-    later = BEGAN + 3600 * SECOND
+def intake(later: int) -> list[tuple[int, Record]]:
+    """Sources read, held and set back; webhooks; what was set aside."""
+    error = ErrorData("TypeError", "no", None, "Traceback ...")
+    items = [r.StoredItem("1", Raw(b'{"id":1}')), r.StoredItem("2", Raw(b'{"id":2}'), True)]
+    return [
+        (0, r.SchemaSeen("crm", "people", Raw(b'{"type":"object"}'), "uid:0")),
+        (0, r.RecordsStored("people", items, "crm")),
+        (0, r.CursorAdvanced("crm", Raw(b'{"people":2}'), "singer", 2)),
+        (0, r.RecordsStored("people", [r.StoredItem("1", Raw(b'{"id":1,"name":"Ann"}'))], "crm")),
+        (0, r.DeliveryRefused("orders", "9", "invalid_input", "no cents", Raw(b'{"id":9}'))),
+        (0, r.CursorAdvanced("orders", Raw(b"9"), "poller", 3, ["7", "8"], 1, 1)),
+        (0, r.ConnectorPaused("orders", "uid:0", "the shop moves", "t5")),
+        (0, r.ConnectorResumed("orders", "uid:0", "moved", "t5")),
+        (0, r.ConnectorReset("orders", Raw(b"3"), "uid:0", "again", "t5")),
+        (0, r.ConnectorQuarantined("crm", error, 5)),
+        (0, r.WebhookReceived("stripe", "evt_1", {"stripe-signature": "t=1"}, '{"id":"evt_1"}', "127.0.0.1", "t6")),
+    ]
+
+
+def care(later: int) -> list[tuple[int, Record]]:
+    """Tokens, secrets, the audit, a backup."""
+    return [
+        (0, r.TokenCreated("ab12", "ci", "operator", "00ff", later, "uid:0", "for the pipeline")),
+        (0, r.TokensUsed({"ab12": BEGAN + 5 * SECOND})),
+        (0, r.TokenCreated("cd34", "old", "viewer", "11ff")),
+        (0, r.TokenRevoked("cd34", "uid:0", "leaked")),
+        (0, r.SecretChanged("stripe", "set", "uid:0", "new account", "t7")),
+        (0, r.CallAudited("run.cancel", "order-3", "uid:0", "ann pts/1", "changed my mind", "t3")),
+        (0, r.BackupTaken("/backup/journal.db", 9, 4096, 0.1)),
+        (0, r.RunsForgotten([99], BEGAN)),
+    ]
+
+
+def completed(later: int) -> list[tuple[int, Record]]:
+    """A run that went well."""
     error = ErrorData("CardDeclined", "no funds", "charge", "Traceback (most recent call last): ...")
     return [
-        (0, r.DaemonStarted("0.1.0", 4711)),
-        *openings(later),
         # 1: completed, by way of a retry, a signal, timers, state and output
         (1, r.RunStarted("order-1", "checkout", Raw(b'{"cents":4200}'), "v1", "session-1", "acme", "client", None, 5,
                          None, None, "t1", "00-t1-s1-01", {"city": "Rome", "n": 3}, "uid:0")),
@@ -78,6 +108,13 @@ def story() -> list[tuple[int, Record]]:
         (1, r.OutputEmitted("5", Raw(b"[1,2]"))),
         *approvals(later),
         (1, r.RunCompleted(Raw(b'{"ok":true}'))),
+    ]  # fmt: skip
+
+
+def others(later: int) -> list[tuple[int, Record]]:
+    """Runs that went otherwise."""
+    error = ErrorData("CardDeclined", "no funds", "charge", "Traceback (most recent call last): ...")
+    return [
         # 2: failed, with its step undone
         (2, r.RunStarted("order-2", "checkout", Raw(b"null"), parent_id="order-1")),
         (2, r.StepScheduled("0", "charge", ARGS)),
@@ -108,6 +145,17 @@ def story() -> list[tuple[int, Record]]:
         (5, r.RunPaused("uid:0", "wait for ann")),
         (5, r.RunResumed("uid:0", "ann is back")),
         (5, r.RunPaused("uid:0", "ann left")),
+    ]  # fmt: skip
+
+
+def story() -> list[tuple[int, Record]]:
+    """Every kind of record, in lives that a runtime could have led: (run key, record)."""
+    later = BEGAN + 3600 * SECOND
+    return [
+        (0, r.DaemonStarted("0.1.0", 4711)),
+        *openings(later),
+        *completed(later),
+        *others(later),
         # 6: starts later; the rest of the daemon's life
         (6, r.RunStarted("order-6", "ship", Raw(b"1"), start_at=later)),
         (0, r.StateWritten("", "global", "gone", 1, Raw(b"1"))),
@@ -115,6 +163,8 @@ def story() -> list[tuple[int, Record]]:
         (0, r.SessionTouched("session-1", later + SECOND, "uid:0")),
         (0, r.SessionClosed("session-2", "done", "uid:0")),
         (0, r.SessionExpired("session-3")),
+        *intake(later),
+        *care(later),
         (0, r.DaemonStopped("SIGTERM")),
     ]  # fmt: skip
 
@@ -146,6 +196,16 @@ def expectation(reader: Reader) -> dict[str, Any]:
         "found_by_attribute": reader.runs(attributes={"city": "Oslo"}),
         "events": reader.events(0),
     }
+    since_2 = {
+        "connectors": reader.connectors(),
+        "streams": reader.streams(),
+        "stored": reader.stored("people"),
+        "delivered": sorted(reader.delivered("orders", ["7", "8", "9"])),
+        "webhook": reader.delivery_seq("webhook:stripe", "evt_1"),
+        "shape": reader.shape("crm", "people"),
+        "tokens": reader.tokens(),
+    }
+    shown |= {name: value for name, value in since_2.items() if value}  # there was none of it before schema 2
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(shown))
     return plain
 

@@ -22,6 +22,10 @@ SAMPLES: dict[Any, Any] = {
     records.ErrorData: records.ErrorData("ValueError", "no", "charge", "Traceback"),
     dict[str, Any]: {"city": "Rome"},
     list[str]: ["ops"],
+    list[int]: [3, 4],
+    dict[str, str]: {"content-type": "application/json"},
+    dict[str, int]: {"tok1": 7},
+    list[records.StoredItem]: [records.StoredItem("k1", Raw(b'{"id":1}'), True)],
     list[records.OpenCallData]: [records.OpenCallData("0", "signal", "go")],
 }
 
