@@ -161,6 +161,84 @@ class DefinitionError(RuntimedError):
     exit_code = 78
 
 
+class ConnectorNotFound(NotFound):
+    """There is no connector with this name."""
+
+    code = "connector_not_found"
+
+
+class WebhookNotFound(NotFound):
+    """There is no webhook with this name."""
+
+    code = "webhook_not_found"
+
+
+class StreamNotFound(NotFound):
+    """The record store has no stream of this name."""
+
+    code = "stream_not_found"
+
+
+class ConnectorHeld(Conflict):
+    """The connector is paused, quarantined, or was reset meanwhile; nothing of the page was taken."""
+
+    code = "connector_held"
+    hint = "Look at it with `runtimed connectors show`; `runtimed connectors resume` lets it go on."
+
+
+class BadSignature(RuntimedError):
+    """The webhook's signature does not fit its body, or is too old."""
+
+    status = 401
+    code = "bad_signature"
+    exit_code = 6
+    hint = "Check the webhook's secret on both sides, and the clocks."
+
+
+class SecretMissing(RuntimedError):
+    """A secret that the configuration refers to is not there."""
+
+    status = 503
+    code = "secret_missing"
+    exit_code = 78
+    hint = "Set it with `runtimed secret set NAME`."
+
+
+# --- the source's fault ---------------------------------------------------------------------------------------------
+
+
+class SourceError(RuntimedError):
+    """A source did not give what it should; it is asked again later. `retry_after_s` is what it said itself."""
+
+    status = 502
+    code = "source"
+    exit_code = 75
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str = "", *, hint: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class SourceRefused(SourceError):
+    """The source does not let us in, or does not know what was asked: asking again will not help by itself."""
+
+    code = "source_refused"
+
+
+class SourceGarbled(SourceError):
+    """The source gave something that cannot be what it meant: broken JSON, a page that repeats, a cursor that goes
+    back. Nothing of it was taken."""
+
+    code = "source_garbled"
+
+
+class SchemaNarrowed(SourceError):
+    """A stream announces less than it had before; a person has to say whether that is meant."""
+
+    code = "schema_narrowed"
+
+
 # --- the system's state ---------------------------------------------------------------------------------------------
 
 

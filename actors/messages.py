@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from actors.connector_spec import Deliver
+from wal.records import ErrorData, StoredItem
 from wal.views import ApprovalView, RunView, SessionView, StateView
 
 NULL = Raw(b"null")
@@ -184,6 +186,78 @@ class DeleteState(Message, frozen=True):
     origin: Origin = NOBODY
 
 
+# --- connectors and webhooks ----------------------------------------------------------------------------------------
+
+
+class TakePage(Message, frozen=True):
+    """Records of a source, to be taken with its cursor in one commit; None leaves the cursor where it is. `generation`
+    is that of the cursor which the page was read from. Replies `PageTaken`; refused with ConnectorHeld if the connector
+    was paused or reset meanwhile."""
+
+    connector: str
+    generation: int
+    deliver: Deliver
+    items: list[StoredItem] = []
+    cursor: Raw | None = None
+    stream: str | None = None
+    source_kind: str = "poller"
+    origin: Origin = NOBODY
+
+
+class TakeWebhook(Message, frozen=True):
+    """A verified delivery to a webhook. Replies `WebhookTaken`; a key that is known changes nothing."""
+
+    webhook: str
+    item: StoredItem
+    deliver: Deliver
+    headers: dict[str, str] = {}
+    body: str | None = None
+    via: str | None = None
+    origin: Origin = NOBODY
+
+
+class PauseConnector(Message, frozen=True):
+    """Hold a connector: it polls no more until it is resumed. Replies `Accepted`."""
+
+    name: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class ResumeConnector(Message, frozen=True):
+    """Let a paused or quarantined connector go on. Replies `Accepted`."""
+
+    name: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class ResetConnector(Message, frozen=True):
+    """Set a connector's cursor (JSON; null reads everything anew). Replies `Accepted`."""
+
+    name: str
+    cursor: Raw = NULL
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class QuarantineConnector(Message, frozen=True):
+    """From a poller whose code crashed again and again. Replies `Accepted`."""
+
+    name: str
+    error: ErrorData
+    crashes: int
+
+
+class NoteShape(Message, frozen=True):
+    """A stream's shape (JSON Schema) is taken over. Replies `Accepted`."""
+
+    connector: str
+    stream: str
+    shape: Raw
+    by: str | None = None
+
+
 # --- replies --------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +291,22 @@ class Accepted(Message, frozen=True):
     id: str
 
 
+class PageTaken(Message, frozen=True):
+    """A page is on disk: how many records came, were known already, and were set aside."""
+
+    seq: int
+    records: int
+    repeated: int = 0
+    refused: int = 0
+
+
+class WebhookTaken(Message, frozen=True):
+    """A delivery is on disk as record `seq`; `repeated` says that it had been before."""
+
+    seq: int
+    repeated: bool = False
+
+
 class SessionReply(Message, frozen=True):
     """A session after the change; `created` says whether this request made it."""
 
@@ -241,4 +331,4 @@ class StateReply(Message, frozen=True):
     seq: int = 0
 
 
-Reply = StartedRuns | Accepted | ApprovalReply | SessionReply | StateReply
+Reply = StartedRuns | Accepted | ApprovalReply | PageTaken | SessionReply | StateReply | WebhookTaken

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.connector_spec import Page as Page
+    from actors.connector_spec import Poll as Poll
     from actors.current_step import CurrentStep as CurrentStep
     from actors.current_step import StepUnwanted as StepUnwanted
     from actors.current_step import current_step as current_step
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from actors.errors import AlreadyVoted as AlreadyVoted
     from actors.errors import ApprovalClosed as ApprovalClosed
     from actors.errors import ApprovalNotFound as ApprovalNotFound
+    from actors.errors import BadSignature as BadSignature
     from actors.errors import ChildFailed as ChildFailed
     from actors.errors import Conflict as Conflict
+    from actors.errors import ConnectorHeld as ConnectorHeld
+    from actors.errors import ConnectorNotFound as ConnectorNotFound
     from actors.errors import DefinitionError as DefinitionError
     from actors.errors import Draining as Draining
     from actors.errors import DuplicateName as DuplicateName
@@ -41,14 +46,21 @@ if TYPE_CHECKING:
     from actors.errors import RunFailed as RunFailed
     from actors.errors import RunNotFound as RunNotFound
     from actors.errors import RunOutcome as RunOutcome
+    from actors.errors import SchemaNarrowed as SchemaNarrowed
+    from actors.errors import SecretMissing as SecretMissing
     from actors.errors import SessionEnded as SessionEnded
     from actors.errors import SessionNotFound as SessionNotFound
     from actors.errors import SignalTimeout as SignalTimeout
+    from actors.errors import SourceError as SourceError
+    from actors.errors import SourceGarbled as SourceGarbled
+    from actors.errors import SourceRefused as SourceRefused
     from actors.errors import StaleApproval as StaleApproval
     from actors.errors import StepFailed as StepFailed
+    from actors.errors import StreamNotFound as StreamNotFound
     from actors.errors import SupervisionFailed as SupervisionFailed
     from actors.errors import UnknownWorkflow as UnknownWorkflow
     from actors.errors import VersionConflict as VersionConflict
+    from actors.errors import WebhookNotFound as WebhookNotFound
     from actors.flow.approval import Decision as Decision
     from actors.flow.calls import Cancelled as Cancelled
     from actors.flow.context import Context as Context
@@ -83,13 +95,20 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "StepUnwanted",
         "current_step",
     ),
+    "actors.connector_spec": (
+        "Page",
+        "Poll",
+    ),
     "actors.errors": (
         "ActorRestarted",
         "AlreadyVoted",
         "ApprovalClosed",
         "ApprovalNotFound",
+        "BadSignature",
         "ChildFailed",
         "Conflict",
+        "ConnectorHeld",
+        "ConnectorNotFound",
         "DefinitionError",
         "Draining",
         "DuplicateName",
@@ -113,14 +132,21 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RunFailed",
         "RunNotFound",
         "RunOutcome",
+        "SchemaNarrowed",
+        "SecretMissing",
         "SessionEnded",
         "SessionNotFound",
         "SignalTimeout",
+        "SourceError",
+        "SourceGarbled",
+        "SourceRefused",
         "StaleApproval",
         "StepFailed",
+        "StreamNotFound",
         "SupervisionFailed",
         "UnknownWorkflow",
         "VersionConflict",
+        "WebhookNotFound",
     ),
     "actors.flow.approval": ("Decision",),
     "actors.flow.calls": ("Cancelled",),

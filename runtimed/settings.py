@@ -115,16 +115,48 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connector(msgspec.Struct, frozen=True, kw_only=True):
-    """A connector declared without code; `options` are those of its kind."""
+    """A connector declared without code; `options` are those of its kind. What shares a `credential` shares a rate
+    budget of `rate` requests in each `rate_period`; `timeout` is between two pages."""
 
-    kind: Name
+    kind: Literal["http_json", "files", "sql", "stripe", "hubspot", "singer", "airbyte"]
     every: PositiveSeconds = 30.0
     key: Name | None = None
     deliver: Delivery = "records"
     run_id_from: Name | None = None
+    timeout: PositiveSeconds = 60.0
+    credential: Name | None = None
+    rate: Count | None = None
+    rate_period: PositiveSeconds = 1.0
     command: tuple[Name, ...] = ()
     config: dict[str, Any] = {}
     options: dict[str, Any] = {}
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook declared without code. All `secrets` are active; `key` is the path of the delivery's id in the body,
+    without it the provider's header counts; `tolerance` is how old a signature may be."""
+
+    verify: Literal["stripe", "hubspot_v3", "github", "standard", "none"] = "standard"
+    secrets: tuple[Name, ...] = ()
+    key: Name | None = None
+    deliver: Delivery = "records"
+    run_id_from: Name | None = None
+    tolerance: PositiveSeconds = 300.0
+    keep_headers: tuple[Name, ...] = ()
+    keep_body: bool = False
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """Where people are told: a Standard-Webhooks-signed POST to `url` for each of `events`."""
+
+    url: Annotated[str, Meta(min_length=8, max_length=2000, pattern="^https?://")]
+    secret: Name
+    events: tuple[Literal["approval_requested", "run_failed", "run_blocked", "connector_quarantined"], ...] = (
+        "approval_requested",
+        "run_failed",
+        "run_blocked",
+        "connector_quarantined",
+    )
 
 
 class Levels(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +214,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     queues: dict[str, Queue] = {}
     connectors: dict[str, Connector] = {}
+    webhooks: dict[str, Webhook] = {}
+    notifications: dict[str, Notification] = {}
     access: Access = Access()
     log: Log = Log()
     paths: Paths = Paths()

@@ -5,13 +5,21 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, overload
 
 import msgspec
 from msgspec import Raw
 
+from actors.connector_spec import (
+    ConnectorSpec,
+    Verify,
+    WebhookSpec,
+    check_timing,
+    cursor_type_of,
+    deliver_to,
+)
 from actors.errors import DefinitionError, DuplicateName, Failure
 
 Delivery = Literal["at_least_once", "at_most_once"]
@@ -286,6 +294,8 @@ class App:
         self.name = _check_name(name, "app")
         self.steps: dict[str, Step] = {}
         self.workflows: dict[str, Workflow] = {}
+        self.connectors: dict[str, ConnectorSpec] = {}
+        self.webhooks: dict[str, WebhookSpec] = {}
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {len(self.workflows)} workflows, {len(self.steps)} steps>"
@@ -363,6 +373,68 @@ class App:
 
         return declare if fn is None else declare(fn)
 
+    def connector(
+        self,
+        *,
+        key: str,
+        deliver: Workflow | str,
+        every: float = 30.0,
+        name: str | None = None,
+        timeout: float = 60.0,
+        run_id_from: str | None = None,
+        credential: str | None = None,
+        rate: int | None = None,
+        rate_period: float = 1.0,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare a poller: an async generator of one `Poll` that yields `Page`s. `every` and `timeout` are seconds.
+
+        `key` is the path of the dedup key in each record; `deliver` a workflow, `workflow:NAME`, `signal:NAME` (to the
+        run that the field `run_id_from` names) or `records`. Raises DefinitionError, DuplicateName."""
+
+        def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
+            made = _check_name(name or fn.__name__, "connector")
+            if not key:
+                raise DefinitionError(f"connector {made} has no dedup key", hint='Say which field is it: key="id".')
+            check_timing(made, every, timeout)
+            spec = ConnectorSpec(
+                name=made, source=fn, deliver=deliver_to(deliver, run_id_from), every=every, key=key,
+                cursor_type=cursor_type_of(fn), timeout=timeout, credential=credential, rate=rate,
+                rate_period=rate_period,
+            )  # fmt: skip
+            _register(self.connectors, made, spec, f"app {self.name}: connector")
+            return fn
+
+        return declare
+
+    def webhook(
+        self,
+        *,
+        deliver: Workflow | str,
+        verify: Verify = "standard",
+        secrets: Sequence[str] = (),
+        key: str | None = None,
+        name: str | None = None,
+        tolerance: float = 300.0,
+        run_id_from: str | None = None,
+        keep_headers: Sequence[str] = (),
+        keep_body: bool = False,
+    ) -> Callable[[_T], _T]:
+        """Declare a webhook at `POST /v1/webhooks/NAME`; decorates a class or function, whose name it takes.
+
+        `secrets` (`secret:NAME`) are all active; `key` is the path of the delivery's id in the body, default the
+        provider's header; `tolerance` is seconds. Raises DefinitionError, DuplicateName."""
+
+        def declare(target: _T) -> _T:
+            made = _check_name(name or str(getattr(target, "__name__", "")), "webhook")
+            spec = WebhookSpec(
+                name=made, deliver=deliver_to(deliver, run_id_from), verify=verify, secrets=tuple(secrets), key=key,
+                tolerance=tolerance, keep_headers=tuple(keep_headers), keep_body=keep_body,
+            )  # fmt: skip
+            _register(self.webhooks, made, spec, f"app {self.name}: webhook")
+            return target
+
+        return declare
+
     def check(self) -> None:
         """Resolve every annotation now, so that a wrong declaration shows at load; raises DefinitionError."""
         for step in self.steps.values():
@@ -385,9 +457,15 @@ class Registry:
         self.apps = apps
         self.steps: dict[str, Step] = {}
         self.workflows: dict[str, Workflow] = {}
+        self.connectors: dict[str, ConnectorSpec] = {}
+        self.webhooks: dict[str, WebhookSpec] = {}
         for app in apps:
             app.check()
             for step in app.steps.values():
                 _register(self.steps, step.name, step, "step")
             for workflow in app.workflows.values():
                 _register(self.workflows, workflow.name, workflow, "workflow")
+            for connector in app.connectors.values():
+                _register(self.connectors, connector.name, connector, "connector")
+            for webhook in app.webhooks.values():
+                _register(self.webhooks, webhook.name, webhook, "webhook")
