@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -39,11 +40,20 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     deleted: Sequence[str] = ()
 
 
+class Shapes(Protocol):
+    """What is known of the shapes (JSON Schema) of one connector's streams."""
+
+    async def settle(self, stream: str, shape: msgspec.Raw) -> None:
+        """A stream announces this shape: one that is new or wider is taken over, durably. Raises SchemaNarrowed for
+        one that takes something away; then the connector is paused and a person is asked."""
+
+
 class Poll(Generic[Cursor]):
     """What a poller is given each time: where it stands, and what it may use.
 
     `cursor` is None at first. `http` is a client that keeps to the rate budget, obeys Retry-After and turns failures
-    into `SourceError`s; `secret(name)` gives a secret's value; `log` writes to the daemon's log.
+    into `SourceError`s; `secret(name)` gives a secret's value; `log` writes to the daemon's log. `shapes` settles what
+    a source says about its streams; `folder` is one of the connector's own under the data folder (it may not exist).
     """
 
     def __init__(
@@ -55,8 +65,11 @@ class Poll(Generic[Cursor]):
         log: Any = None,
         secret: Callable[[str], str] | None = None,
         options: Mapping[str, Any] | None = None,
+        shapes: Shapes | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.name, self.cursor, self.http, self.log = name, cursor, http, log
+        self.shapes, self.folder = shapes, folder
         self.secret, self.options = secret, options or {}
 
 
