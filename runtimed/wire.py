@@ -12,7 +12,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw
 
-from wal.views import NULL, ActorView, ApprovalView, ErrorView, HistoryRecord, RunView, SessionView, StateView
+from wal.views import (
+    NULL,
+    ActorView,
+    ApprovalView,
+    ConnectorView,
+    ErrorView,
+    HistoryRecord,
+    RunView,
+    SessionView,
+    StateView,
+    StoredView,
+)
 
 ID_PATTERN = r"^[A-Za-z0-9._:-]+$(?!\n)"
 HASH_PATTERN = r"^[0-9a-f]{64}$(?!\n)"
@@ -121,6 +132,14 @@ class RestartActorRequest(ReasonRequest, frozen=True):
     """Why an actor is restarted."""
 
 
+class ResetConnectorRequest(ReasonRequest, frozen=True):
+    """Where a connector reads on from: a cursor of its own kind, or null for the beginning. With `dry_run` nothing is
+    changed, and the answer says what would happen."""
+
+    cursor: Raw = NULL
+    dry_run: bool = False
+
+
 # --- queries --------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +206,13 @@ class StatesQuery(Query, frozen=True):
 
     limit: PageLimit = 50
     cursor: Cursor | None = None
+
+
+class RecordsQuery(Query, frozen=True):
+    """Which records of a stream of the record store: those beyond the seq `after`."""
+
+    after: Seq = 0
+    limit: PageLimit = 50
 
 
 class EventsQuery(Query, frozen=True):
@@ -289,6 +315,43 @@ class StatePage(PageFields, frozen=True):
     """A page of the state surface."""
 
     items: list[StateView]
+
+
+class ConnectorPage(PageFields, frozen=True):
+    """All connectors and webhooks, by name."""
+
+    items: list[ConnectorView]
+
+
+class ResetPreview(msgspec.Struct, frozen=True):
+    """What a reset of a connector would do: its cursor now and then, and what follows, in sentences. Nothing is
+    changed."""
+
+    name: str
+    status: str
+    cursor: Raw
+    new_cursor: Raw
+    records_total: int
+    would: list[str]
+
+
+class StreamView(msgspec.Struct, frozen=True):
+    """A stream of the record store and how many records it holds, deleted ones included."""
+
+    name: str
+    records: int
+
+
+class StreamPage(PageFields, frozen=True):
+    """All streams of the record store, by name."""
+
+    items: list[StreamView]
+
+
+class StoredPage(PageFields, frozen=True):
+    """A page of a stream of the record store, in the order of its changes; `next` is the `after` of the next page."""
+
+    items: list[StoredView]
 
 
 class CallerView(msgspec.Struct, frozen=True):

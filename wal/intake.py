@@ -28,7 +28,7 @@ from wal.records import (
     SchemaSeen,
     WebhookReceived,
 )
-from wal.views import Page, StoredView, rfc3339
+from wal.views import ConnectorView, Page, StoredView, rfc3339
 
 ITEMS_MAX = 4_096
 """Items of one page; see the module. Part of the file format: never changed."""
@@ -65,6 +65,22 @@ class ConnectorRow(msgspec.Struct, frozen=True, gc=False):
     error: ErrorData | None = None
     advanced_at: int | None = None
     updated_at: int = 0
+
+    def view(self) -> ConnectorView:
+        """The connector for people, as far as the journal knows it: whether it polls only a running daemon knows."""
+        said = None if self.error is None else f"{self.error.type}: {self.error.message}"
+        return ConnectorView(
+            self.name,
+            self.kind,
+            "ok" if self.status == "running" else self.status,
+            self.cursor,
+            last_poll_at=rfc3339(self.advanced_at),
+            last_error=said,
+            records_total=self.records,
+            generation=self.generation,
+            repeated_total=self.repeated,
+            refused_total=self.refused,
+        )
 
 
 class StreamRow(msgspec.Struct, frozen=True, gc=False):

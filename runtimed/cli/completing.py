@@ -23,7 +23,11 @@ HELP_CHARACTERS_MAX = 60
 
 
 def _complete(
-    context: click.Context, incomplete: str, fetch: Callable[[Source], Awaitable[bytes]], describe: Callable[[Any], str]
+    context: click.Context,
+    incomplete: str,
+    fetch: Callable[[Source], Awaitable[bytes]],
+    describe: Callable[[Any], str],
+    id_of: str = "id",
 ) -> list[CompletionItem]:
     """The ids of a page that begin with what is typed, each with a word about it."""
     try:
@@ -32,9 +36,9 @@ def _complete(
     except (RuntimedError, OSError, msgspec.DecodeError):
         return []  # in the middle of a command line there is nowhere to tell an error
     return [
-        CompletionItem(each["id"], help=escape(describe(each))[:HELP_CHARACTERS_MAX])
+        CompletionItem(each[id_of], help=escape(describe(each))[:HELP_CHARACTERS_MAX])
         for each in items
-        if each["id"].startswith(incomplete)
+        if each[id_of].startswith(incomplete)
     ]
 
 
@@ -58,6 +62,29 @@ def complete_approvals(context: click.Context, parameter: click.Parameter, incom
     )
 
 
+def complete_connectors(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of connectors and webhooks."""
+    return _complete(
+        context,
+        incomplete,
+        lambda source: source.connectors(),
+        lambda connector: f"{connector['kind']}, {connector['status']}",
+        "name",
+    )
+
+
+def complete_streams(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the record store's streams."""
+    return _complete(
+        context, incomplete, lambda source: source.streams(), lambda stream: f"{stream['records']} records", "name"
+    )
+
+
 run_argument = click.argument("run_id", metavar="ID", shell_complete=complete_runs)
 run_arguments = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_runs)
 approval_argument = click.argument("approval_id", metavar="ID", shell_complete=complete_approvals)
+connector_argument = click.argument("name", metavar="NAME", shell_complete=complete_connectors)
+connector_arguments = click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_connectors
+)
+stream_argument = click.argument("stream", metavar="STREAM", shell_complete=complete_streams)

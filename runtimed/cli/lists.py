@@ -41,13 +41,15 @@ def emit_list(
     _emit(shell, get, show, cursor, limit, everything, id_of, "--cursor")
 
 
-def emit_after(shell: Shell, fetch: Fetch, show: Show, *, after: int, limit: int, everything: bool) -> None:
+def emit_after(
+    shell: Shell, fetch: Fetch, show: Show, *, after: int, limit: int, everything: bool, id_of: str = "seq"
+) -> None:
     """A list that goes on by `after`; `fetch(source, after=, limit=)` gets a page."""
 
     async def get(source: Source, size: int, place: str | None) -> bytes:
         return await fetch(source, limit=size, after=int(place or after))
 
-    _emit(shell, get, show, None, limit, everything, "seq", "--after")
+    _emit(shell, get, show, None, limit, everything, id_of, "--after")
 
 
 def _emit(

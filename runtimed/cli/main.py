@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approvals": ("runtimed.cli.approvals:approvals", "See what waits for people; approve or deny it."),
     "sessions": ("runtimed.cli.sessions:sessions", "Open, look at and close sessions."),
     "state": ("runtimed.cli.state:state", "Read and write the versioned state surface."),
+    "connectors": ("runtimed.cli.connectors:connectors", "See what brings the outside world in; steer it."),
+    "records": ("runtimed.cli.records:records", "Read what connectors have stored."),
     "actors": ("runtimed.cli.actors:actors", "Look at the supervision tree; restart a part."),
     "events": ("runtimed.cli.events:events", "Show committed records as they come."),
     "journal": ("runtimed.cli.journal:journal", "Look at the file: sizes, verification, read-only SQL."),

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from actors.errors import ApprovalNotFound, NotFound, RunNotFound, SessionNotFound
+from actors.errors import (
+    ApprovalNotFound,
+    ConnectorNotFound,
+    NotFound,
+    RunNotFound,
+    SessionNotFound,
+    StreamNotFound,
+)
 from runtimed.client_link import Link, given, part
-from runtimed.wire import OutputItem
+from runtimed.wire import OutputItem, StreamView
 from wal.views import EventView, Page, StateView, rfc3339
 
 if TYPE_CHECKING:
@@ -24,6 +31,8 @@ _encode = msgspec.json.encode
 class Source(Protocol):
     """What can be read. Pages are JSON `{"items", "next", "total", "seq"}`, single things JSON objects."""
 
+    offline: bool
+
     async def runs(self, **filters: Any) -> bytes: ...
     async def run(self, run_id: str) -> bytes: ...
     async def history(self, run_id: str, *, after: int, limit: int) -> bytes: ...
@@ -34,10 +43,16 @@ class Source(Protocol):
     async def session(self, session_id: str) -> bytes: ...
     async def state(self, scope: str, key: str) -> bytes: ...
     async def states(self, scope: str, **filters: Any) -> bytes: ...
+    async def connectors(self) -> bytes: ...
+    async def connector(self, name: str) -> bytes: ...
+    async def streams(self) -> bytes: ...
+    async def records(self, stream: str, *, after: int, limit: int) -> bytes: ...
 
 
 class Online:
     """The daemon. `runs` takes the filters of the contract; `attributes` is a mapping."""
+
+    offline = False
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -74,9 +89,23 @@ class Online:
     async def states(self, scope: str, **filters: Any) -> bytes:
         return await self._link.get(f"/v1/state/{part(scope)}", given(**filters))
 
+    async def connectors(self) -> bytes:
+        return await self._link.get("/v1/connectors")
+
+    async def connector(self, name: str) -> bytes:
+        return await self._link.get(f"/v1/connectors/{part(name)}")
+
+    async def streams(self) -> bytes:
+        return await self._link.get("/v1/records")
+
+    async def records(self, stream: str, *, after: int, limit: int) -> bytes:
+        return await self._link.get(f"/v1/records/{part(stream)}", given(after=after, limit=limit))
+
 
 class Offline:
     """The file, read-only, in short transactions."""
+
+    offline = True
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -126,6 +155,26 @@ class Offline:
 
     async def states(self, scope: str, **filters: Any) -> bytes:
         return _encode(self._reader.states(scope, **filters))
+
+    async def connectors(self) -> bytes:
+        items = [row.view() for row in self._reader.connectors()]
+        return _encode(Page(items, None, len(items), self.seq))
+
+    async def connector(self, name: str) -> bytes:
+        row = next((each for each in self._reader.connectors() if each.name == name), None)
+        if row is None:
+            raise ConnectorNotFound(f"the journal knows of no connector {name!r}: it has recorded nothing yet")
+        return _encode(row.view())
+
+    async def streams(self) -> bytes:
+        items = [StreamView(row.name, row.records) for row in self._reader.streams()]
+        return _encode(Page(items, None, len(items), self.seq))
+
+    async def records(self, stream: str, *, after: int, limit: int) -> bytes:
+        page = self._reader.stored(stream, after=after, limit=limit)
+        if page is None:
+            raise StreamNotFound(f"the record store has no stream {stream[:200]!r}")
+        return _encode(page)
 
     def events(self, after: int) -> list[EventView]:
         """The next records beyond a seq; empty at the end."""

@@ -16,7 +16,20 @@ from starlette.routing import BaseRoute, Router
 from starlette.routing import Route as PathRoute
 
 from runtimed import wire
-from runtimed.http import actors, approvals, events, health, metrics, openapi, runs, sessions, state, whoami
+from runtimed.http import (
+    actors,
+    approvals,
+    connectors,
+    events,
+    health,
+    metrics,
+    openapi,
+    records,
+    runs,
+    sessions,
+    state,
+    whoami,
+)
 from runtimed.http.access import Access, Level
 from runtimed.http.connection import AsgiApp
 from runtimed.http.errors import (
@@ -33,7 +46,7 @@ from runtimed.http.limits import Bodies, EdgeLimits, Receive
 from runtimed.http.replies import Send
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
-from wal.views import ActorView, ApprovalView, RunDetail, SessionView, StateView
+from wal.views import ActorView, ApprovalView, ConnectorView, RunDetail, SessionView, StateView
 
 PUBLIC, VIEWER, OPERATOR, APPROVER, ADMIN = Level
 
@@ -66,7 +79,7 @@ class Route(msgspec.Struct, frozen=True):
 
 HEALTH: Final = "application/health+json"
 ACCEPTED: Final = {202: wire.AcceptedView}
-_APPROVAL = "/v1/approvals/{id}"
+_APPROVAL, _CONNECTOR = "/v1/approvals/{id}", "/v1/connectors/{name}"
 _RUN, _SESSION, _STATE = "/v1/runs/{id}", "/v1/sessions/{id}", "/v1/state/{scope}/{key:path}"
 
 
@@ -121,6 +134,20 @@ ROUTES: Final = (
     Route("GET", _STATE, state.show, VIEWER, {200: StateView}),
     Route("PUT", _STATE, state.put, OPERATOR, {200: StateView, 201: StateView}, wire.PutStateRequest),
     Route("DELETE", _STATE, state.delete, OPERATOR, {200: wire.AcceptedView}),
+    Route("GET", "/v1/connectors", connectors.list_connectors, VIEWER, {200: wire.ConnectorPage}),
+    Route("GET", _CONNECTOR, connectors.show, VIEWER, {200: ConnectorView}),
+    Route("POST", _CONNECTOR + "/pause", connectors.pause, OPERATOR, ACCEPTED, wire.ReasonRequest),
+    Route("POST", _CONNECTOR + "/resume", connectors.resume, OPERATOR, ACCEPTED, wire.ReasonRequest),
+    Route("POST", _CONNECTOR + "/poll", connectors.poll, OPERATOR, {202: ConnectorView}, wire.ReasonRequest),
+    Route(
+        "POST", _CONNECTOR + "/reset", connectors.reset, OPERATOR,
+        {200: wire.ResetPreview, 202: wire.AcceptedView}, wire.ResetConnectorRequest,
+    ),
+    Route("GET", "/v1/records", records.list_streams, VIEWER, {200: wire.StreamPage}),
+    Route(
+        "GET", "/v1/records/{stream:path}", records.list_records, VIEWER,
+        {200: wire.StoredPage}, query=wire.RecordsQuery,
+    ),
     Route("GET", "/v1/events", events.stream, VIEWER, {200: None}, query=wire.EventsQuery, media="text/event-stream"),
     Route("GET", "/v1/actors", actors.tree, VIEWER, {200: wire.ActorPage}),
     Route(

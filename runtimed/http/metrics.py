@@ -90,10 +90,12 @@ class RuntimeCollector(Collector):
         s = self._statistics
         lags = {(name,): lag for name, lag in s.connector_lag_seconds.items()}
         records = {(name,): count for name, count in s.connector_records_total.items()}
+        errors = {(name,): count for name, count in s.connector_errors_total.items()}
         answers = {(method, path, str(status)): count for (method, path, status), count in self._answers.items()}
         labels = ("method", "route", "status")
         yield _gauge("connector_lag_seconds", "How far a connector is behind.", ("connector",), lags)
         yield _counter("connector_records", "Records that a connector brought.", ("connector",), records)
+        yield _counter("connector_errors", "Polls of a connector that failed.", ("connector",), errors)
         yield _counter("http_answers", "Answers by route and status.", labels, answers)
         yield _gauge("build_info", "The version that runs.", ("version",), {(s.version,): 1})
 

@@ -136,13 +136,14 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
 
 @cache
 def _without_raw(kind: Any) -> Any:
-    """A Struct whose `Raw` fields have no `Raw` default: msgspec cannot write one into a schema."""
+    """A Struct whose `Raw` fields, and those of what it lists, have no `Raw` default: msgspec cannot write one into a
+    schema."""
     if get_origin(kind) is list:
         return list[_without_raw(get_args(kind)[0])]  # type: ignore[misc] # a type made at run time
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return kind
     fields = msgspec.structs.fields(kind)
-    if not any(isinstance(field.default, Raw) for field in fields):
+    if not any(isinstance(field.default, Raw) or _without_raw(field.type) != field.type for field in fields):
         return kind
     bare = [(f.name, Any, None) if f.type is Raw and not f.required else _same(f) for f in fields]
     forbid = kind.__struct_config__.forbid_unknown_fields
@@ -153,7 +154,7 @@ def _without_raw(kind: Any) -> Any:
 
 def _same(field: msgspec.structs.FieldInfo) -> Any:
     if field.required:
-        return (field.name, field.type)
+        return (field.name, _without_raw(field.type))
     if field.default is not msgspec.NODEFAULT:
         return (field.name, field.type, field.default)
     return (field.name, field.type, msgspec.field(default_factory=field.default_factory))

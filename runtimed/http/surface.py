@@ -12,7 +12,7 @@ import msgspec
 
 from actors.messages import Message
 from wal.queries import Reader
-from wal.views import ActorView, RunDetail
+from wal.views import ActorView, ConnectorView, RunDetail
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     approvals_open: int | None = None
     connector_lag_seconds: Mapping[str, float] = {}
     connector_records_total: Mapping[str, int] = {}
+    connector_errors_total: Mapping[str, int] = {}
     runs_without_wake_source: int | None = None
     loop_lag_seconds: float | None = None
 
@@ -94,6 +95,14 @@ class RuntimeSurface(Protocol):
 
     def tree(self) -> list[ActorView]:
         """The supervision tree, parents before children."""
+        ...
+
+    def connectors(self) -> list[ConnectorView]:
+        """The connectors and webhooks, by name; from memory alone."""
+        ...
+
+    async def poll_connector(self, name: str, /) -> ConnectorView:
+        """Let a connector poll at once; the connector as it is then. Raises `ConnectorNotFound`, `ConnectorHeld`."""
         ...
 
     def health(self) -> Health:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.errors import RunNotFound
+from actors.errors import ConnectorNotFound, RunNotFound
 from actors.messages import Message, StartedRun, StartedRuns, StartRuns
 from runtimed.http.app import ROUTES, Edge, Route
 from runtimed.http.limits import EdgeLimits
@@ -21,7 +21,7 @@ from runtimed.http.server import HttpServer, open_tcp_listeners, open_unix_liste
 from runtimed.http.surface import Health, RuntimeStatistics
 from wal.journal import Journal
 from wal.records import Entry, Record
-from wal.views import ActorView, RunDetail, RunView
+from wal.views import ActorView, ConnectorView, RunDetail, RunView
 
 Replies = dict[type[Message], Callable[[Any], Any]]
 
@@ -64,6 +64,8 @@ class FakeRuntime:
             ActorView("runtime/saga", "up", 2, None, 3, 10),
         ]
         self.restarted: list[str] = []
+        self.sources: list[ConnectorView] = []
+        self.polled: list[str] = []
         self._last: dict[int, int] = {}
 
     async def ask(self, command: Message, /) -> Any:
@@ -106,6 +108,16 @@ class FakeRuntime:
 
     def tree(self) -> list[ActorView]:
         return self.actors
+
+    def connectors(self) -> list[ConnectorView]:
+        return self.sources
+
+    async def poll_connector(self, name: str, /) -> ConnectorView:
+        view = next((each for each in self.sources if each.name == name), None)
+        if view is None:
+            raise ConnectorNotFound(f"there is no connector {name!r}")
+        self.polled.append(name)
+        return msgspec.structs.replace(view, status="polling")
 
     def health(self) -> Health:
         return self.healthy

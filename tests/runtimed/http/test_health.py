@@ -60,6 +60,9 @@ async def test_metrics_have_the_promised_names(serve: Any, rt: Any) -> None:
         sqlite_wal_bytes=1,
         disk_free_bytes=2,
         loop_lag_seconds=0.5,
+        connector_lag_seconds={"charges": 1.5},
+        connector_records_total={"charges": 12},
+        connector_errors_total={"charges": 3},
         runs_without_wake_source=0,
     )
     async with serve() as http:
@@ -87,6 +90,8 @@ async def test_metrics_have_the_promised_names(serve: Any, rt: Any) -> None:
     assert samples["runtimed_build_info", ("version", "1.2.3")] == 1
     assert samples["runtimed_loop_lag_seconds",] == 0.5
     assert samples["runtimed_http_answers_total", ("method", "GET"), ("route", "/health"), ("status", "200")] == 1
+    for name, value in (("lag_seconds", 1.5), ("records_total", 12), ("errors_total", 3)):
+        assert samples[f"runtimed_connector_{name}", ("connector", "charges")] == value
     assert samples["process_open_fds",] > 0
     assert ("runtimed_approvals_open",) not in samples
 

@@ -1,0 +1,150 @@
+"""`runtimed connectors ...`: what brings the outside world in; hold it, let it go on, poll now, set its cursor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from runtimed.cli.completing import connector_argument, connector_arguments
+from runtimed.cli.options import key_option, reason_option, watch_option, with_shell
+from runtimed.cli.shell import Shell
+
+
+@click.group()
+def connectors() -> None:
+    """See what brings the outside world in; pause, resume, poll, reset."""
+
+
+@connectors.command("list")
+@watch_option
+@with_shell
+def list_(shell: Shell, watch: bool) -> None:
+    """List connectors and webhooks with where they stand."""
+    from runtimed.cli.text import emit_page
+
+    def once() -> None:
+        body = shell.read(lambda source: source.connectors())
+        emit_page(shell, body, lambda items: _show_all(shell, items), "name")
+
+    shell.watch(once, again=watch)
+
+
+def _show_all(shell: Shell, items: list[dict[str, Any]]) -> None:
+    from runtimed.cli.text import instant, table
+
+    rows = [
+        (
+            each["name"],
+            each["kind"],
+            each["status"],
+            instant(each["last_poll_at"]),
+            instant(each["next_poll_at"]),
+            _seconds(each["lag"]),
+            each["records_total"],
+            each["errors_total"],
+            each["cursor"],
+        )
+        for each in items
+    ]
+    if rows:
+        table(shell, ["NAME", "KIND", "STATUS", "LAST POLL", "NEXT", "LAG", "RECORDS", "ERRORS", "CURSOR"], rows)
+
+
+def _seconds(lag: float | None) -> str | None:
+    return None if lag is None else f"{lag:.0f}s"
+
+
+@connectors.command()
+@connector_argument
+@with_shell
+def show(shell: Shell, name: str) -> None:
+    """Show a connector: where it stands, why it does not poll now, and what would wake it."""
+    from runtimed.cli.source import Source
+    from runtimed.cli.text import emit_one
+    from runtimed.connector_words import standing
+    from wal.views import ConnectorView
+
+    async def read(source: Source) -> tuple[bytes, bool]:
+        return await source.connector(name), source.offline
+
+    body, offline = shell.read(read)
+    said = standing(msgspec.json.decode(body, type=ConnectorView), offline=offline)
+    emit_one(shell, body, lambda one: _show_one(shell, one, said), "name")
+
+
+def _show_one(shell: Shell, connector: dict[str, Any], said: str) -> None:
+    from runtimed.cli.text import cell, fields, instant
+
+    shown = dict(connector, lag=_seconds(connector["lag"]))
+    for name in ("last_poll_at", "next_poll_at"):
+        shown[name] = instant(connector[name])
+    fields(shell, [(name.replace("_", " "), value) for name, value in shown.items()])
+    shell.print(cell(said))
+
+
+@connectors.command()
+@connector_arguments
+@reason_option
+@with_shell
+def pause(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
+    """Hold connectors: they poll no more; where they stand is kept."""
+    from runtimed.cli.acting import for_each
+
+    return for_each(shell, names, lambda client, one: client.pause_connector(one, reason=reason), "paused")
+
+
+@connectors.command()
+@connector_arguments
+@reason_option
+@with_shell
+def resume(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
+    """Let paused or quarantined connectors go on from where they stand."""
+    from runtimed.cli.acting import for_each
+
+    return for_each(shell, names, lambda client, one: client.resume_connector(one, reason=reason), "resumed")
+
+
+@connectors.command()
+@connector_arguments
+@reason_option
+@with_shell
+def poll(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
+    """Let connectors poll now instead of when they would."""
+    from runtimed.cli.acting import for_each, not_recorded
+
+    not_recorded(shell, reason, "a poll")
+    return for_each(shell, names, lambda client, one: client.poll_connector(one, reason=reason), "is asked to poll")
+
+
+@connectors.command()
+@connector_argument
+@click.option(
+    "--cursor", metavar="JSON", help="Where to read on from; without it from the beginning. @file, - (stdin)."
+)
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would happen.")
+@reason_option
+@key_option
+@with_shell
+def reset(shell: Shell, name: str, cursor: str | None, dry_run: bool, reason: str | None, idempotency_key: Any) -> int:
+    """Set a connector's cursor. What was delivered is known by its keys, and has no second effect."""
+    from runtimed.cli.acting import for_each
+    from runtimed.cli.inputs import read_json
+    from runtimed.cli.text import emit_one
+
+    value = None if cursor is None else read_json(cursor, "--cursor")
+    if not dry_run:
+        said = {"reason": reason, "idempotency_key": idempotency_key}
+        return for_each(shell, [name], lambda client, one: client.reset_connector(one, value, **said), "reset")
+    told = msgspec.json.encode(shell.ask(lambda client: client.preview_reset(name, value)))
+    emit_one(shell, told, lambda one: _would(shell, one), "name")
+    return 0
+
+
+def _would(shell: Shell, preview: dict[str, Any]) -> None:
+    from runtimed.cli.text import cell
+
+    shell.print(f"A reset of {cell(preview['name'])} would do this; nothing is changed yet:")
+    for sentence in preview["would"]:
+        shell.print(f"  {cell(sentence)}")

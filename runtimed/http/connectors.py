@@ -1,0 +1,111 @@
+"""Connectors: list, look, pause, resume, poll now, set the cursor."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from actors.errors import ConnectorNotFound
+from actors.messages import PauseConnector, ResetConnector, ResumeConnector
+from runtimed.http.replies import Reply, json_reply
+from runtimed.http.requests import Request, check_utf8
+from runtimed.http.surface import RuntimeSurface
+from runtimed.wire import ReasonRequest, ResetConnectorRequest, ResetPreview
+from wal.views import NULL, ConnectorView, Page
+
+_REASON: Final = msgspec.json.Decoder(ReasonRequest)
+_RESET: Final = msgspec.json.Decoder(ResetConnectorRequest)
+SHOWN_BYTES_MAX: Final = 200
+"""Of a cursor in a sentence; the cursors themselves are whole beside it."""
+
+
+async def list_connectors(rt: RuntimeSurface, request: Request) -> Reply:
+    """All connectors and webhooks, by name."""
+    views = rt.connectors()
+    return json_reply(Page(views, None, len(views), rt.feed.seq))
+
+
+async def show(rt: RuntimeSurface, request: Request) -> Reply:
+    """A connector: where it stands, when it polls, what went wrong last."""
+    return json_reply(_known(rt, request.id("name")))
+
+
+async def pause(rt: RuntimeSurface, request: Request) -> Reply:
+    """Hold a connector: it polls no more until it is resumed; where it stands is kept."""
+    name, body = request.id("name"), await request.body()
+    reason = request.decode(_REASON, body).reason
+    _known(rt, name)
+    return json_reply(await rt.ask(PauseConnector(name=name, reason=reason, origin=request.origin(body))), 202)
+
+
+async def resume(rt: RuntimeSurface, request: Request) -> Reply:
+    """Let a paused or quarantined connector go on from where it stands."""
+    name, body = request.id("name"), await request.body()
+    reason = request.decode(_REASON, body).reason
+    _known(rt, name)
+    return json_reply(await rt.ask(ResumeConnector(name=name, reason=reason, origin=request.origin(body))), 202)
+
+
+async def poll(rt: RuntimeSurface, request: Request) -> Reply:
+    """Let a connector poll now instead of when it would; nothing is recorded but what the poll brings."""
+    name = request.id("name")
+    request.decode(_REASON, await request.body())
+    return json_reply(await rt.poll_connector(name), 202)
+
+
+async def reset(rt: RuntimeSurface, request: Request) -> Reply:
+    """Set a connector's cursor, or, with `dry_run`, say what that would do. What was delivered is known by its keys."""
+    name, body = request.id("name"), await request.body()
+    check_utf8(body)
+    wanted = request.decode(_RESET, body)
+    view = _known(rt, name)
+    if wanted.dry_run:
+        return json_reply(preview(view, wanted.cursor))
+    cursor = wanted.cursor.copy()
+    command = ResetConnector(name=name, cursor=cursor, reason=wanted.reason, origin=request.origin(body))
+    return json_reply(await rt.ask(command), 202)
+
+
+def preview(view: ConnectorView, cursor: Raw) -> ResetPreview:
+    """What setting this cursor would do."""
+    if bytes(cursor).strip() == bytes(NULL):
+        reads = "it reads everything again, from the beginning"
+    else:
+        reads = f"it reads on from {_shown(cursor)}: what lies before that is not read again"
+    if view.deliver in ("", "records"):
+        known = "a record whose key is known replaces what is stored, and changes nothing where it is the same"
+    else:
+        known = "a record whose key was delivered before has no second effect"
+    then = "at its next poll"
+    if view.status in ("paused", "quarantined"):
+        then = f"once it is resumed: it stays {view.status}"
+    return ResetPreview(
+        name=view.name,
+        status=view.status,
+        cursor=view.cursor,
+        new_cursor=cursor,
+        records_total=view.records_total,
+        would=[
+            f"its cursor, {_shown(view.cursor)} now, is set to {_shown(cursor)}",
+            f"{reads}, {then}",
+            f"{view.records_total} records came so far, and stay; {known}",
+            "a page that is on its way now is not taken, because it was read from the cursor before",
+        ],
+    )
+
+
+def _shown(cursor: Raw) -> str:
+    text = bytes(cursor).decode().strip()
+    return text if len(text) <= SHOWN_BYTES_MAX else text[:SHOWN_BYTES_MAX] + "..."
+
+
+def _known(rt: RuntimeSurface, name: str) -> ConnectorView:
+    """The connector of this name. Raises `ConnectorNotFound`."""
+    view = next((each for each in rt.connectors() if each.name == name), None)
+    if view is None:
+        raise ConnectorNotFound(
+            f"there is no connector {name!r}", hint="See `runtimed connectors list` for those that there are."
+        )
+    return view
