@@ -21,6 +21,7 @@ from actors.clock import Clock, SystemClock
 from actors.flow.definitions import App, Registry
 from actors.gil_gate import GilGate
 from actors.journal_link import InlineLink, Link, ProcessLink
+from runtimed import builtin
 from runtimed.assembly import Actors
 from runtimed.readers import Readers
 from runtimed.runtime import Runtime
@@ -55,7 +56,7 @@ async def open_runtime(
     """
     check_siblings()
     settings = settings or Settings()
-    registry = Registry(*([app] if isinstance(app, App) else app))
+    registry = Registry(builtin.app, *([app] if isinstance(app, App) else app))
     folder = _folder(data_dir, writer)
     lock = DataFolderLock(folder) if folder is not None else None
     try:
@@ -118,6 +119,7 @@ async def _open_link(folder: Path | None, writer: str, settings: Settings) -> tu
 @asynccontextmanager
 async def running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIterator[Runtime]:
     """Start the actors, give the runtime out, drain, stop. What ended the actors leaves here as itself."""
+    token = builtin.RUNTIME.set(runtime)  # tasks take it along: steps of ours find the runtime that runs them
     try:
         async with trio.open_nursery() as nursery:
             runtime.actors.writer.append(r.DaemonStarted(VERSION, os.getpid(), link.head.clean))
@@ -135,6 +137,8 @@ async def running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIte
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise single(group) from None
+    finally:
+        builtin.RUNTIME.reset(token)
 
 
 def single(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -25,6 +25,7 @@ from actors.flow.definitions import App, Registry, Workflow
 from actors.gil_gate import GilGate
 from actors.journal_link import InlineLink
 from actors.step_runner import Attempt
+from runtimed import builtin
 from runtimed.assembly import Actors
 from runtimed.opening import running
 from runtimed.readers import Readers
@@ -110,7 +111,7 @@ class VirtualRuntime(Runtime):
         self.disk = disk
         gate = HoldingGate()
         readers = Readers(disk.journal, 1, gate)
-        registry, settings, clock = Registry(*self._apps), self._virtual_settings, self._virtual_clock
+        registry, settings, clock = Registry(builtin.app, *self._apps), self._virtual_settings, self._virtual_clock
         actors = Actors(
             registry=registry, settings=settings, link=disk, readers=readers, clock=clock, gate=gate, marker_path=None,
             dice=self._dice, recheck_s=math.inf,

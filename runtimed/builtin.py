@@ -1,0 +1,58 @@
+"""The app that every runtime brings along: workflows and steps of our own, beside the users'.
+
+Their names begin with `runtimed.`, so that they clash with nobody's.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from actors import messages as m
+from actors.errors import ConnectorNotFound
+from actors.flow.context import Context
+from actors.flow.definitions import App
+from actors.shape_desk import ACCEPT_SHAPE
+
+if TYPE_CHECKING:
+    from runtimed.runtime import Runtime
+
+app = App("runtimed")
+
+RUNTIME: ContextVar[Runtime] = ContextVar("runtimed_runtime")
+"""The runtime that runs this task; set while it is open."""
+
+
+class ShapeChange(msgspec.Struct, frozen=True):
+    """A stream of a connector announces less than before: `narrowed` says what, `shape` is the new JSON Schema."""
+
+    connector: str
+    stream: str
+    narrowed: list[str]
+    shape: Raw
+
+
+@app.workflow(name=ACCEPT_SHAPE)
+async def accept_shape(ctx: Context, change: ShapeChange) -> bool:
+    """Ask whether a narrower shape is meant. On yes it is taken over and the connector goes on; on no it stands."""
+    detail = {"connector": change.connector, "stream": change.stream, "narrowed": change.narrowed}
+    title = f"Accept the narrower schema of {change.stream[:60]} from {change.connector[:60]}?"
+    decision = await ctx.approval(title, detail=detail, roles=[])
+    if decision.approved:
+        await ctx.step(take_shape, change, decision.by)
+    return bool(decision.approved)
+
+
+@app.step(name="runtimed.take_shape")
+async def take_shape(change: ShapeChange, by: str | None) -> None:
+    """Take the shape over and let the connector go on. A repeat changes nothing: it records the same again."""
+    runtime, origin = RUNTIME.get(), m.Origin(by=by)
+    await runtime.ask(m.NoteShape(connector=change.connector, stream=change.stream, shape=change.shape, by=by))
+    reason = f"the narrower schema of {change.stream} was accepted"
+    try:
+        await runtime.ask(m.ResumeConnector(name=change.connector, reason=reason, origin=origin))
+    except ConnectorNotFound:
+        return  # it left the configuration meanwhile; should it come back, its shape is known

@@ -1,0 +1,1 @@
+"""The kinds of connectors that configuration knows, a module each."""
