@@ -7,17 +7,19 @@ READY := $(VENV)/.ready
 BENCH_READY := .venv-bench/.ready
 PIN_READY := .venv-pin/.ready
 PACKAGES := runtimed actors wal $(wildcard tui)
-SOURCES := $(PACKAGES) tests examples bench requirements
+SOURCES := $(PACKAGES) tests examples bench requirements systemd
+DESTDIR ?= /
+PREFIX ?= /usr/local
 
 # What is in the current folder never shadows a package.
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test quick check format bench chaos screenshots requirements clean
+.PHONY: help setup demo serve test quick check format bench chaos screenshots requirements install-systemd clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: $(READY) ## the virtual environment with everything pinned and hashed
 
@@ -33,11 +35,12 @@ test: $(READY) ## all tests
 quick: $(READY) ## the tests that take less than 0.25 s each
 	$(BIN)/python -m pytest -q -m "not slow"
 
-check: $(READY) ## format, lint, types, layers
+check: $(READY) ## format, lint, types, layers, the unit file
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python systemd/check.py
 
 format: $(READY) ## rewrite the sources in the house's format
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -51,6 +54,9 @@ chaos: $(READY) ## the fault figures, with the larger numbers; also in bench/res
 
 screenshots: $(READY) ## the pictures of the docs, anew: the real dashboard on a shop's day; into docs/img/
 	@$(BIN)/python -m bench.pictures
+
+install-systemd: $(READY) ## the daemon as a system service: make install-systemd [DESTDIR=...] [PREFIX=/usr/local] [ARGS=--no-package]
+	$(BIN)/python systemd/install.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
 
 requirements: $(PIN_READY) ## resolve pyproject.toml anew into requirements/*.txt
 	.venv-pin/bin/python requirements/pin.py

@@ -21,7 +21,7 @@ PATH = re.compile(r"(?:[A-Za-z.][\w.-]*/)+(?:[\w.-]+\.\w+)?(?:::\w+)?|[\w-]+\.(?
 SPAN = re.compile(r"`([^`\n]+)`")
 DOTTED = re.compile(r"(?:wal|actors|runtimed|tui)(?:\.\w+)+")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
-MAKE = re.compile(r"\bmake ([a-z]+)\b")
+MAKE = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)\b")
 LINE_NUMBER = re.compile(r"\w\.(?:py|sql|toml|md):\d+|\blines? \d+\b", re.IGNORECASE)
 MAP_PREFIX = re.compile(r"\| \*\*`([\w/]+)/`\*\* ")
 MAP_ROW = re.compile(r"\| ((?:`(?:[\w/]+\.(?:py|sql)|[\w.]+/)`(?:, )?)+) \|")
@@ -97,14 +97,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_targets_that_a_page_names_exist(page: Path) -> None:
     """Every `make` target that a page names is one."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     named = {target for code in CODE.findall(page.read_text(encoding="utf-8")) for target in MAKE.findall(code)}
     assert named - targets == set()
 
 
 def test_all_targets_are_told() -> None:
     """CONTRIBUTING names every target that `make help` shows."""
-    shown = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    shown = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     named = MAKE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert [target for target in shown if target not in named] == []
 

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = [name for name in ("runtimed", "actors", "wal", "tui") if (ROOT / name / "__init__.py").exists()]
-SOURCES = [*PACKAGES, "examples", "bench", "requirements", "tests"]
+SOURCES = [*PACKAGES, "examples", "bench", "requirements", "systemd", "tests"]
 FUNCTION_LINES_MAX = 70
 README_LINES_MAX = 150
 
