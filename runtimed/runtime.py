@@ -21,6 +21,7 @@ from actors.flow.definitions import Registry, Workflow
 from actors.statistics import HistogramValues
 from actors.supervisor import Supervisor
 from runtimed.assembly import Actors
+from runtimed.disk_trend import DiskTrend
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
 from runtimed.runtime_approvals import ApprovalVerbs
@@ -37,7 +38,8 @@ T = TypeVar("T")
 WATCH_S = 1.0
 WRITER_LATE_S = 10.0
 EMBEDDED = m.Origin(by="embedded")
-SETTLED = ("completed", "failed", "cancelled", "blocked")
+ENDED = ("completed", "failed", "cancelled")
+SETTLED = (*ENDED, "blocked")
 
 
 class Handle:
@@ -69,6 +71,7 @@ class Runtime(ApprovalVerbs):
         self.draining = False  # readiness fails, but what comes is still served; `drain` ends that
         self.remarks: dict[str, str] = {}  # what people should know, by subject; health tells it as `warn`
         self._disk_free: int | None = None
+        self._disk_trend = DiskTrend()
         self._loop_lag_s = 0.0
 
     # --- the seams that HTTP uses
@@ -164,17 +167,23 @@ class Runtime(ApprovalVerbs):
     def statistics(self) -> RuntimeStatistics:
         """The runtime's figures."""
         writer, steps = self.actors.writer.statistics(), self.actors.steps
+        runs, coordinator = self._readers.on_loop.counts(), self.actors.coordinator.statistics()
+        open_runs = sum(n for (_, status), n in runs.items() if status not in ENDED)
         return RuntimeStatistics(
             version=VERSION,
             journal_seq=writer.seq,
-            runs=self._readers.on_loop.counts(),
-            runs_started_total=self.actors.coordinator.engine.started_total,
+            runs=runs,
+            runs_started_total=coordinator.started_total,
+            runs_in_memory=coordinator.active,
+            runs_parked=max(0, open_runs - coordinator.active),
+            queue_runs={("default", "ready"): coordinator.ready, ("default", "active"): coordinator.active},
             step_seconds={key: _histogram(values) for key, values in steps.seconds().items()},
             step_attempts_total=dict(steps.outcomes),
             commit_seconds=_histogram(writer.commit_seconds),
             commit_records=_histogram(writer.commit_records),
             sqlite_wal_bytes=writer.wal_bytes,
             disk_free_bytes=self._disk_free,
+            disk_full_days=self._disk_full_days(),
             loop_lag_seconds=self._loop_lag_s,
             approvals_open=self._readers.on_loop.approvals_open(),
         )
@@ -292,11 +301,16 @@ class Runtime(ApprovalVerbs):
     def _disk_has_room(self) -> bool:
         return self._disk_free is None or self._disk_free >= self.settings.journal.disk_free_min_bytes
 
+    def _disk_full_days(self) -> float | None:
+        free = self._disk_free
+        return None if free is None else self._disk_trend.full_in_days(trio.current_time(), free)
+
     async def watch(self, folder: Path | None) -> None:
         """Measure, once a second, what health and metrics tell from memory: free disk and the lag of the loop."""
         while True:
             if folder is not None:
                 self._disk_free = shutil.disk_usage(folder).free
+                self._disk_trend.note(trio.current_time(), self._disk_free)
             due = trio.current_time() + WATCH_S
             await trio.sleep_until(due)
             self._loop_lag_s = max(0.0, trio.current_time() - due)

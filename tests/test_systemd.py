@@ -141,7 +141,12 @@ def test_the_command_passes_its_arguments_on(tmp_path: Path, given: dict[str, st
     if not given:
         environ.pop("RUNTIMED_SOCKET", None)
     said = subprocess.run(
-        [inside / "bin/runtimed", "runs", "list", "a b"], check=True, cwd=tmp_path, env=environ, capture_output=True, text=True
+        [inside / "bin/runtimed", "runs", "list", "a b"],
+        check=True,
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
     )
     assert said.stdout == f"-P -m runtimed runs list a b {expected}\n"
 

@@ -28,7 +28,7 @@ async def show(rt: RuntimeSurface, request: Request) -> Reply:
     """The figures as they stand."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
-    registry.register(RuntimeCollector(rt.statistics(), rt.tree(), request.answers))
+    registry.register(RuntimeCollector(rt.statistics(), rt.tree(), request.answers, ready=rt.health().ready))
     return Reply(200, generate_latest(registry), TEXT)
 
 
@@ -36,8 +36,14 @@ class RuntimeCollector(Collector):
     """One scrape: families made from snapshots, so that all figures are of one moment."""
 
     def __init__(
-        self, statistics: RuntimeStatistics, actors: Iterable[ActorView], answers: Mapping[tuple[str, str, int], int]
+        self,
+        statistics: RuntimeStatistics,
+        actors: Iterable[ActorView],
+        answers: Mapping[tuple[str, str, int], int],
+        *,
+        ready: bool = True,
     ) -> None:
+        self._ready = ready
         self._statistics = statistics
         self._actors = list(actors)
         self._answers = answers
@@ -54,6 +60,8 @@ class RuntimeCollector(Collector):
         s = self._statistics
         yield _gauge("runs", "Runs by workflow and status.", ("workflow", "status"), s.runs)
         yield _counter("runs_started", "Runs started since the daemon began.", (), {(): s.runs_started_total})
+        yield from _optional("runs_in_memory", "Runs that are held in memory.", s.runs_in_memory)
+        yield from _optional("runs_parked", "Open runs that are only rows, and cost no memory.", s.runs_parked)
         yield _gauge("queue_runs", "Runs of queues by state.", ("queue", "state"), s.queue_runs)
         yield from _optional("approvals_open", "Approvals that wait for a decision.", s.approvals_open)
         yield from _optional(
@@ -78,6 +86,10 @@ class RuntimeCollector(Collector):
         yield _gauge("journal_seq", "The last durable record.", (), {(): s.journal_seq})
         yield from _optional("sqlite_wal_bytes", "Size of SQLite's write-ahead log.", s.sqlite_wal_bytes)
         yield from _optional("disk_free_bytes", "Free space on the journal's disk.", s.disk_free_bytes)
+        yield from _optional(
+            "disk_full_days", "Days until the disk is full, by the trend of a day; absent if it does not shrink.",
+            s.disk_full_days,
+        )  # fmt: skip
         yield from _optional("loop_lag_seconds", "How late the event loop wakes.", s.loop_lag_seconds)
 
     def _actor_families(self) -> Iterator[Metric]:
@@ -97,6 +109,7 @@ class RuntimeCollector(Collector):
         yield _counter("connector_records", "Records that a connector brought.", ("connector",), records)
         yield _counter("connector_errors", "Polls of a connector that failed.", ("connector",), errors)
         yield _counter("http_answers", "Answers by route and status.", labels, answers)
+        yield _gauge("ready", "Whether new work is taken: what /health/ready tells.", (), {(): int(self._ready)})
         yield _gauge("build_info", "The version that runs.", ("version",), {(s.version,): 1})
 
 
@@ -131,14 +144,24 @@ def _counter(name: str, doc: str, labels: Labels, values: Mapping[Any, float]) -
 
 def _histogram(name: str, doc: str, labels: Labels, values: Mapping[Any, Histogram]) -> Metric:
     family = HistogramMetricFamily(PREFIX + name, doc, labels=labels)
-    ranked = sorted(values.items(), key=lambda item: sum(item[1].counts), reverse=True)
-    for key, histogram in ranked[:SERIES_MAX]:
+    for key, histogram in _bounded_histograms(values):
         total, buckets = 0, []
         for bound, count in zip((*map(_bound, histogram.bounds), "+Inf"), histogram.counts, strict=True):
             total += count
             buckets.append((bound, float(total)))
         family.add_metric(key, buckets=buckets, sum_value=histogram.sum)
     return family
+
+
+def _bounded_histograms(values: Mapping[Any, Histogram]) -> list[tuple[Labels, Histogram]]:
+    """The busiest series, and one that adds up all others."""
+    if len(values) <= SERIES_MAX:
+        return list(values.items())
+    ranked = sorted(values.items(), key=lambda item: sum(item[1].counts), reverse=True)
+    rest = [histogram for _, histogram in ranked[SERIES_MAX - 1 :]]
+    counts = tuple(map(sum, zip(*(histogram.counts for histogram in rest), strict=True)))
+    together = Histogram(rest[0].bounds, counts, sum(histogram.sum for histogram in rest))
+    return [*ranked[: SERIES_MAX - 1], ((OTHER,) * len(ranked[0][0]), together)]
 
 
 def _bound(bound: float) -> str:

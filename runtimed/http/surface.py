@@ -41,12 +41,15 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     journal_seq: int = 0
     runs: Mapping[tuple[str, str], int] = {}
     runs_started_total: int = 0
+    runs_in_memory: int | None = None
+    runs_parked: int | None = None
     step_seconds: Mapping[tuple[str, str], Histogram] = {}
     step_attempts_total: Mapping[str, int] = {}
     commit_seconds: Histogram | None = None
     commit_records: Histogram | None = None
     sqlite_wal_bytes: int | None = None
     disk_free_bytes: int | None = None
+    disk_full_days: float | None = None
     queue_runs: Mapping[tuple[str, str], int] = {}
     approvals_open: int | None = None
     connector_lag_seconds: Mapping[str, float] = {}
