@@ -204,6 +204,14 @@ class SecretMissing(RuntimedError):
     hint = "Set it with `runtimed secret set NAME`."
 
 
+class SecretsRefused(RuntimedError):
+    """The secrets' file or its master key cannot be used: open to others, damaged, or not there."""
+
+    status = 503
+    code = "secrets_refused"
+    exit_code = 78
+
+
 # --- the source's fault ---------------------------------------------------------------------------------------------
 
 

@@ -258,6 +258,15 @@ class NoteShape(Message, frozen=True):
     by: str | None = None
 
 
+class NoteSecret(Message, frozen=True):
+    """A secret is set, rotated or deleted (`action`) once this is on disk. Replies `Accepted`."""
+
+    name: str
+    action: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
 # --- replies --------------------------------------------------------------------------------------------------------
 
 

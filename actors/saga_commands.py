@@ -52,6 +52,7 @@ REPLIES: dict[type[m.Message], type[m.Message]] = {
     m.PutState: m.StateReply,
     m.DeleteState: m.Accepted,
     m.DecideApproval: m.ApprovalReply,
+    m.NoteSecret: m.Accepted,
     m.OpenSession: m.SessionReply,
     m.TouchSession: m.SessionReply,
     m.CloseSession: m.SessionReply,
@@ -81,6 +82,7 @@ class SagaCommands:
             m.PutState: state.put,
             m.DeleteState: state.delete,
             m.DecideApproval: approvals.decide,
+            m.NoteSecret: self._note_secret,
             m.SessionEnded: self._session_ended,
         }
 
@@ -312,6 +314,11 @@ class SagaCommands:
             if page.next is None:
                 return ids
             cursor = page.next
+
+    def _note_secret(self, command: m.NoteSecret, letter: Letter) -> None:
+        origin = command.origin
+        record = r.SecretChanged(command.name, command.action, origin.by, command.reason, origin.trace_id)
+        self._accept(letter, m.Accepted(seq=self._writer.append(record), id=command.name))
 
     # --- whose a value is
 

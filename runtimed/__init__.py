@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from actors.errors import RunOutcome as RunOutcome
     from actors.errors import SchemaNarrowed as SchemaNarrowed
     from actors.errors import SecretMissing as SecretMissing
+    from actors.errors import SecretsRefused as SecretsRefused
     from actors.errors import SessionEnded as SessionEnded
     from actors.errors import SessionNotFound as SessionNotFound
     from actors.errors import SignalTimeout as SignalTimeout
@@ -134,6 +135,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RunOutcome",
         "SchemaNarrowed",
         "SecretMissing",
+        "SecretsRefused",
         "SessionEnded",
         "SessionNotFound",
         "SignalTimeout",

@@ -30,6 +30,7 @@ from actors.supervisor_spec import ChildSpec, SupervisorSpec
 from actors.timers import Timers
 from actors.wal_writer import WalWriter
 from runtimed.readers import Readers
+from runtimed.secret_store import SecretStore
 from runtimed.settings import Settings
 from runtimed.settling import Settling
 from wal import records as r
@@ -53,7 +54,9 @@ class Actors:
         marker_path: Path | None,
         dice: random.Random,
         recheck_s: float,
+        secrets: SecretStore | None = None,
     ) -> None:
+        self.secrets = secrets
         limits = settings.limits
         self._registry, self._clock, self._dice = registry, clock, dice
         self._reader: Reader = readers.on_loop

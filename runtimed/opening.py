@@ -25,6 +25,7 @@ from runtimed import builtin
 from runtimed.assembly import Actors
 from runtimed.readers import Readers
 from runtimed.runtime import Runtime
+from runtimed.secret_store import SecretStore
 from runtimed.settings import Settings
 from runtimed.siblings import check_siblings
 from runtimed.version import VERSION
@@ -76,6 +77,7 @@ async def open_runtime(
                     marker_path=folder / "advancing" if folder is not None else None,
                     dice=random.SystemRandom() if seed is None else random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
+                    secrets=None if folder is None else SecretStore(folder),
                 )
                 with contextlib.closing(actors):
                     made = Runtime(actors, readers, registry, settings, clock or SystemClock())

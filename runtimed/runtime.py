@@ -25,6 +25,7 @@ from runtimed.disk_trend import DiskTrend
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
 from runtimed.runtime_approvals import ApprovalVerbs
+from runtimed.runtime_secrets import SecretVerbs
 from runtimed.settings import Settings
 from runtimed.settling import Watch
 from runtimed.version import VERSION
@@ -60,13 +61,14 @@ class Handle:
         return f"<run {self.id}>"
 
 
-class Runtime(ApprovalVerbs):
+class Runtime(ApprovalVerbs, SecretVerbs):
     """What `open_runtime` gives. All verbs that change something return when that is on disk."""
 
     def __init__(self, actors: Actors, readers: Readers, registry: Registry, settings: Settings, clock: Clock) -> None:
         self.actors, self.registry, self.settings, self.clock = actors, registry, settings, clock
         self._readers = readers
         self.feed = actors.feed
+        self.secrets = actors.secrets
         self.started = self._closed = False
         self.draining = False  # readiness fails, but what comes is still served; `drain` ends that
         self.remarks: dict[str, str] = {}  # what people should know, by subject; health tells it as `warn`

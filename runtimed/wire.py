@@ -140,6 +140,25 @@ class ResetConnectorRequest(ReasonRequest, frozen=True):
     dry_run: bool = False
 
 
+SecretValue = Annotated[str, Meta(min_length=1, max_length=65_536)]
+
+
+class SetSecretRequest(Body, frozen=True):
+    """A secret's value, at most 64 KiB in UTF-8, and why it is set."""
+
+    value: SecretValue
+    reason: Reason | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(***)"
+
+
+class RotateSecretRequest(SetSecretRequest, frozen=True):
+    """A secret's new value; the former counts for `grace_s` seconds more, a day unless said otherwise."""
+
+    grace_s: Annotated[float, Meta(ge=0.0, le=86_400.0 * 366)] = 86_400.0
+
+
 # --- queries --------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +232,12 @@ class RecordsQuery(Query, frozen=True):
 
     after: Seq = 0
     limit: PageLimit = 50
+
+
+class ReasonQuery(Query, frozen=True):
+    """Why: of a change whose request has no body."""
+
+    reason: Reason | None = None
 
 
 class EventsQuery(Query, frozen=True):
@@ -352,6 +377,27 @@ class StoredPage(PageFields, frozen=True):
     """A page of a stream of the record store, in the order of its changes; `next` is the `after` of the next page."""
 
     items: list[StoredView]
+
+
+class SecretView(msgspec.Struct, frozen=True):
+    """What may be known of a secret; its value is never shown. Until `former_until` the value before counts too."""
+
+    name: str
+    version: int
+    changed_at: str
+    former_until: str | None = None
+
+
+class SecretPage(PageFields, frozen=True):
+    """All secrets by name, without their values."""
+
+    items: list[SecretView]
+
+
+class MasterKeyView(msgspec.Struct, frozen=True):
+    """The master key was changed; so many secrets are under it."""
+
+    secrets: int
 
 
 class CallerView(msgspec.Struct, frozen=True):

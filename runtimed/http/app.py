@@ -26,6 +26,7 @@ from runtimed.http import (
     openapi,
     records,
     runs,
+    secrets,
     sessions,
     state,
     whoami,
@@ -80,6 +81,7 @@ class Route(msgspec.Struct, frozen=True):
 HEALTH: Final = "application/health+json"
 ACCEPTED: Final = {202: wire.AcceptedView}
 _APPROVAL, _CONNECTOR = "/v1/approvals/{id}", "/v1/connectors/{name}"
+_SECRET = "/v1/secrets/{name}"
 _RUN, _SESSION, _STATE = "/v1/runs/{id}", "/v1/sessions/{id}", "/v1/state/{scope}/{key:path}"
 
 
@@ -134,6 +136,14 @@ ROUTES: Final = (
     Route("GET", _STATE, state.show, VIEWER, {200: StateView}),
     Route("PUT", _STATE, state.put, OPERATOR, {200: StateView, 201: StateView}, wire.PutStateRequest),
     Route("DELETE", _STATE, state.delete, OPERATOR, {200: wire.AcceptedView}),
+    Route("GET", "/v1/secrets", secrets.list_secrets, ADMIN, {200: wire.SecretPage}),
+    Route("PUT", _SECRET, secrets.put, ADMIN, {200: wire.SecretView}, wire.SetSecretRequest),
+    Route("DELETE", _SECRET, secrets.delete, ADMIN, {200: wire.AcceptedView}, query=wire.ReasonQuery),
+    Route("POST", _SECRET + "/rotate", secrets.rotate, ADMIN, {200: wire.SecretView}, wire.RotateSecretRequest),
+    Route(
+        "POST", "/v1/master-key/rotate", secrets.rotate_master, ADMIN,
+        {200: wire.MasterKeyView}, wire.ReasonRequest,
+    ),
     Route("GET", "/v1/connectors", connectors.list_connectors, VIEWER, {200: wire.ConnectorPage}),
     Route("GET", _CONNECTOR, connectors.show, VIEWER, {200: ConnectorView}),
     Route("POST", _CONNECTOR + "/pause", connectors.pause, OPERATOR, ACCEPTED, wire.ReasonRequest),

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from actors.messages import Message
+from actors.messages import Message, Origin
+from runtimed.secret_store import SecretInfo
 from wal.queries import Reader
 from wal.views import ActorView, ConnectorView, RunDetail
 
@@ -106,6 +107,32 @@ class RuntimeSurface(Protocol):
 
     async def poll_connector(self, name: str, /) -> ConnectorView:
         """Let a connector poll at once; the connector as it is then. Raises `ConnectorNotFound`, `ConnectorHeld`."""
+        ...
+
+    def active_secrets(self, name: str, /) -> tuple[str, ...]:
+        """All values of a secret that count now, the newest first. Raises `SecretMissing`, `SecretsRefused`."""
+        ...
+
+    def list_secrets(self) -> list[SecretInfo]:
+        """All secrets by name, without their values."""
+        ...
+
+    async def set_secret(self, name: str, value: str, /, *, reason: str | None, origin: Origin) -> SecretInfo:
+        """Give a secret a value."""
+        ...
+
+    async def rotate_secret(
+        self, name: str, value: str, /, *, grace_s: float, reason: str | None, origin: Origin
+    ) -> SecretInfo:
+        """Give a secret a new value; the former counts for so long."""
+        ...
+
+    async def delete_secret(self, name: str, /, *, reason: str | None, origin: Origin) -> int:
+        """Forget a secret; the seq of the record that says so."""
+        ...
+
+    async def rotate_master_key(self, *, reason: str | None, origin: Origin) -> int:
+        """Put all secrets under another master key; how many there are."""
         ...
 
     def health(self) -> Health:

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 import trio
 
-from actors.errors import ConnectorNotFound, RunNotFound
-from actors.messages import Message, StartedRun, StartedRuns, StartRuns
+from actors.errors import ConnectorNotFound, RunNotFound, SecretMissing
+from actors.messages import Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
 from runtimed.http.app import ROUTES, Edge, Route
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_tcp_listeners, open_unix_listener
 from runtimed.http.surface import Health, RuntimeStatistics
+from runtimed.secret_store import SecretInfo
 from wal.journal import Journal
 from wal.records import Entry, Record
 from wal.views import ActorView, ConnectorView, RunDetail, RunView
@@ -54,7 +55,10 @@ class FakeRuntime:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
-        self.replies: Replies = {StartRuns: self._started}
+        self.replies: Replies = {
+            StartRuns: self._started,
+            NoteSecret: lambda command: Accepted(seq=7, id=command.name),
+        }
         self.feed = FakeFeed()
         self.journal = Journal.open(None)
         self.healthy = Health()
@@ -66,6 +70,7 @@ class FakeRuntime:
         self.restarted: list[str] = []
         self.sources: list[ConnectorView] = []
         self.polled: list[str] = []
+        self.secrets: dict[str, tuple[str, ...]] = {}
         self._last: dict[int, int] = {}
 
     async def ask(self, command: Message, /) -> Any:
@@ -118,6 +123,37 @@ class FakeRuntime:
             raise ConnectorNotFound(f"there is no connector {name!r}")
         self.polled.append(name)
         return msgspec.structs.replace(view, status="polling")
+
+    def active_secrets(self, name: str, /) -> tuple[str, ...]:
+        found = self.secrets.get(name.removeprefix("secret:"))
+        if found is None:
+            raise SecretMissing(f"there is no secret {name!r}")
+        return found
+
+    def list_secrets(self) -> list[SecretInfo]:
+        return [SecretInfo(name, len(values), 1_700_000_000_000_000) for name, values in self.secrets.items()]
+
+    async def set_secret(self, name: str, value: str, /, *, reason: str | None, origin: Origin) -> SecretInfo:
+        await self.ask(NoteSecret(name=name, action="set", reason=reason, origin=origin))
+        self.secrets[name] = (value,)
+        return SecretInfo(name, 1, 1_700_000_000_000_000)
+
+    async def rotate_secret(
+        self, name: str, value: str, /, *, grace_s: float, reason: str | None, origin: Origin
+    ) -> SecretInfo:
+        before = self.active_secrets(name)
+        await self.ask(NoteSecret(name=name, action="rotate", reason=reason, origin=origin))
+        self.secrets[name] = (value, *before)
+        return SecretInfo(name, 2, 1_700_000_000_000_000, 1_700_000_000_000_000 + int(grace_s * 1e6))
+
+    async def delete_secret(self, name: str, /, *, reason: str | None, origin: Origin) -> int:
+        del self.secrets[name]
+        accepted: Accepted = await self.ask(NoteSecret(name=name, action="delete", reason=reason, origin=origin))
+        return accepted.seq
+
+    async def rotate_master_key(self, *, reason: str | None, origin: Origin) -> int:
+        await self.ask(NoteSecret(name="*", action="rotate_master", reason=reason, origin=origin))
+        return len(self.secrets)
 
     def health(self) -> Health:
         return self.healthy

@@ -1,0 +1,93 @@
+"""Secrets: which there are, and changes of them. Values come in and never go out."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+import msgspec
+
+from actors.errors import NotAllowed
+from actors.messages import Origin
+from runtimed.http.replies import Reply, json_reply
+from runtimed.http.requests import Request
+from runtimed.http.surface import RuntimeSurface
+from runtimed.secret_store import SecretInfo
+from runtimed.wire import (
+    AcceptedView,
+    MasterKeyView,
+    ReasonQuery,
+    ReasonRequest,
+    RotateSecretRequest,
+    SecretView,
+    SetSecretRequest,
+)
+from wal.views import Page, rfc3339
+
+_SET: Final = msgspec.json.Decoder(SetSecretRequest)
+_ROTATE: Final = msgspec.json.Decoder(RotateSecretRequest)
+_REASON: Final = msgspec.json.Decoder(ReasonRequest)
+
+
+async def list_secrets(rt: RuntimeSurface, request: Request) -> Reply:
+    """All secrets by name: versions and dates, no values."""
+    views = [_view(each) for each in rt.list_secrets()]
+    return json_reply(Page(views, None, len(views), rt.feed.seq))
+
+
+async def put(rt: RuntimeSurface, request: Request) -> Reply:
+    """Give a secret a value; the one before counts no more. The same value again changes nothing."""
+    name = request.id("name")
+    _check_way(request)
+    wanted = request.decode(_SET, await request.body())
+    return json_reply(_view(await rt.set_secret(name, wanted.value, reason=wanted.reason, origin=_origin(request))))
+
+
+async def rotate(rt: RuntimeSurface, request: Request) -> Reply:
+    """Give a secret a new value; the former one counts for `grace_s` more. The same value again changes nothing."""
+    name = request.id("name")
+    _check_way(request)
+    wanted = request.decode(_ROTATE, await request.body())
+    info = await rt.rotate_secret(
+        name, wanted.value, grace_s=wanted.grace_s, reason=wanted.reason, origin=_origin(request)
+    )
+    return json_reply(_view(info))
+
+
+async def delete(rt: RuntimeSurface, request: Request) -> Reply:
+    """Forget a secret with all its versions."""
+    name, query = request.id("name"), request.query(ReasonQuery)
+    seq = await rt.delete_secret(name, reason=query.reason, origin=_origin(request))
+    return json_reply(AcceptedView(seq, name))
+
+
+async def rotate_master(rt: RuntimeSurface, request: Request) -> Reply:
+    """Put all secrets under another master key."""
+    reason = request.decode(_REASON, await request.body()).reason
+    return json_reply(MasterKeyView(await rt.rotate_master_key(reason=reason, origin=_origin(request))))
+
+
+def _check_way(request: Request) -> None:
+    """Raise `NotAllowed` where a value came over the network in the clear: the daemon itself speaks no TLS, so it is
+    the unix socket, a proxy on this host, or one that says that its client spoke TLS."""
+    if request.peer.local or (request.header(b"x-forwarded-proto") or "").lower() == "https":
+        return
+    try:
+        near = ipaddress.ip_address(request.peer.address).is_loopback
+    except ValueError:
+        near = False
+    if not near:
+        raise NotAllowed(
+            "a secret does not travel in the clear",
+            hint="Use the unix socket, or a proxy with TLS that sets X-Forwarded-Proto.",
+        )
+
+
+def _origin(request: Request) -> Origin:
+    """Who asked. Without the idempotency key: its digest would be one of the value, and a value set twice is set."""
+    return msgspec.structs.replace(request.origin(), request=None)
+
+
+def _view(info: SecretInfo) -> SecretView:
+    until = None if info.former_until is None else rfc3339(info.former_until)
+    return SecretView(info.name, info.version, rfc3339(info.changed_at) or "", until)
