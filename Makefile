@@ -55,7 +55,7 @@ chaos: $(READY) ## the fault figures, with the larger numbers; also in bench/res
 screenshots: $(READY) ## the pictures of the docs, anew: the real dashboard on a shop's day; into docs/img/
 	@$(BIN)/python -m bench.pictures
 
-install-systemd: $(READY) ## the daemon as a system service: make install-systemd [DESTDIR=...] [PREFIX=/usr/local] [ARGS=--no-package]
+install-systemd: $(READY) ## the daemon as a system service: make install-systemd [DESTDIR=...] [PREFIX=/usr/local] [ARGS=...]
 	$(BIN)/python systemd/install.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
 
 requirements: $(PIN_READY) ## resolve pyproject.toml anew into requirements/*.txt

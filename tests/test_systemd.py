@@ -151,6 +151,19 @@ def test_the_command_passes_its_arguments_on(tmp_path: Path, given: dict[str, st
     assert said.stdout == f"-P -m runtimed runs list a b {expected}\n"
 
 
+def test_a_python_that_the_service_cannot_see_is_refused(tmp_path: Path) -> None:
+    """One below a home folder or /tmp would fail at each start: it is refused with a sentence, before anything is
+    written."""
+    hidden = tmp_path / "python3"
+    hidden.symlink_to("/bin/false")
+    command = [sys.executable, "-P", str(ROOT / "systemd/install.py"), "--destdir", str(tmp_path / "root")]
+    done = subprocess.run([*command, "--python", str(hidden)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no Python for the service" in done.stderr
+    assert "--python" in done.stderr
+    assert not (tmp_path / "root").exists()
+
+
 def test_the_snippets_are_what_their_readers_expect() -> None:
     """sysusers.d and tmpfiles.d take lines of fields: each has as many as its type asks for."""
     users = [
