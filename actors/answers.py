@@ -1,12 +1,16 @@
-"""The first answers to idempotency keys: found again in memory while they are not durable, in the journal after."""
+"""What is recorded beside a command that was carried out: who asked for it, and the first answer to its key.
+
+First answers are found again in memory while they are not durable, in the journal after."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from actors.audit import audited
 from actors.errors import KeyReused
 from actors.messages import Message, RequestKey
 from wal import records as r
@@ -42,6 +46,13 @@ class Answers:
         if digest != request.digest:
             raise KeyReused(f"Idempotency-Key {request.key!r} was used for another request")
         return known
+
+    def accept(self, command: Any, reply: Message) -> None:
+        """Record that a command was carried out, in the commit of what it changed: call this before any `cut`."""
+        record = audited(command, reply)
+        if record is not None:
+            self._append(record, weight=len(record.reason or ""))
+        self.keep(command.origin.request, reply)
 
     def keep(self, request: RequestKey | None, reply: Message) -> None:
         """Record the answer, in the commit of what it answers."""

@@ -31,12 +31,16 @@ class RequestKey(Message, frozen=True):
 
 
 class Origin(Message, frozen=True):
-    """Who asked (`uid:0`, `token:ab12`, `embedded`), under which trace, for which idempotency key."""
+    """Who asked (`uid:0`, `token:ci`, `embedded`), under which trace, for which idempotency key. `via` says from where
+    and is there for every call that came over the network: those are audited. `reason` is for calls whose command has
+    no place for one."""
 
     by: str | None = None
     trace_id: str | None = None
     traceparent: str | None = None
     request: RequestKey | None = None
+    via: str | None = None
+    reason: str | None = None
 
 
 NOBODY = Origin()

@@ -126,8 +126,8 @@ class SagaCommands:
         return True
 
     def _accept(self, letter: Letter, reply: m.Message) -> None:
-        """Answer once everything recorded so far is durable; keep the answer if a key asks for that."""
-        self._answers.keep(letter.message.origin.request, reply)
+        """Answer once everything recorded so far is durable, with who asked; keep the answer if a key asks for that."""
+        self._answers.accept(letter.message, reply)
         self._writer.when_durable(self._writer.seq, letter.reply, reply)
 
     # --- runs that exist

@@ -152,7 +152,7 @@ class SessionManager:
 
     def _accept(self, letter: Letter, session: Session, *, created: bool = False) -> None:
         reply = m.SessionReply(session=view(session), created=created, seq=self._writer.seq)
-        self._answers.keep(letter.message.origin.request, reply)
+        self._answers.accept(letter.message, reply)
         self._writer.when_durable(self._writer.seq, letter.reply, reply)
 
     # --- expiry

@@ -25,6 +25,7 @@ from runtimed.client_secrets import SecretVerbs
 from runtimed.client_wire import Target
 from runtimed.wire import (
     ActorPage,
+    AuditPage,
     HealthDetail,
     SessionPage,
     StatePage,
@@ -78,6 +79,14 @@ class Client(RunVerbs, ApprovalVerbs, ConnectorVerbs, SecretVerbs):
         """The same connections under another trace; it needs no leaving of its own."""
         other = Client.__new__(Client)
         other.link, other._feeds = self.link.traced(traceparent), self._feeds
+        return other
+
+    def because(self, reason: str | None) -> Client:
+        """The same connections, with a reason for the audit at each change that has no place for one of its own."""
+        if reason is None:
+            return self
+        other = Client.__new__(Client)
+        other.link, other._feeds = self.link.because(reason), self._feeds
         return other
 
     # --- sessions ---------------------------------------------------------------------------------------------------
@@ -153,6 +162,10 @@ class Client(RunVerbs, ApprovalVerbs, ConnectorVerbs, SecretVerbs):
         """Restart one actor of the tree; returns what the daemon says of it."""
         body = await self.link.post(f"/v1/actors/{part(path, safe='/')}/restart", why(reason), idempotency_key)
         return decode(body, dict[str, Any])
+
+    async def audit(self, *, after: int = 0, limit: int = 50) -> AuditPage:
+        """A page of who changed what, oldest first, beyond a seq; it may be short before the last page."""
+        return decode(await self.link.get("/v1/audit", given(after=after, limit=limit)), AuditPage)
 
     async def health(self) -> HealthDetail:
         """Health per component; a failing one is an answer, not an error."""

@@ -32,8 +32,15 @@ class Link:
 
     def traced(self, traceparent: str) -> Link:
         """The same connections under another trace."""
+        return self._with(traceparent=header("traceparent", traceparent))
+
+    def because(self, reason: str) -> Link:
+        """The same connections, with a reason for the audit: in percent-encoding, because a header holds ASCII."""
+        return self._with(**{"runtimed-reason": quote(reason, safe=" !#$&'()*+,/:;=?@[]")})
+
+    def _with(self, **headers: str) -> Link:
         other = Link.__new__(Link)
-        other.wire, other._headers = self.wire, {**self._headers, "traceparent": header("traceparent", traceparent)}
+        other.wire, other._headers = self.wire, self._headers | headers
         return other
 
     async def fetch(

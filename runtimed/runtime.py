@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from actors import errors as e
 from actors import messages as m
+from actors.audit import call
 from actors.clock import Clock
 from actors.flow.definitions import Registry, Workflow
 from actors.statistics import HistogramValues
@@ -118,17 +119,33 @@ class Runtime(ApprovalVerbs, SecretVerbs):
             raise e.RunNotFound(f"there is no run {run_id!r}")
         return found
 
-    async def restart_actor(self, path: str) -> ActorView | None:
-        """Restart an actor by its path; None if there is none."""
+    async def restart_actor(
+        self, path: str, *, origin: m.Origin = m.NOBODY, reason: str | None = None
+    ) -> ActorView | None:
+        """Restart an actor by its path; None if there is none. Who asked for it is on disk before it happens."""
         if path in (self.root.name, f"{self.root.name}/journal"):
             raise e.Conflict(
                 f"{path} is not restarted by itself", hint="Restart the daemon: nothing that is on disk is lost."
             )
+        if all(actor.path != path for actor in self.tree()):
+            return None
+        await self.audit("actor.restart", path, origin, reason)
         try:
             self.root.restart(path)
-        except e.NotFound:
+        except e.NotFound:  # it ended meanwhile
             return None
         return next((actor for actor in self.tree() if actor.path == path), None)
+
+    async def audit(self, action: str, target: str, origin: m.Origin, reason: str | None = None, /) -> int:
+        """Record a call that no command stands for, and wait until that is on disk; the record's seq, 0 for what is
+        not audited. For calls that change no record: those that do are audited in the commit of what they change."""
+        if origin.via is None:
+            return 0
+        writer = self.actors.writer
+        seq = writer.append(call(action, target, origin, reason))
+        writer.cut()
+        await writer.wait_durable(seq)
+        return seq
 
     @property
     def root(self) -> Supervisor:

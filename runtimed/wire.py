@@ -16,6 +16,7 @@ from wal.views import (
     NULL,
     ActorView,
     ApprovalView,
+    AuditView,
     ConnectorView,
     ErrorView,
     HistoryRecord,
@@ -240,6 +241,13 @@ class ReasonQuery(Query, frozen=True):
     reason: Reason | None = None
 
 
+class AuditQuery(Query, frozen=True):
+    """Which part of the audit: beyond the seq `after`."""
+
+    after: Seq = 0
+    limit: PageLimit = 50
+
+
 class EventsQuery(Query, frozen=True):
     """Where the stream begins: beyond this seq (0: at the beginning), or `now`."""
 
@@ -398,6 +406,12 @@ class MasterKeyView(msgspec.Struct, frozen=True):
     """The master key was changed; so many secrets are under it."""
 
     secrets: int
+
+
+class AuditPage(PageFields, frozen=True):
+    """A page of the audit, oldest first; `next` is the `after` of the next page, and a page may be short before it."""
+
+    items: list[AuditView]
 
 
 class CallerView(msgspec.Struct, frozen=True):

@@ -10,19 +10,17 @@ from tui.fold import data_of
 from wal.views import EventView
 
 HELD_MAX = 1_000
-_TWICE = frozenset({"approval_decided", "request_answered"})
-"""These follow from a record that says the same of its person."""
+KIND = "call_audited"
 
 
 class AuditEntry(NamedTuple):
-    """One change by somebody: to which run, session or scope, and which name in it; `via` says from where."""
+    """One call by somebody that changed something: on which run, session or other thing; `via` says from where."""
 
     seq: int
     at: str
     who: str
     deed: str
     what: str
-    name: str
     reason: str
     via: str
 
@@ -48,26 +46,14 @@ class AuditTrail:
 
 
 def entry_of(event: EventView) -> AuditEntry | None:
-    """What a record says of somebody's deed; None for one that nobody asked for."""
-    if event.kind in _TWICE:
+    """What a record says of somebody's call; None for any other record. What a call changed has records of its own,
+    which may name the same person: they are left out, or each deed would be told twice."""
+    if event.kind != KIND:
         return None
     data = data_of(event.data)
-    who = data.get("by")
-    if not isinstance(who, str) or not who:
-        return None
-    noun, _, verb = event.kind.partition("_")
-    what = event.run_id or data.get("id") or data.get("scope") or ""
-    if event.kind == "approval_voted":
-        verb = "APPROVE" if data.get("approve") else "DENY"
-    name = event.name or data.get("name") or ""
-    reason, via = data.get("reason"), data.get("via")
-    return AuditEntry(
-        event.seq,
-        event.at,
-        who,
-        f"{noun}.{verb}",
-        str(what),
-        name if isinstance(name, str) else "",
-        reason if isinstance(reason, str) else "",
-        via if isinstance(via, str) else "",
-    )
+    who, deed, what, reason, via = (_text(data.get(name)) for name in ("by", "action", "target", "reason", "via"))
+    return AuditEntry(event.seq, event.at, who, deed, what, reason, via)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

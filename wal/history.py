@@ -16,9 +16,9 @@ from wal.codec import decode_entry, decode_record
 from wal.connections import all_rows, one_row, scalar
 from wal.listing import run_view
 from wal.pages import PAGE_ROWS_MAX, within_bytes
-from wal.records import Entry, Fact, RunCompleted, RunStarted
+from wal.records import CallAudited, Entry, Fact, RunCompleted, RunStarted
 from wal.rows import RunRow
-from wal.views import NULL, EventView, HistoryRecord, Page, RunDetail, RunView, rfc3339
+from wal.views import NULL, AuditView, EventView, HistoryRecord, Page, RunDetail, RunView, rfc3339
 
 _ENTRY_COLUMNS = "seq, run_key, prev_seq, at, body"
 
@@ -41,6 +41,11 @@ _OF_KINDS = """ and substr(r.body, 10, instr(substr(r.body, 10, 64), '"') - 1)
 
 _EVENTS = """select r.seq, r.at, u.id, u.workflow, u.trace_id, r.body
     from records r left join runs u on u.run_key = r.run_key where r.seq > ? order by r.seq"""
+
+_AUDITED = """select seq, at, body from records where seq > ? and seq <= ?
+    and substr(body, 1, 23) = '{"kind":"call_audited",' order by seq"""
+AUDIT_LOOK_ROWS = 20_000
+"""Records that one page of the audit looks at: it is read in order, without an index that each commit would pay for."""
 
 _INSTANTS = ("start_at", "retry_at", "due_at", "expires_at", "until")
 _OUTSIDE_DATA = ("kind", "key", "name", "attempt")
@@ -82,6 +87,24 @@ def events(db: apsw.Connection, after_seq: int, limit: int) -> list[EventView]:
     """The records after a seq with the run that each belongs to, in order."""
     rows, _ = within_bytes(db.execute(_EVENTS, (after_seq,)), limit)
     return [_event(*row) for row in rows]
+
+
+def audit_page(db: apsw.Connection, *, after: int, limit: int) -> Page:
+    """A page of `AuditView` after a seq, oldest first; `next` is where to go on, also from a page that is short or
+    empty because it came to the end of what it looks at. Call within a snapshot."""
+    head = int(scalar(db, "select coalesce(max(seq), 0) from records"))
+    last = min(after + AUDIT_LOOK_ROWS, head)
+    rows, more = within_bytes(db.execute(_AUDITED, (after, last)), limit)
+    items = [_audit_view(*row) for row in rows]
+    place = items[-1].seq if more else last
+    return Page(items=items, next=str(place) if place < head else None, seq=head)
+
+
+def _audit_view(seq: int, at: int, body: str) -> AuditView:
+    record = decode_record(body)
+    assert isinstance(record, CallAudited), record
+    said = (record.action, record.target, record.by, record.via, record.reason, record.trace_id)
+    return AuditView(seq, rfc3339(at) or "", *said)
 
 
 def detail(db: apsw.Connection, row: RunRow) -> RunDetail:

@@ -154,6 +154,12 @@ class Reader:
         with read_errors(self._path):
             return history.events(self._db, after_seq, page_limit(limit))
 
+    def audit_page(self, *, after: int = 0, limit: int = 50) -> Page:
+        """A page of `AuditView`, oldest first, after a seq; its `next` is the seq to go on after, as text, and a page
+        may be short, even empty, before the end."""
+        with read_errors(self._path), snapshot(self._db):
+            return history.audit_page(self._db, after=after, limit=page_limit(limit))
+
     # --- timers, signals, answers ---------------------------------------------------------------------------------
 
     def due_timers(self, *, until: int | None = None, limit: int = 1000, held_back: bool = True) -> list[TimerRow]:

@@ -94,6 +94,19 @@ class EventView(msgspec.Struct, frozen=True, gc=False):
     data: Raw
 
 
+class AuditView(msgspec.Struct, frozen=True, gc=False):
+    """One call that changed something: what, on what, by whom, from where, why."""
+
+    seq: int
+    at: str
+    action: str
+    target: str
+    by: str | None
+    via: str | None
+    reason: str | None
+    trace_id: str | None
+
+
 class SessionView(msgspec.Struct, frozen=True, gc=False):
     """A session."""
 

@@ -71,9 +71,3 @@ def _as_json(one: str, result: Any) -> Any:
     if isinstance(result, RuntimedError):
         return {"id": one, "error": {"code": result.code, "status": result.status, "detail": str(result)}}
     return result
-
-
-def not_recorded(shell: Shell, reason: str | None, what: str) -> None:
-    """The contract gives every change a --reason; where no record has room for one, do not pretend."""
-    if reason is not None:
-        shell.note(f"--reason: {what} has no place for a reason; it is not recorded")

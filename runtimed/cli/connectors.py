@@ -112,9 +112,8 @@ def resume(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
 @with_shell
 def poll(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
     """Let connectors poll now instead of when they would."""
-    from runtimed.cli.acting import for_each, not_recorded
+    from runtimed.cli.acting import for_each
 
-    not_recorded(shell, reason, "a poll")
     return for_each(shell, names, lambda client, one: client.poll_connector(one, reason=reason), "is asked to poll")
 
 

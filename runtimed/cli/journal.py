@@ -85,6 +85,29 @@ def verify(shell: Shell) -> None:
 
 
 @journal.command()
+@click.option("--after", type=click.IntRange(0), default=0, help="Begin after this record.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many.")
+@click.option("--all", "everything", is_flag=True, help="All of it.")
+@with_shell
+def audit(shell: Shell, **given: Any) -> None:
+    """Show who changed what, from where and why, oldest first; from the daemon or, while it is down, the file."""
+    from runtimed.cli.lists import emit_after
+
+    emit_after(shell, lambda source, **page: source.audit(**page), _show_audit, **given)
+
+
+def _show_audit(shell: Shell, items: list[dict[str, Any]]) -> None:
+    from runtimed.cli.text import instant, table
+
+    rows = [
+        (one["seq"], instant(one["at"]), one["by"], one["action"], one["target"], one["via"], one["reason"])
+        for one in items
+    ]
+    if rows:
+        table(shell, ["SEQ", "AT", "BY", "ACTION", "TARGET", "VIA", "REASON"], rows)
+
+
+@journal.command()
 @click.argument("statement", metavar="SQL")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=1_000, show_default=True, help="How many rows.")
 @with_shell

@@ -215,7 +215,7 @@ def start(shell: Shell, workflow: str, given_input: str, run_id: str | None, wai
         attributes["reason"] = reason
     body = {"workflow": workflow, "input": read_json(given_input, "INPUT"), "id": run_id, "attributes": attributes}
     body |= {**given, "start_at": None if start_at is None else read_instant(start_at, "--start-at")}
-    answer = shell.ask(lambda client: _post(client, body, key))
+    answer = shell.ask(lambda client: _post(client.because(reason), body, key))
     started = msgspec.json.decode(answer)
     if wait_for_it:
         shell.note(f"{started['id']}: {started['status']}")
@@ -253,16 +253,15 @@ def _print_started(shell: Shell, answer: bytes, started: dict[str, Any]) -> None
 @with_shell
 def signal(shell: Shell, run_id: str, name: str, value: str, signal_id: str | None, **given: Any) -> int:
     """Send a run the signal NAME with a VALUE: JSON, @FILE or - for stdin; without it, null."""
-    from runtimed.cli.acting import for_each, not_recorded
+    from runtimed.cli.acting import for_each
     from runtimed.cli.inputs import read_json
 
-    not_recorded(shell, given["reason"], "a signal")
     body = {"name": name, "value": read_json(value, "VALUE")} | ({"signal_id": signal_id} if signal_id else {})
     key = given["idempotency_key"]
     return for_each(
         shell,
         [run_id],
-        lambda client, one: client.act(one, "signal", body, key),
+        lambda client, one: client.because(given["reason"]).act(one, "signal", body, key),
         f"signal {name} is recorded",
     )
 

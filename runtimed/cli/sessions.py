@@ -84,7 +84,7 @@ def open_(shell: Shell, session_id: str | None, reason: str | None, **given: Any
     attributes = read_pairs(given.pop("attributes"), "--attr")
     if reason is not None:
         attributes["reason"] = reason
-    view = shell.ask(lambda client: client.open_session(session_id, attributes=attributes, **given))
+    view = shell.ask(lambda client: client.because(reason).open_session(session_id, attributes=attributes, **given))
     emit_one(shell, msgspec.json.encode(view), lambda one: _show_one(shell, one))
 
 
@@ -105,7 +105,6 @@ def close(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
 @with_shell
 def touch(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
     """Extend sessions by their ttl from now."""
-    from runtimed.cli.acting import for_each, not_recorded
+    from runtimed.cli.acting import for_each
 
-    not_recorded(shell, reason, "touching a session")
-    return for_each(shell, ids, lambda client, one: client.touch_session(one), "extended")
+    return for_each(shell, ids, lambda client, one: client.because(reason).touch_session(one), "extended")

@@ -47,6 +47,7 @@ class Source(Protocol):
     async def connector(self, name: str) -> bytes: ...
     async def streams(self) -> bytes: ...
     async def records(self, stream: str, *, after: int, limit: int) -> bytes: ...
+    async def audit(self, *, after: int, limit: int) -> bytes: ...
 
 
 class Online:
@@ -100,6 +101,9 @@ class Online:
 
     async def records(self, stream: str, *, after: int, limit: int) -> bytes:
         return await self._link.get(f"/v1/records/{part(stream)}", given(after=after, limit=limit))
+
+    async def audit(self, *, after: int, limit: int) -> bytes:
+        return await self._link.get("/v1/audit", given(after=after, limit=limit))
 
 
 class Offline:
@@ -175,6 +179,9 @@ class Offline:
         if page is None:
             raise StreamNotFound(f"the record store has no stream {stream[:200]!r}")
         return _encode(page)
+
+    async def audit(self, *, after: int, limit: int) -> bytes:
+        return _encode(self._reader.audit_page(after=after, limit=limit))
 
     def events(self, after: int) -> list[EventView]:
         """The next records beyond a seq; empty at the end."""

@@ -67,13 +67,11 @@ def _show_all(shell: Shell, items: list[dict[str, Any]]) -> None:
 @with_shell
 def put(shell: Shell, scope: str, key: str, value: str, expect_version: int | None, reason: str | None) -> None:
     """Write a VALUE: JSON, @FILE or - for stdin."""
-    from runtimed.cli.acting import not_recorded
     from runtimed.cli.inputs import read_json
     from runtimed.cli.text import cell, emit_one
 
-    not_recorded(shell, reason, "a state value")
     raw = read_json(value, "VALUE")
-    view = shell.ask(lambda client: client.put_state(scope, key, raw, expect_version=expect_version))
+    view = shell.ask(lambda client: client.because(reason).put_state(scope, key, raw, expect_version=expect_version))
     emit_one(
         shell,
         msgspec.json.encode(view),
@@ -90,11 +88,9 @@ def put(shell: Shell, scope: str, key: str, value: str, expect_version: int | No
 @with_shell
 def delete(shell: Shell, scope: str, key: str, expect_version: int | None, reason: str | None) -> int:
     """Delete a value."""
-    from runtimed.cli.acting import for_each, not_recorded
-
-    not_recorded(shell, reason, "a state value")
+    from runtimed.cli.acting import for_each
 
     async def act(client: Client, one: str) -> Any:
-        return await client.delete_state(scope, one, expect_version=expect_version)
+        return await client.because(reason).delete_state(scope, one, expect_version=expect_version)
 
     return for_each(shell, [key], act, "deleted")

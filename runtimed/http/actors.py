@@ -25,8 +25,9 @@ async def tree(rt: RuntimeSurface, request: Request) -> Reply:
 async def restart(rt: RuntimeSurface, request: Request) -> Reply:
     """Restart an actor, and what its supervisor restarts with it."""
     path = request.params["path"]
-    request.decode(_RESTART, await request.body())
-    actor = await rt.restart_actor(path)
+    body = await request.body()
+    reason = request.decode(_RESTART, body).reason
+    actor = await rt.restart_actor(path, origin=request.origin(body), reason=reason)
     if actor is None:
         raise ActorNotFound(f"there is no actor {path[:200]!r}")
     return json_reply(actor, 202)

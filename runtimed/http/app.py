@@ -19,6 +19,7 @@ from runtimed import wire
 from runtimed.http import (
     actors,
     approvals,
+    audit,
     connectors,
     events,
     health,
@@ -159,6 +160,7 @@ ROUTES: Final = (
         {200: wire.StoredPage}, query=wire.RecordsQuery,
     ),
     Route("GET", "/v1/events", events.stream, VIEWER, {200: None}, query=wire.EventsQuery, media="text/event-stream"),
+    Route("GET", "/v1/audit", audit.show, VIEWER, {200: wire.AuditPage}, query=wire.AuditQuery),
     Route("GET", "/v1/actors", actors.tree, VIEWER, {200: wire.ActorPage}),
     Route(
         "POST", "/v1/actors/{path:path}/restart", actors.restart, ADMIN,

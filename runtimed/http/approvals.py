@@ -8,7 +8,6 @@ import msgspec
 
 from actors.errors import ApprovalNotFound
 from actors.messages import ApprovalReply, DecideApproval
-from runtimed.http.identity import via_of
 from runtimed.http.replies import Reply, encode, json_reply
 from runtimed.http.requests import Request, check_utf8
 from runtimed.http.surface import Reader, RuntimeSurface
@@ -50,7 +49,7 @@ async def decide(rt: RuntimeSurface, request: Request) -> Reply:
         payload_hash=said.payload_hash,
         data=said.data.copy(),
         roles=request.access.roles(request.peer),
-        via=await via_of(request.peer),
+        via=request.via,
         origin=request.origin(body),
     )
     reply: ApprovalReply = await rt.ask(command)

@@ -14,6 +14,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from runtimed.http.access import peer_of
+from runtimed.http.identity import Place
 from runtimed.http.protocol import Http11, RequestPipe
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Connection(TCPServer):
     async def run(self) -> None:
         try:
             self.state["peer"] = peer_of(self.stream.socket)
+            self.state["place"] = Place(self.state["peer"])
             self.state["draining"] = self.owner.draining
             async with trio.open_nursery() as nursery:
                 self._begin(nursery)

@@ -49,10 +49,12 @@ async def resume(rt: RuntimeSurface, request: Request) -> Reply:
 
 
 async def poll(rt: RuntimeSurface, request: Request) -> Reply:
-    """Let a connector poll now instead of when it would; nothing is recorded but what the poll brings."""
-    name = request.id("name")
-    request.decode(_REASON, await request.body())
-    return json_reply(await rt.poll_connector(name), 202)
+    """Let a connector poll now instead of when it would."""
+    name, body = request.id("name"), await request.body()
+    reason = request.decode(_REASON, body).reason
+    view = await rt.poll_connector(name)
+    await rt.audit("connector.poll", name, request.origin(body), reason)
+    return json_reply(view, 202)
 
 
 async def reset(rt: RuntimeSurface, request: Request) -> Reply:

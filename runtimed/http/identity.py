@@ -40,6 +40,21 @@ async def via_of(peer: Peer) -> str | None:
     return None
 
 
+class Place:
+    """From where the client of one connection acts: looked up for its first change, and kept, because it is the same
+    for all its requests. Never unknown: where nothing can be read, the kind of listener is told."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._via: str | None = None
+
+    async def via(self) -> str:
+        """A line such as `alice pts/3 ssh 10.0.4.7`, or the address of a client over TCP. Never raises."""
+        if self._via is None:
+            self._via = await via_of(self._peer) or self._peer.address or "unix socket"
+        return self._via
+
+
 def describe(peer: Peer, proc: Path = Path("/proc")) -> str | None:
     """The same, at once; it may wait for the system's user directory."""
     process = _process(peer, proc)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 import trio
@@ -18,6 +18,7 @@ from actors.messages import Origin, RequestKey
 from runtimed.http.access import STRANGER, Access, Peer
 from runtimed.http.errors import BadRequest
 from runtimed.http.faults import invalid
+from runtimed.http.identity import Place
 from runtimed.http.limits import Bodies, Receive, check_json
 from runtimed.wire import Query
 
@@ -25,7 +26,11 @@ T = TypeVar("T")
 Q = TypeVar("Q", bound=Query)
 
 QUERY_FIELDS_MAX: Final = 50
-SINGLE: Final = frozenset((b"content-type", b"idempotency-key", b"if-match", b"if-none-match", b"last-event-id"))
+REASON: Final = b"runtimed-reason"
+REASON_CHARACTERS_MAX: Final = 2_000
+SINGLE: Final = frozenset(
+    (b"content-type", b"idempotency-key", b"if-match", b"if-none-match", b"last-event-id", b"authorization", REASON)
+)
 """Headers that change what is done: sent twice, nobody knows which is meant."""
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,200}")
@@ -51,6 +56,7 @@ class Request:
         "peer",
         "scope",
         "traceparent",
+        "via",
     )
 
     def __init__(
@@ -62,6 +68,7 @@ class Request:
         self.path: str = scope["path"]
         self.params: dict[str, str] = scope.get("path_params") or {}
         self.peer: Peer = scope["state"].get("peer", STRANGER) if "state" in scope else STRANGER
+        self.via: str | None = None
         self.headers: dict[bytes, bytes] = {}
         self._twice: set[bytes] = set()
         self._receive = receive
@@ -80,6 +87,11 @@ class Request:
     def trace_id(self) -> str:
         """The trace that the request belongs to: 32 hexadecimal digits."""
         return self.traceparent[3:35].decode()
+
+    async def locate(self) -> None:
+        """Find out from where the caller acts: what changes something is recorded with it."""
+        state = self.scope.get("state") or {}
+        self.via = await (state.get("place") or Place(self.peer)).via()
 
     def check_headers(self) -> None:
         """Raise `BadRequest` if a header that changes what is done is there twice."""
@@ -130,13 +142,15 @@ class Request:
             raise invalid(error, "?", kind) from None
 
     async def body(self) -> bytes:
-        """The body, within the limits. Raises what `Bodies.read` and `check_json` raise."""
+        """The body, within the limits; then the caller is located too. Raises what `Bodies.read` and `check_json`
+        raise."""
         length = self.headers.get(b"content-length")
-        if length is None and b"transfer-encoding" not in self.headers:
-            return b""
-        body = await self._bodies.read(self._receive, None if length is None else int(length))
+        body = b""
+        if length is not None or b"transfer-encoding" in self.headers:
+            body = await self._bodies.read(self._receive, None if length is None else int(length))
         if body:
             check_json(self.headers.get(b"content-type"))
+        await self.locate()
         return body
 
     def decode(self, decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -144,14 +158,31 @@ class Request:
         return decode(decoder, body or b"{}")
 
     def origin(self, body: bytes = b"") -> Origin:
-        """Who asked, under which trace, for which `Idempotency-Key`. Raises `BadRequest` for a bad key."""
+        """Who asked, from where and why, under which trace, for which `Idempotency-Key`. Raises `BadRequest`."""
+        assert self.via is not None, "read the body first: the caller is located with it"
         key = self.headers.get(b"idempotency-key") if self.method == "POST" else None
         return Origin(
             by=self.peer.by,
             trace_id=self.trace_id,
             traceparent=self.traceparent.decode(),
             request=None if key is None else self._request_key(key, body),
+            via=self.via,
+            reason=self._reason(),
         )
+
+    def _reason(self) -> str | None:
+        """The header `Runtimed-Reason`: UTF-8 in percent-encoding, because a header holds ASCII. For requests whose
+        body has no place for a reason, such as a DELETE."""
+        said = self.headers.get(REASON)
+        if not said:
+            return None
+        try:
+            reason = unquote_to_bytes(said).decode()
+        except UnicodeDecodeError:
+            raise BadRequest("Runtimed-Reason is not UTF-8 in percent-encoding") from None
+        if len(reason) > REASON_CHARACTERS_MAX:
+            raise BadRequest(f"Runtimed-Reason has more than {REASON_CHARACTERS_MAX} characters")
+        return reason.strip() or None
 
     def _request_key(self, key: bytes, body: bytes) -> RequestKey:
         if _KEY.fullmatch(key) is None:

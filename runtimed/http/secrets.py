@@ -57,6 +57,7 @@ async def rotate(rt: RuntimeSurface, request: Request) -> Reply:
 async def delete(rt: RuntimeSurface, request: Request) -> Reply:
     """Forget a secret with all its versions."""
     name, query = request.id("name"), request.query(ReasonQuery)
+    await request.body()
     seq = await rt.delete_secret(name, reason=query.reason, origin=_origin(request))
     return json_reply(AcceptedView(seq, name))
 

@@ -58,6 +58,7 @@ async def put(rt: RuntimeSurface, request: Request) -> Reply:
 async def delete(rt: RuntimeSurface, request: Request) -> Reply:
     """Delete a value; with `If-Match` only that version."""
     scope, key = _place(request)
+    await request.body()  # none is wanted; but it belongs to this request, and the caller is located with it
     command = DeleteState(scope=scope, key=key, expect_version=_expected(request), origin=request.origin())
     return json_reply(await rt.ask(command))
 

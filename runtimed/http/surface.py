@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from actors.messages import Message, Origin
+from actors.messages import NOBODY, Message, Origin
 from runtimed.secret_store import SecretInfo
 from wal.queries import Reader
 from wal.views import ActorView, ConnectorView, RunDetail
@@ -93,8 +93,14 @@ class RuntimeSurface(Protocol):
         """The run once it has ended or is blocked, or as it stands after `timeout` seconds. Raises `RunNotFound`."""
         ...
 
-    async def restart_actor(self, path: str, /) -> ActorView | None:
-        """Restart an actor; None if there is none with this path."""
+    async def restart_actor(
+        self, path: str, /, *, origin: Origin = NOBODY, reason: str | None = None
+    ) -> ActorView | None:
+        """Restart an actor, once it is recorded who asked for it; None if there is none with this path."""
+        ...
+
+    async def audit(self, action: str, target: str, origin: Origin, reason: str | None = None, /) -> int:
+        """Record a call that no command stands for; the record's seq, which is on disk."""
         ...
 
     def tree(self) -> list[ActorView]:

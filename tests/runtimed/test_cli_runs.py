@@ -278,14 +278,12 @@ def test_resolve_wants_to_know(fake: Any, ask: Any) -> None:
     assert fake.requests == []
 
 
-def test_a_reason_that_no_record_holds_is_said_not_to_be_recorded(
-    fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """--reason is taken everywhere; where it goes nowhere, that is said."""
+def test_a_reason_goes_along_where_the_body_has_no_place_for_it(fake: Any, ask: Any) -> None:
+    """--reason is taken everywhere: where no field holds it, a header takes it to the audit."""
     fake.on("POST", "/v1/runs/r1/signal", fake.Reply(202, {"seq": 9, "id": "r1"}))
 
-    assert ask("signal", "r1", "go", "--reason", "why") == 0
-    assert "it is not recorded" in capsys.readouterr().err
+    assert ask("signal", "r1", "go", "--reason", "wegen Müller, 100 %") == 0
+    assert fake.requests[0].headers["runtimed-reason"] == "wegen M%C3%BCller, 100 %25"
 
 
 def test_several_ids_partly_done(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:

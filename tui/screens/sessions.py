@@ -127,8 +127,7 @@ class SessionsScreen(AreaScreen):
         at = clock(entry.at, style, now=self.dash.now())
         why = f'"{entry.reason}"' if entry.reason else "-"
         thing = short_id(entry.what, max(8, AUDIT_COLUMNS[4].widths[self.dash.width_class]))
-        what = f"{thing} {entry.name}".strip() or "-"
-        return [str(entry.seq), at, entry.who, entry.deed, what, why, entry.via or "-"]
+        return [str(entry.seq), at, entry.who or "-", entry.deed, thing or "-", why, entry.via or "-"]
 
     def _empty(self) -> str:
         if self._filter:
@@ -166,7 +165,7 @@ class SessionsScreen(AreaScreen):
         why = f', saying "{entry.reason}"' if entry.reason else ", without a reason"
         return [
             head,
-            [Piece(f" {entry.who}{via} did {entry.deed} {entry.what} {entry.name}".rstrip())],
+            [Piece(f" {entry.who}{via} did {entry.deed} {entry.what}")],
             [Piece(f" at {stamp(entry.at)}{why}")],
         ]
 

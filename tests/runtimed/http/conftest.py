@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,7 +15,7 @@ import pytest
 import trio
 
 from actors.errors import ConnectorNotFound, RunNotFound, SecretMissing
-from actors.messages import Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
+from actors.messages import NOBODY, Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
 from runtimed.http.app import ROUTES, Edge, Route
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_tcp_listeners, open_unix_listener
@@ -68,6 +69,7 @@ class FakeRuntime:
             ActorView("runtime/saga", "up", 2, None, 3, 10),
         ]
         self.restarted: list[str] = []
+        self.audited: list[tuple[str, str, Origin, str | None]] = []
         self.sources: list[ConnectorView] = []
         self.polled: list[str] = []
         self.secrets: dict[str, tuple[str, ...]] = {}
@@ -107,9 +109,16 @@ class FakeRuntime:
         assert found is not None
         return found
 
-    async def restart_actor(self, path: str, /) -> ActorView | None:
+    async def restart_actor(
+        self, path: str, /, *, origin: Origin = NOBODY, reason: str | None = None
+    ) -> ActorView | None:
         self.restarted.append(path)
         return next((actor for actor in self.actors if actor.path == path), None)
+
+    async def audit(self, action: str, target: str, origin: Origin, reason: str | None = None, /) -> int:
+        await trio.lowlevel.checkpoint()
+        self.audited.append((action, target, origin, reason))
+        return 1
 
     def tree(self) -> list[ActorView]:
         return self.actors
@@ -307,28 +316,29 @@ def rt() -> Iterator[FakeRuntime]:
 Serve = Callable[..., AbstractAsyncContextManager[Serving]]
 
 
+@asynccontextmanager
+async def served(
+    rt: Any, folder: Path, *, routes: Iterable[Route] = ROUTES, options: dict[str, Any] | None = None, **limits: Any
+) -> AsyncIterator[Serving]:
+    """The edge round a runtime, on a unix socket in `folder` and on loopback."""
+    edge_limits = EdgeLimits(**limits)
+    edge = Edge(rt, limits=edge_limits, routes=routes, **(options or {}))
+    server = HttpServer(edge.app, edge_limits)
+    path = folder / "s.sock"
+    listeners = [open_unix_listener(path), *await open_tcp_listeners("127.0.0.1", 0)]
+    port = listeners[1].socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, listeners)
+        http = Serving(rt, edge, server, path, port)
+        try:
+            yield http
+        finally:
+            with trio.CancelScope(shield=True):
+                await http.close()
+            nursery.cancel_scope.cancel()
+
+
 @pytest.fixture
 def serve(rt: FakeRuntime, short_dir: Path) -> Serve:
     """`async with serve(limit=value, ...) as http`: the edge on a unix socket and on loopback."""
-
-    @asynccontextmanager
-    async def serving(
-        *, routes: Iterable[Route] = ROUTES, options: dict[str, Any] | None = None, **limits: Any
-    ) -> AsyncIterator[Serving]:
-        edge_limits = EdgeLimits(**limits)
-        edge = Edge(rt, limits=edge_limits, routes=routes, **(options or {}))
-        server = HttpServer(edge.app, edge_limits)
-        path = short_dir / "s.sock"
-        listeners = [open_unix_listener(path), *await open_tcp_listeners("127.0.0.1", 0)]
-        port = listeners[1].socket.getsockname()[1]
-        async with trio.open_nursery() as nursery:
-            await nursery.start(server.serve, listeners)
-            http = Serving(rt, edge, server, path, port)
-            try:
-                yield http
-            finally:
-                with trio.CancelScope(shield=True):
-                    await http.close()
-                nursery.cancel_scope.cancel()
-
-    return serving
+    return functools.partial(served, rt, short_dir)
