@@ -27,6 +27,11 @@ def check_id(value: str, what: str) -> str:
 def check_words(message: m.Message, attributes_max_bytes: int) -> None:
     """Refuse what could not be written down: text that is no UTF-8, attributes that are no JSON or too many. From the
     network nothing of the kind arrives; a program that embeds us may hand in anything. Raises InvalidInput."""
+    try:  # as a whole, in one pass: nearly always there is nothing to find
+        if len(msgspec.json.encode(message)) <= attributes_max_bytes:
+            return
+    except (TypeError, ValueError):
+        pass  # which field it is, is found out below
     for name in message.__struct_fields__:
         value = getattr(message, name)
         try:

@@ -168,7 +168,7 @@ class RunAdvancer:
             self._wait(run, flow)
 
     def _record_asks(self, run: ActiveRun, flow: Flow) -> None:
-        asks, records_max = flow.asks, self.limits.history_records_max
+        asks, records_max, append = flow.asks, self.limits.history_records_max, self.writer.append
         while True:
             if flow.notes:  # also those made by what was just recorded: they come before what is asked after them
                 self._record_notes(run, flow)
@@ -179,9 +179,8 @@ class RunAdvancer:
                 return
             ask = asks.popleft()
             if type(ask) is StepCall:  # the hot path; it advances nothing, so no user code runs
-                fact = ask.fact(0)
-                run.last_seq = self.writer.append(fact, run.run_key, run.last_seq, None, len(ask.args))
-                flow.recorded(ask, fact)
+                run.last_seq = append(ask.fact(0), run.run_key, run.last_seq, None, len(ask.args))
+                flow.scheduled(ask)
             else:
                 self._record_ask(run, flow, ask)
                 if flow.halted is not None:

@@ -51,9 +51,11 @@ class RunStarts:
             raise Overloaded("too many records wait for the disk")
         begun = len(command.items) <= BEGIN_AT_ONCE_MAX and not len(self._ready)
         items, new = [], []
+        named = [item.id for item in command.items if item.id is not None and item.id.isascii()]
+        recorded = self._reader.run_ids_among(named)
         for item in command.items:
             try:
-                started, run = self._start(item, command.origin)
+                started, run = self._start(item, command.origin, recorded)
             except RuntimedError as error:
                 started, run = m.StartedRun(problem=problem(error)), None
             items.append(started)
@@ -72,7 +74,7 @@ class RunStarts:
     def _accept_problem(self, letter: Letter, items: list[m.StartedRun]) -> None:
         letter.reply(m.StartedRuns(items=items))  # nothing was recorded, so there is nothing to wait for or to keep
 
-    def _start(self, item: m.StartRun, origin: m.Origin) -> tuple[m.StartedRun, ActiveRun | None]:
+    def _start(self, item: m.StartRun, origin: m.Origin, recorded: set[str]) -> tuple[m.StartedRun, ActiveRun | None]:
         engine = self._engine
         workflow = engine.registry.workflows.get(item.workflow)
         if workflow is None:
@@ -84,7 +86,7 @@ class RunStarts:
         check_words(item, engine.limits.payload_max_bytes)
         value = decode_input(workflow, item.input)
         if item.id is not None:
-            existing = self._existing(check_id(item.id, "run id"), workflow, value)
+            existing = self._existing(check_id(item.id, "run id"), workflow, value, recorded)
             if existing is not None:
                 return m.StartedRun(run=existing), None
         if item.queue is not None:
@@ -133,13 +135,13 @@ class RunStarts:
     def _forget(self, run_id: str) -> None:
         del self._undurable[run_id]
 
-    def _existing(self, run_id: str, workflow: Workflow, value: Any) -> RunView | None:
+    def _existing(self, run_id: str, workflow: Workflow, value: Any, recorded: set[str]) -> RunView | None:
         undurable = self._undurable.get(run_id)
         if undurable is not None:
             view, given = undurable
             self._same(run_id, workflow, value, view.workflow, given)
             return view
-        found = self._reader.run_view(run_id)
+        found = self._reader.run_view(run_id) if run_id in recorded else None
         if found is None:
             return None
         self._same(run_id, workflow, value, found.workflow, found.input)

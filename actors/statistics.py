@@ -55,7 +55,8 @@ class StepStatistics:
             if len(self._seconds) >= SERIES_MAX:
                 key = ("other", "other")
             histogram = self._seconds.setdefault(key, Histogram())
-        histogram.observe(seconds)
+        histogram._buckets[bisect_left(histogram._bounds, seconds)] += 1  # `observe` itself, without its call
+        histogram._total += seconds
 
     def seconds(self) -> dict[tuple[str, str], HistogramValues]:
         """Durations of attempts by (workflow, step)."""

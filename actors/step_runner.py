@@ -25,7 +25,7 @@ import trio
 from msgspec import Raw
 
 from actors.current_step import CURRENT, CurrentStep
-from actors.flow.calls import AttemptCall, check_payload
+from actors.flow.calls import PLAIN_BYTES_MAX, AttemptCall, check_payload
 from actors.flow.definitions import Step
 from actors.flow.descriptions import TOLD_CHARS_MAX, told, unfit
 from actors.gil_gate import GilGate
@@ -35,6 +35,7 @@ from wal.records import ErrorData
 Outcome = Literal["completed", "failed", "timed_out", "heartbeat_lost", "cancelled", "unknown", "defect"]
 IDLE_WORKERS_MAX = 64
 RUNS_BEFORE_CHECKPOINT = 32
+ERROR_NAMES = {"timed_out": "TimeoutError", "cancelled": "Cancelled", "unknown": "Unknown"}
 encode = msgspec.json.encode
 
 
@@ -74,10 +75,12 @@ class Attempt:
 
 
 @types.coroutine
-def _in_context(context: contextvars.Context, coro: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Await `coro` with its own context variables, so that what a step sets is not seen by the next one."""
+def _go_on_in_context(
+    context: contextvars.Context, coro: Coroutine[Any, Any, Any], trap: Any
+) -> Generator[Any, Any, Any]:
+    """Await `coro`, which has come to its first trap, with its own context variables, so that what a step sets is not
+    seen by the next one."""
     try:
-        trap = context.run(coro.send, None)
         while True:
             try:
                 answer = yield trap
@@ -87,6 +90,15 @@ def _in_context(context: contextvars.Context, coro: Coroutine[Any, Any, Any]) ->
                 trap = context.run(coro.send, answer)
     except StopIteration as stop:
         return stop.value
+
+
+async def _in_context(context: contextvars.Context, coro: Coroutine[Any, Any, Any]) -> Any:
+    """Await `coro` with its own context variables. Many steps end without waiting: those cost no generator."""
+    try:
+        trap = context.run(coro.send, None)
+    except StopIteration as stop:
+        return stop.value
+    return await _go_on_in_context(context, coro, trap)
 
 
 class StepRunnerStatistics(msgspec.Struct, frozen=True):
@@ -126,7 +138,8 @@ class StepRunner:
     def start(self, attempt: Attempt) -> None:
         """Run an attempt as soon as there is a place."""
         self._queue.append(attempt)
-        self._wake_one()
+        if not self._waking:
+            self._wake_one()
 
     def unwanted(self, attempt: Attempt) -> None:
         """Cancel an attempt; its outcome is told all the same."""
@@ -210,8 +223,11 @@ class StepRunner:
                 if self._queue:
                     self._wake_one()
                 await self._attempt(attempt, scope)
+                # Only `unwanted` cancels the scope, and what is bounded sets its deadline. Asking the scope itself
+                # makes it look at the clock, for each attempt.
+                marked = attempt.unwanted or scope.deadline != math.inf
                 attempt = None
-                if scope.cancel_called or scope.deadline != math.inf:
+                if marked:
                     break
         if attempt is not None:  # its scope was cancelled, and the cancellation arrived here
             self._cancelled(attempt)
@@ -243,7 +259,7 @@ class StepRunner:
             kwargs: Mapping[str, Any] = {}
             try:
                 if attempt.arg_count >= 0:
-                    args = step.signature.decode_positional(attempt.args, attempt.arg_count)
+                    args = step.signature.positional_decoder(attempt.arg_count).decode(attempt.args)[0]
                 else:
                     args, kwargs = step.signature.decode(attempt.args)
             except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
@@ -303,7 +319,8 @@ class StepRunner:
     def _completed(self, attempt: Attempt, value: Any) -> None:
         try:
             data = encode(value)
-            check_payload(data, self._payload_max_bytes, f"the result of {attempt.step.name}")
+            if len(data) > PLAIN_BYTES_MAX:
+                check_payload(data, self._payload_max_bytes, f"the result of {attempt.step.name}")
             attempt.step.signature.result.decode(data)  # what cannot be read back must not be recorded
         except Exception as error:  # noqa: BLE001 - what a step raises is data
             self._end(attempt, "defect", f"the result of {attempt.step.name} cannot be recorded: {told(error)}", error)
@@ -329,8 +346,7 @@ class StepRunner:
         attempt.outcome, attempt.cause = outcome, error
         attempt.ended_at = time.perf_counter()
         if outcome != "completed":
-            names = {"timed_out": "TimeoutError", "cancelled": "Cancelled", "unknown": "Unknown"}
-            kind = names.get(outcome) or type(error).__name__
+            kind = ERROR_NAMES.get(outcome) or type(error).__name__
             attempt.error = ErrorData(kind, message[:TOLD_CHARS_MAX], attempt.step.name)
         started = attempt.started_at or attempt.ended_at
         self._statistics.observe(attempt.workflow, attempt.step.name, outcome, attempt.ended_at - started)

@@ -90,17 +90,18 @@ class WalWriter:
         unless it outgrows a whole batch. `weight` is the size of its payload in bytes."""
         if self._stopping:
             raise Draining("the journal is closed")
-        self.seq += 1
-        self._pending.append(Entry(self.seq, run_key, prev_seq, self._clock.now_us() if at is None else at, record))  # type: ignore[arg-type]
+        seq = self.seq = self.seq + 1
+        self._pending.append(Entry(seq, run_key, prev_seq, self._clock.now_us() if at is None else at, record))  # type: ignore[arg-type]
         self._weights.append(weight)
-        self._bytes += weight
-        self._group_bytes += weight
-        if self._group_bytes > self._bytes_max:
-            self.cut()  # else one run that records much at once would make a frame that nobody can take
+        if weight:
+            self._bytes += weight
+            self._group_bytes += weight
+            if self._group_bytes > self._bytes_max:
+                self.cut()  # else one run that records much at once would make a frame that nobody can take
         if self._wake is not None:
             self._wake.set()
             self._wake = None
-        return self.seq
+        return seq
 
     def cut(self) -> None:
         """A batch may end here."""

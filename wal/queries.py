@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import apsw
+import msgspec
 from msgspec import Raw
 
 from wal import approvals, history, intake, tokens, upkeep
@@ -96,6 +97,15 @@ class Reader:
         with read_errors(self._path), snapshot(self._db):
             found = one_row(self._db, f"select {_RUN_COLUMNS} from runs where id = ?", (id,))
             return None if found is None else history.detail(self._db, run_row(found))
+
+    def run_ids_among(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that there are runs of: one statement for a whole batch."""
+        if not ids:
+            return set()
+        if len(ids) == 1:
+            return {row[0] for row in self._rows("select id from runs where id = ?", ids[0])}
+        sql = "select id from runs where id in (select value from json_each(?))"
+        return {row[0] for row in self._rows(sql, msgspec.json.encode(ids).decode())}
 
     def runs(
         self,

@@ -84,8 +84,13 @@ class AnsweredRun(Scheduler):
         return call
 
     def _step_completed(self, record: Any) -> None:
-        call = self._attempt(record)
-        self._finish(call)
+        call = self.calls.get(record.key)
+        if type(call) is not StepCall or call.step.name != record.name:
+            call = self._attempt(record)
+        call.state = State.SETTLED
+        del self.calls[call.key]
+        if self.holds:
+            self.holds.pop(call.key, None)
         if isinstance(call, UndoCall):
             self._undo.done(call.undone_key)
             self._answer(call, None)
@@ -101,7 +106,9 @@ class AnsweredRun(Scheduler):
                 )
                 return
             call.open = False
-            self.resume(call.fiber, value)
+            fiber = call.fiber
+            fiber.wait = None
+            self._ready.append((fiber, value, False))
 
     def _step_failed(self, record: Any) -> None:
         call = self._attempt(record)

@@ -50,10 +50,15 @@ class State(IntEnum):
     SETTLED = 4  # its outcome is recorded
 
 
+PLAIN_BYTES_MAX = PAYLOAD_DEPTH_MAX
+"""A payload no longer than this cannot nest too deeply, and is below every limit that may be set."""
+
+
 def payload(value: Any, limit_bytes: int, what: str) -> Raw:
     """A value as the JSON that will be recorded. Raises PayloadTooLarge, TypeError."""
     data = encode(value)
-    check_payload(data, limit_bytes, what)
+    if len(data) > PLAIN_BYTES_MAX:
+        check_payload(data, limit_bytes, what)
     return Raw(data)
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Raw
 
 from actors.errors import DefinitionError, InvalidId
 from actors.flow.approval import (
@@ -23,6 +24,7 @@ from actors.flow.approval import (
 )
 from actors.flow.calls import (
     ANY,
+    PLAIN_BYTES_MAX,
     Call,
     Cancelled,
     EmitCall,
@@ -33,7 +35,9 @@ from actors.flow.calls import (
     StatePut,
     StepCall,
     TimerCall,
+    check_payload,
     close_item,
+    encode,
     payload,
 )
 from actors.flow.definitions import NAME, Step
@@ -182,12 +186,16 @@ class Context:
         """Await a step's result; it runs, or is recalled from the records.
 
         Raises StepFailed when its attempts are used up, PayloadTooLarge and TypeError for unfit arguments."""
-        flow = self._live()
+        flow = self._flow
+        if flow.closing:
+            flow = self._live()
         if type(step) is not Step or flow.steps.get(step.name) is not step:
             raise _not_a_step(step)
         step.signature.accepts(args, kwargs)
-        recorded = payload((args, kwargs), flow.payload_max_bytes, f"the arguments of {step.name}")
-        return StepCall(step, recorded, -1 if kwargs else len(args))
+        recorded = encode((args, kwargs))
+        if len(recorded) > PLAIN_BYTES_MAX:
+            check_payload(recorded, flow.payload_max_bytes, f"the arguments of {step.name}")
+        return StepCall(step, Raw(recorded), -1 if kwargs else len(args))
 
     def sleep(self, seconds: float) -> Call:
         """Await a durable timer of so many seconds."""

@@ -123,15 +123,12 @@ class Signature:
         Raises msgspec.ValidationError naming the path."""
         args, kwargs = ARGUMENTS.decode(raw)
         if self.simple and not kwargs and len(args) <= len(self.positional):
-            return self._positional(len(args)).decode(raw)[0], {}
+            return self.positional_decoder(len(args)).decode(raw)[0], {}
         values = [self._parameter(i).decode(value) for i, value in enumerate(args)]
         return values, {name: self._keyword(name).decode(value) for name, value in kwargs.items()}
 
-    def decode_positional(self, raw: Raw | bytes, count: int) -> Any:
-        """The same for `count` positional arguments and no keywords: one pass, for the hot path."""
-        return self._positional(count).decode(raw)[0]
-
-    def _positional(self, count: int) -> msgspec.json.Decoder[Any]:
+    def positional_decoder(self, count: int) -> msgspec.json.Decoder[Any]:
+        """Decodes recorded arguments, `count` positional ones and no keywords, in one pass; they are its first item."""
         decoder = self._by_count.get(count)
         if decoder is None:
             types = tuple(self.hints.get(p.name, Any) for p in self.positional[:count])
@@ -156,7 +153,7 @@ class Signature:
         """Resolve everything now; raises DefinitionError."""
         _ = self.result
         for count in range(self.required, len(self.positional) + 1):
-            self._positional(count)
+            self.positional_decoder(count)
 
 
 class Step:

@@ -70,7 +70,11 @@ class Flow(AnsweredRun):
                 self.now_us = at
             if type(record) is not r.RunRetried:
                 self._last_waiting = None
-            if self._take_answer(handler, record):
+            try:
+                handler(self, record)
+            except Nondeterminism as error:
+                self._misfit(error, record)
+            if self.halted is None:
                 if self._settlers:
                     self._wake_settlers()
                 self._variables.run(self.drain)
@@ -79,25 +83,27 @@ class Flow(AnsweredRun):
         elif type(record) not in self._ignored:
             self._match(record)
 
-    def _take_answer(self, handler: Callable[[Flow, Any], None], record: r.Fact) -> bool:
-        """Whether the code can go on by this answer."""
-        try:
-            handler(self, record)
-        except Nondeterminism as error:
-            if self._codeless:  # of an attempt that outlived the code which made it
-                self._undo.fold(record)
-            else:
-                self._contradiction(str(error), record)
-        return self.halted is None
+    def _misfit(self, error: Nondeterminism, record: r.Fact) -> None:
+        """An answer to nothing that the code asks."""
+        if self._codeless:  # of an attempt that outlived the code which made it
+            self._undo.fold(record)
+        else:
+            self._contradiction(str(error), record)
+
+    def scheduled(self, ask: AttemptCall) -> None:
+        """`recorded` for the one that comes most often."""
+        self.records += 1
+        ask.state = State.ACTIVE
+        ask.first_at = self.now_us
+        self.starts.append(ask)
 
     def recorded(self, ask: Call | r.Fact, fact: r.Fact) -> None:
         """What was taken from `asks` is recorded as `fact`: mark it, and answer those that need nothing else."""
-        self.records += 1
         if isinstance(ask, AttemptCall):
-            ask.state = State.ACTIVE
-            ask.first_at = self.now_us
-            self.starts.append(ask)
-        elif isinstance(ask, TimerCall):
+            self.scheduled(ask)
+            return
+        self.records += 1
+        if isinstance(ask, TimerCall):
             ask.state = State.ACTIVE
         elif isinstance(ask, EmitCall):
             self._answer(ask, None)

@@ -241,7 +241,7 @@ def test_recorded_arguments_decode_to_their_types(fn: Any, args: Any, kwargs: An
     got, named = signature.decode(raw([args, kwargs]))
     assert (tuple(got), dict(named)) == decoded
     if not kwargs and signature.simple:
-        assert tuple(signature.decode_positional(raw([args, {}]), len(args))) == decoded[0]
+        assert tuple(signature.positional_decoder(len(args)).decode(raw([args, {}]))[0]) == decoded[0]
 
 
 def test_variadic_keywords_have_their_type() -> None:
