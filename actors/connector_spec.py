@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -66,7 +65,7 @@ class Poll(Generic[Cursor]):
         secret: Callable[[str], str] | None = None,
         options: Mapping[str, Any] | None = None,
         shapes: Shapes | None = None,
-        folder: Path | None = None,
+        folder: Any = None,  # a pathlib.Path: the pure core imports this module, and knows no file system
     ) -> None:
         self.name, self.cursor, self.http, self.log = name, cursor, http, log
         self.shapes, self.folder = shapes, folder
