@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from runtimed.readers import Readers
 from runtimed.secret_store import SecretStore
 from runtimed.settings import Settings
 from runtimed.settling import Settling
+from runtimed.tracing import TracedStepRunner, open_tracer, traced_ends
 from wal import records as r
 from wal.queries import Reader
 
@@ -80,14 +82,8 @@ class Actors:
             farewell=r.DaemonStopped(),
         )
         self.answers = Answers(self._reader, self.writer.append, self.writer.when_durable)
-        self.runner = StepRunner(
-            steps_max=limits.steps_concurrent_max,
-            threads_max=limits.threads_max,
-            cancel_grace_s=limits.step_cancel_grace,
-            payload_max_bytes=limits.payload_max_bytes,
-            gate=gate,
-            statistics=self.steps,
-        )
+        self.tracer = open_tracer(settings.telemetry)
+        self.runner = self._make_runner(settings, gate)
         runs_mailbox = Mailbox("coordinator", limits.mailbox_size)
         self.timers = Timers(self._reader, clock, self.writer, runs_mailbox.report, recheck_s)
         self.coordinator = SagaCoordinator(runs_mailbox, self._reader, readers.read, self._make_engine)
@@ -104,6 +100,18 @@ class Actors:
         )
         self.root = self._supervise()
 
+    def _make_runner(self, settings: Settings, gate: GilGate) -> StepRunner:
+        limits = settings.limits
+        kind = StepRunner if self.tracer is None else partial(TracedStepRunner, tracer=self.tracer)
+        return kind(
+            steps_max=limits.steps_concurrent_max,
+            threads_max=limits.threads_max,
+            cancel_grace_s=limits.step_cancel_grace,
+            payload_max_bytes=limits.payload_max_bytes,
+            gate=gate,
+            statistics=self.steps,
+        )
+
     def _make_engine(self, ready: ReadyRuns) -> tuple[SagaEngine, SagaCommands]:
         engine = SagaEngine(
             registry=self._registry,
@@ -114,7 +122,7 @@ class Actors:
             clock=self._clock,
             limits=self._limits,
             marker=self._marker,
-            settled=self.settling.settled,
+            settled=traced_ends(self.tracer, self._reader, self.settling.settled),
             dice=self._dice,
         )
         return engine, SagaCommands(engine, self._reader, self.answers, ready, self._new_id)

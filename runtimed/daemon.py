@@ -76,6 +76,7 @@ async def _serve(settings: Settings, apps: list[App], access: Access, again: Cal
                 limits=limits,
                 hosts=settings.http.hosts,
                 origins=settings.http.origins,
+                tracer=runtime.actors.tracer,
             )
             server = HttpServer(edge.app, limits)
             try:

@@ -127,6 +127,8 @@ async def running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIte
             runtime.actors.writer.append(r.DaemonStarted(VERSION, os.getpid(), link.head.clean))
             await nursery.start(runtime.root.run)
             nursery.start_soon(runtime.watch, folder)
+            if runtime.actors.tracer is not None:
+                nursery.start_soon(runtime.actors.tracer.run)
             nursery.start_soon(link.lost)
             runtime.started = True
             try:

@@ -204,6 +204,7 @@ class Runtime(ApprovalVerbs, SecretVerbs):
             disk_free_bytes=self._disk_free,
             disk_full_days=self._disk_full_days(),
             loop_lag_seconds=self._loop_lag_s,
+            trace_spans_total=dict(self.actors.tracer.outcomes) if self.actors.tracer is not None else {},
             approvals_open=self._readers.on_loop.approvals_open(),
         )
 

@@ -182,6 +182,15 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     format: Literal["auto", "text", "json"] = "auto"
 
 
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
+    """Spans for OpenTelemetry over OTLP/HTTP, to `otlp_endpoint` (its base, such as http://127.0.0.1:4318); without it
+    there are none. `queue_spans_max` may wait to be sent, what is more is dropped."""
+
+    otlp_endpoint: Annotated[str, Meta(min_length=8, max_length=2000, pattern="^https?://")] | None = None
+    service_name: Name = "runtimed"
+    queue_spans_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 8_192
+
+
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
     """Where things are, worked out from the settings and the environment. Not settings themselves."""
 
@@ -218,6 +227,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     notifications: dict[str, Notification] = {}
     access: Access = Access()
     log: Log = Log()
+    telemetry: Telemetry = Telemetry()
     paths: Paths = Paths()
 
 

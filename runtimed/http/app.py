@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
@@ -48,6 +49,7 @@ from runtimed.http.limits import Bodies, EdgeLimits, Receive
 from runtimed.http.replies import Send
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
+from runtimed.tracing import Tracer
 from wal.views import ActorView, ApprovalView, ConnectorView, RunDetail, SessionView, StateView
 
 PUBLIC, VIEWER, OPERATOR, APPROVER, ADMIN = Level
@@ -182,8 +184,9 @@ class Edge:
         hosts: Iterable[str] = (),
         origins: Iterable[str] = (),
         routes: Iterable[Route] = ROUTES,
+        tracer: Tracer | None = None,
     ) -> None:
-        self.rt = rt
+        self.rt, self.tracer = rt, tracer
         self.access = access or Access()
         self.bodies = Bodies(limits)
         self.answers: dict[tuple[str, str, int], int] = {}
@@ -249,6 +252,7 @@ class Endpoint:
         """Answer one request; nothing but cancellation leaves here."""
         if scope["type"] != "http":
             return
+        tracer, start_ns = self._edge.tracer, time.time_ns()
         request = Request(scope, receive, self._edge.bodies, self._edge.answers, self._edge.access)
         try:
             answer = await self._answer(request)
@@ -258,6 +262,10 @@ class Endpoint:
             answer = reply_of(error, request.trace_id)
         self._edge.count(request.method if request.method in self._table else "other", self._path, answer.status)
         await answer.send(send, request.traceparent)
+        if tracer is not None and self._path.startswith("/v1/"):  # probes and scrapes would be most of all spans
+            came_along = request.headers.get(b"traceparent") == request.traceparent
+            traceparent = request.traceparent.decode()
+            tracer.request(traceparent, came_along, request.method, self._path, answer.status, start_ns)
 
     async def _answer(self, request: Request) -> Answer:
         edge = self._edge

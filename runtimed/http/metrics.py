@@ -109,6 +109,9 @@ class RuntimeCollector(Collector):
         yield _counter("connector_records", "Records that a connector brought.", ("connector",), records)
         yield _counter("connector_errors", "Polls of a connector that failed.", ("connector",), errors)
         yield _counter("http_answers", "Answers by route and status.", labels, answers)
+        if s.trace_spans_total:
+            spans = {(outcome,): count for outcome, count in s.trace_spans_total.items()}
+            yield _counter("trace_spans", "Spans for OpenTelemetry: sent, dropped, failed.", ("outcome",), spans)
         yield _gauge("ready", "Whether new work is taken: what /health/ready tells.", (), {(): int(self._ready)})
         yield _gauge("build_info", "The version that runs.", ("version",), {(s.version,): 1})
 

@@ -58,6 +58,7 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     connector_errors_total: Mapping[str, int] = {}
     runs_without_wake_source: int | None = None
     loop_lag_seconds: float | None = None
+    trace_spans_total: Mapping[str, int] = {}
 
 
 class Feed(Protocol):

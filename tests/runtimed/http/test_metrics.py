@@ -28,7 +28,7 @@ CONTRACT = {
     "connector_lag_seconds": ("connector",), "connector_records_total": ("connector",),
     "connector_errors_total": ("connector",), "runs_without_wake_source": (), "loop_lag_seconds": (),
     "build_info": ("version",), "runs_parked": (), "runs_in_memory": (), "ready": (),
-    "http_answers_total": ("method", "route", "status"),
+    "trace_spans_total": ("outcome",), "http_answers_total": ("method", "route", "status"),
 }  # fmt: skip
 OF_THE_PROCESS = {"process_start_time_seconds"}
 FULL = RuntimeStatistics(
@@ -37,7 +37,7 @@ FULL = RuntimeStatistics(
     commit_seconds=Histogram((0.1,), (1, 0), 0.01), commit_records=Histogram((1.0,), (1, 0), 1.0), sqlite_wal_bytes=1,
     disk_free_bytes=2, disk_full_days=3.5, queue_runs={("default", "ready"): 0}, approvals_open=1,
     connector_lag_seconds={"c": 1.0}, connector_records_total={"c": 2}, connector_errors_total={"c": 3},
-    runs_without_wake_source=0, loop_lag_seconds=0.0,
+    runs_without_wake_source=0, loop_lag_seconds=0.0, trace_spans_total={"sent": 1},
 )  # fmt: skip
 ACTORS = [ActorView("root/engine", "up", 0, "one_for_all", 3, 10)]
 
@@ -134,7 +134,7 @@ def test_the_dashboard_is_one_and_shows_what_matters() -> None:
         assert all(target["expr"] for target in panel["targets"])
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     shown = named_in(DASHBOARD.read_text()) | named_in(ALERTS.read_text())
-    assert {"runtimed_" + name for name in CONTRACT} - shown == {"runtimed_build_info"}
+    assert {"runtimed_" + name for name in CONTRACT} - shown == {"runtimed_build_info", "runtimed_trace_spans_total"}
 
 
 def test_every_alert_has_its_line_in_the_runbook() -> None:
