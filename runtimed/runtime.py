@@ -30,6 +30,7 @@ from runtimed.runtime_secrets import SecretVerbs
 from runtimed.settings import Settings
 from runtimed.settling import Watch
 from runtimed.version import VERSION
+from runtimed.webhooks.specs import secret_names, webhooks_of
 from wal import records as r
 from wal.codec import payload_fault
 from wal.errors import RuntimedError
@@ -39,6 +40,8 @@ from wal.views import ActorView, ConnectorView, RunDetail
 T = TypeVar("T")
 WATCH_S = 1.0
 WRITER_LATE_S = 10.0
+INTAKE = (m.StartRuns, m.TakePage, m.TakeWebhook)
+"""What is refused while the disk is nearly full."""
 EMBEDDED = m.Origin(by="embedded")
 ENDED = ("completed", "failed", "cancelled")
 SETTLED = (*ENDED, "blocked")
@@ -75,6 +78,8 @@ class Runtime(ApprovalVerbs, SecretVerbs):
         self.remarks: dict[str, str] = {}  # what people should know, by subject; health tells it as `warn`
         self._disk_free: int | None = None
         self._disk_trend = DiskTrend()
+        self.webhooks = webhooks_of(settings, registry)
+        self.note_missing(secret_names(self.webhooks))
         self._loop_lag_s = 0.0
 
     # --- the seams that HTTP uses
@@ -83,7 +88,7 @@ class Runtime(ApprovalVerbs, SecretVerbs):
         """Send a command to the actor that owns it. Raises what it refuses with; MailboxFull, Draining."""
         if self._closed:
             raise e.Draining("the runtime is stopping")
-        if isinstance(command, m.StartRuns) and not self._disk_has_room:
+        if isinstance(command, INTAKE) and not self._disk_has_room:
             raise e.Overloaded(
                 "the disk is nearly full", hint="Free some space; what runs goes on, nothing new is taken in."
             )

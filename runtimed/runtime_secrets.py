@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import trio
@@ -44,6 +45,12 @@ class SecretVerbs:
         self.remarks.pop(f"secret {name}", None)
         return values
 
+    def note_missing(self, names: Iterable[str]) -> None:
+        """Look whether these secrets are there; health tells of those that are not, until they are."""
+        for name in names:
+            with contextlib.suppress(SecretMissing, SecretsRefused):  # it is a remark by then, and no reason to stop
+                self.active_secrets(name)
+
     def list_secrets(self) -> list[SecretInfo]:
         """All secrets by name, without their values. Raises SecretsRefused."""
         return [] if self.secrets is None else self.secrets.listed()
@@ -58,7 +65,9 @@ class SecretVerbs:
         if store.holds(name, value):
             return store.info(name)
         await self.ask(m.NoteSecret(name=name, action="set", reason=reason, origin=origin))
-        return await _in_thread(lambda: store.set(name, value))
+        info = await _in_thread(lambda: store.set(name, value))
+        self.remarks.pop(f"secret {name}", None)
+        return info
 
     async def rotate_secret(
         self, name: str, value: str, *, grace_s: float, reason: str | None = None, origin: m.Origin = m.NOBODY

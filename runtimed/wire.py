@@ -387,6 +387,13 @@ class StoredPage(PageFields, frozen=True):
     items: list[StoredView]
 
 
+class WebhookReply(msgspec.Struct, frozen=True):
+    """A delivery is on disk as record `seq`; `repeated` says that it had been before, and nothing came of it now."""
+
+    seq: int
+    repeated: bool
+
+
 class SecretView(msgspec.Struct, frozen=True):
     """What may be known of a secret; its value is never shown. Until `former_until` the value before counts too."""
 

@@ -28,9 +28,10 @@ def check(output: str, as_json: bool, **given: Any) -> None:
     settings = load_settings(os.environ, Path.cwd(), given)
     from actors.flow.definitions import Registry
     from runtimed.loading import load_apps
+    from runtimed.webhooks.specs import webhooks_of
 
     apps = load_apps(settings.daemon.apps, Path.cwd())
-    Registry(*apps)  # names are unique across apps
+    webhooks_of(settings, Registry(*apps))  # names are unique across apps, and what is configured fits them
     shell = shell_of(click.get_current_context())
     if as_json or output == "json" or shell.output == "json":
         shell.print_json(msgspec.json.encode(_as_json(settings, apps)))

@@ -31,6 +31,7 @@ from runtimed.http import (
     secrets,
     sessions,
     state,
+    webhooks,
     whoami,
 )
 from runtimed.http.access import Access, Level
@@ -156,6 +157,7 @@ ROUTES: Final = (
         "POST", _CONNECTOR + "/reset", connectors.reset, OPERATOR,
         {200: wire.ResetPreview, 202: wire.AcceptedView}, wire.ResetConnectorRequest,
     ),
+    Route("POST", "/v1/webhooks/{name}", webhooks.receive, PUBLIC, {200: wire.WebhookReply}, request=Any),
     Route("GET", "/v1/records", records.list_streams, VIEWER, {200: wire.StreamPage}),
     Route(
         "GET", "/v1/records/{stream:path}", records.list_records, VIEWER,

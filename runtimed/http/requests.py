@@ -141,13 +141,17 @@ class Request:
         except msgspec.ValidationError as error:
             raise invalid(error, "?", kind) from None
 
+    async def raw_body(self) -> bytes:
+        """The body as it came, whatever its type, within the limits. Raises what `Bodies.read` raises."""
+        length = self.headers.get(b"content-length")
+        if length is None and b"transfer-encoding" not in self.headers:
+            return b""
+        return await self._bodies.read(self._receive, None if length is None else int(length))
+
     async def body(self) -> bytes:
         """The body, within the limits; then the caller is located too. Raises what `Bodies.read` and `check_json`
         raise."""
-        length = self.headers.get(b"content-length")
-        body = b""
-        if length is not None or b"transfer-encoding" in self.headers:
-            body = await self._bodies.read(self._receive, None if length is None else int(length))
+        body = await self.raw_body()
         if body:
             check_json(self.headers.get(b"content-type"))
         await self.locate()

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from actors.connector_spec import WebhookSpec
 from actors.messages import NOBODY, Message, Origin
 from runtimed.secret_store import SecretInfo
 from wal.queries import Reader
@@ -114,6 +115,11 @@ class RuntimeSurface(Protocol):
 
     async def poll_connector(self, name: str, /) -> ConnectorView:
         """Let a connector poll at once; the connector as it is then. Raises `ConnectorNotFound`, `ConnectorHeld`."""
+        ...
+
+    @property
+    def webhooks(self) -> Mapping[str, WebhookSpec]:
+        """The webhooks by name."""
         ...
 
     def active_secrets(self, name: str, /) -> tuple[str, ...]:

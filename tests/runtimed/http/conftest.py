@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import trio
 
+from actors.connector_spec import WebhookSpec
 from actors.errors import ConnectorNotFound, RunNotFound, SecretMissing
 from actors.messages import NOBODY, Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
 from runtimed.http.app import ROUTES, Edge, Route
@@ -72,6 +73,7 @@ class FakeRuntime:
         self.audited: list[tuple[str, str, Origin, str | None]] = []
         self.sources: list[ConnectorView] = []
         self.polled: list[str] = []
+        self.webhooks: dict[str, WebhookSpec] = {}
         self.secrets: dict[str, tuple[str, ...]] = {}
         self._last: dict[int, int] = {}
 

@@ -1,0 +1,1 @@
+"""Webhooks: how each provider signs, and which webhooks there are. Pure; the route is `runtimed/http/webhooks.py`."""
