@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from wal.errors import JournalBusy as JournalBusy
     from wal.errors import JournalCorrupt as JournalCorrupt
     from wal.errors import JournalError as JournalError
+    from wal.errors import JournalExists as JournalExists
     from wal.errors import JournalLocked as JournalLocked
     from wal.errors import JournalRefused as JournalRefused
     from wal.errors import RuntimedError as RuntimedError
@@ -179,6 +180,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "JournalBusy",
         "JournalCorrupt",
         "JournalError",
+        "JournalExists",
         "JournalLocked",
         "JournalRefused",
         "RuntimedError",

@@ -196,7 +196,8 @@ class JournalFile:
 
     async def events_before(self, seq: int, limit: int = 200) -> list[EventView]:
         sql = """select r.seq, r.at, u.id, u.workflow, u.trace_id, r.body
-            from records r left join runs u on u.run_key = r.run_key where r.seq <= ? order by r.seq desc limit ?"""
+            from records r left join runs u on u.run_key = r.run_key where r.seq <= ? and r.body <> ''
+            order by r.seq desc limit ?"""
         return [_event(*row) for row in reversed(await self._rows(sql, (seq, min(limit, ROWS_MAX))))]
 
     async def chain_of(self, seq: int) -> tuple[int, str, bool] | None:
@@ -212,6 +213,8 @@ class JournalFile:
         if len(rows) == 1 and seq != 1:
             return prev_seq, digest.hex(), True  # the one before is gone: there is nothing to hold it against
         before = rows[0][4] if len(rows) == 2 else GENESIS
+        if not body:  # of a run that was forgotten
+            return prev_seq, digest.hex(), True
         return prev_seq, digest.hex(), digest == link(before, seq, run_key, prev_seq, at, body.encode())
 
     # --- people and sessions

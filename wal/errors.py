@@ -91,6 +91,15 @@ class CheckpointFailed(JournalError):
     hint = "Look at the disk; restart: what was committed is in SQLite's WAL."
 
 
+class JournalExists(JournalError):
+    """There is a journal where one was to be put; nothing was changed."""
+
+    code = "journal_exists"
+    status = 409
+    exit_code = 5
+    hint = "Name another --data-dir, or say --force: the journal that is there is moved aside, not deleted."
+
+
 class JournalBusy(JournalError):
     """Another connection stood in the way for longer than we wait; nothing was changed."""
 

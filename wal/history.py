@@ -33,14 +33,15 @@ _PAGE = """with recursive walk (seq, prev_seq) as (
         select seq, prev_seq from records where seq = :last and seq > :after
         union all
         select r.seq, r.prev_seq from walk join records r on r.seq = walk.prev_seq where walk.prev_seq > :after
-    ) select r.seq, r.at, r.body from records r where r.seq in (select seq from walk)"""
+    ) select r.seq, r.at, r.body from records r where r.seq in (select seq from walk) and r.body <> ''"""
 
 # The kind is the first member of each body (docs/journal.md), so that it is found without parsing the rest.
 _OF_KINDS = """ and substr(r.body, 10, instr(substr(r.body, 10, 64), '"') - 1)
     in (select value from json_each(:kinds))"""
 
 _EVENTS = """select r.seq, r.at, u.id, u.workflow, u.trace_id, r.body
-    from records r left join runs u on u.run_key = r.run_key where r.seq > ? order by r.seq"""
+    from records r left join runs u on u.run_key = r.run_key where r.seq > ? and r.body <> ''
+    order by r.seq"""
 
 _AUDITED = """select seq, at, body from records where seq > ? and seq <= ?
     and substr(body, 1, 23) = '{"kind":"call_audited",' order by seq"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import apsw
 import msgspec
 
-from wal import upkeep
+from wal import backup, upkeep
 from wal.chain import GENESIS, extend
 from wal.codec import kind_of
 from wal.connections import (
@@ -261,23 +260,11 @@ class Journal:
         return Reader.on(self._db) if self._path is None else Reader.open(self._path)
 
     def backup(self, target: str | os.PathLike[str]) -> int:
-        """Copy the journal as it stands to a new file, complete or not at all; the seq that the copy ends with.
-        Raises `JournalError` if the target exists or cannot be written. The journal itself is only read."""
-        target = Path(target).absolute()
-        if target.exists():
-            raise JournalError(f"{target} exists; a backup overwrites nothing")
-        part = target.with_name(target.name + ".part")
-        try:
-            _make_private(part)
-            # Through the same VFS, or the pages that the copy changes would lack their checksums.
-            with contextlib.closing(apsw.Connection(str(part), vfs=_vfs_of(self._options))) as copy:
-                with copy.backup("main", self._db, "main") as backup:
-                    backup.step(-1)
-            _publish(part, target)
-        except (OSError, apsw.Error) as error:
-            _remove(part)
-            raise JournalError(f"the backup to {target} failed: {error}") from error
-        return self.head.seq
+        """Copy the journal as of the last commit to a new file, whole or not at all; the seq that the copy ends with.
+        Raises `JournalError`; see `wal.backup.take`, which needs no open journal. One in memory has no file to copy."""
+        if self._path is None:
+            raise JournalError("a journal in memory has no backup")
+        return backup.take(self._path, Path(target)).seq
 
     def _check_after_unclean_stop(self) -> None:
         if self.head.clean:

@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from wal import approvals, intake, tokens
+from wal import approvals, backup, intake, retention, tokens
 from wal.connections import one_row, scalar
 from wal.records import (
     ApprovalDecided,
@@ -23,6 +23,7 @@ from wal.records import (
     ApprovalVoted,
     ApprovalWithdrawn,
     AttributesSet,
+    BackupTaken,
     CompensationFailed,
     ConnectorPaused,
     ConnectorQuarantined,
@@ -37,6 +38,7 @@ from wal.records import (
     RequestAnswered,
     RunCancelled,
     RunFailed,
+    RunsForgotten,
     RunStarted,
     SchemaSeen,
     SessionClosed,
@@ -67,6 +69,7 @@ _INSERT = """insert into runs (run_key, id, workflow, version, phase, paused, st
     session_id, tenant, classification, queue, priority, parent_id, trace_id, attributes, created_at, updated_at,
     ended_at, error, first_seq, last_seq, end_seq)
     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_FORGET = "select workflow, status, ended_at, last_seq, attributes from runs where run_key = ?"
 _TOUCH = "update runs set last_seq = ?, updated_at = ? where run_key = ?"
 _MOVE = """update runs set phase = ?, paused = ?, status = ?, waiting_on = ?, waiting_until = ?, error = ?,
     ended_at = coalesce(ended_at, ?), end_seq = coalesce(end_seq, ?), last_seq = ?, updated_at = ? where run_key = ?"""
@@ -122,9 +125,14 @@ class Projector:
             effect = EFFECTS.get(type(record))
             if effect is not None:
                 effect(self, entry, record, change)
+        self._write()
+
+    def _write(self) -> None:
+        """Write what was folded so far."""
         self._write_runs()
         self._write_timers()
         self._remember()
+        self._runs, self._timers = {}, {}
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
@@ -245,11 +253,8 @@ class Projector:
         if before is None:
             text = scalar(self._db, "select attributes from runs where run_key = ?", (entry.run_key,))
             before = msgspec.json.decode(text, type=dict[str, Any])
-        for key in before.keys() & record.attributes.keys():
-            self._db.execute(
-                "delete from run_attributes where key = ? and value = ? and run_key = ?",
-                (key, attribute_text(before[key]), entry.run_key),
-            )
+        shared = before.keys() & record.attributes.keys()
+        self._unindex_attributes(entry.run_key, {key: before[key] for key in shared})
         change.attributes = before | record.attributes
         self._index_attributes(entry.run_key, record.attributes)
         if change.started is None:
@@ -261,6 +266,10 @@ class Projector:
             text = attribute_text(value)
             if text is not None:
                 self._db.execute("insert into run_attributes values (?, ?, ?)", (key, text, run_key))
+
+    def _unindex_attributes(self, run_key: int, attributes: dict[str, Any]) -> None:
+        rows = [(key, attribute_text(value), run_key) for key, value in attributes.items()]
+        self._db.executemany("delete from run_attributes where key = ? and value = ? and run_key = ?", rows)
 
     def _signal_received(self, entry: Entry, record: SignalReceived, change: RunChange) -> None:
         if record.signal_id is not None:
@@ -297,6 +306,22 @@ class Projector:
         body = bytes(record.body).decode()
         self._db.execute("insert into answers values (?, ?, ?, ?, ?, ?, ?)", (*row, body, entry.seq, entry.at))
 
+    def _runs_forgotten(self, entry: Entry, record: RunsForgotten, change: RunChange | None) -> None:
+        self._write()  # the runs may be of this batch, if it is a large one
+        for run_key in record.run_keys:
+            row = one_row(self._db, _FORGET, (run_key,))
+            if row is None:
+                continue  # it was forgotten before
+            workflow, status, ended_at, last_seq, text = row
+            if ended_at is None:
+                raise ProjectionError(f"record {entry.seq} forgets run {run_key}, which has not ended")
+            attributes = msgspec.json.decode(text, type=dict[str, Any])
+            self._unindex_attributes(run_key, attributes)
+            retention.forget(self._db, run_key, last_seq)
+            self._db.execute(_COUNT, (workflow, status, -1))
+            self._known.pop(run_key, None)
+        retention.forget_state(self._db, record.scopes)
+
     def _outside(self, entry: Entry, record: Fact, change: RunChange | None) -> None:
         OUTSIDE[type(record)](self._db, entry, record)
 
@@ -314,6 +339,7 @@ OUTSIDE: Mapping[type[Fact], Callable[[apsw.Connection, Entry, Any], None]] = {
     TokenCreated: tokens.created,
     TokenRevoked: tokens.revoked,
     TokensUsed: tokens.used,
+    BackupTaken: backup.taken,
 }
 """Records that belong to no run, and what each does to tables of its own."""
 
@@ -338,6 +364,7 @@ EFFECTS: Mapping[type[Fact], Callable[[Projector, Entry, Any, Any], None]] = {
     SessionExpired: Projector._session_ended,
     SessionClosed: Projector._session_ended,
     RequestAnswered: Projector._request_answered,
+    RunsForgotten: Projector._runs_forgotten,
     **dict.fromkeys(OUTSIDE, Projector._outside),
 }
 """Type of record -> what it does beside moving its run; the hot records (steps) are not here."""

@@ -53,12 +53,6 @@ class Checkpoint(Message, frozen=True, gc=False, tag="checkpoint"):
     mode: Literal["passive", "full", "restart", "truncate"] = "passive"
 
 
-class Backup(Message, frozen=True, gc=False, tag="backup"):
-    """Copy the journal as it stands to a new file. Answered by `Done`, whose `seq` the copy is true for."""
-
-    path: str
-
-
 class Ping(Message, frozen=True, gc=False, tag="ping"):
     """Say that you make progress. Answered by `Done`."""
 
@@ -67,7 +61,7 @@ class Close(Message, frozen=True, gc=False, tag="close"):
     """Checkpoint, close and end with exit code 0. Answered by `Done`."""
 
 
-Request = Commit | Checkpoint | Backup | Ping | Close
+Request = Commit | Checkpoint | Ping | Close
 
 
 # --- writer -> daemon -------------------------------------------------------------------------------------------

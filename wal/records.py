@@ -573,10 +573,12 @@ class CallAudited(Fact, frozen=True, gc=False):
 
 
 class RunsForgotten(Fact, frozen=True, gc=False):
-    """These ended runs were kept long enough: the bodies of their records are gone, their digests stay in the chain."""
+    """These ended runs were kept long enough: the bodies of their records are gone, their digests stay in the chain.
+    `scopes` names the state that went with them, for those of the runs that had any."""
 
     run_keys: list[int]
     older_than: int = 0
+    scopes: list[str] = []
 
 
 class BackupTaken(Fact, frozen=True, gc=False):

@@ -76,7 +76,8 @@ def check_tail(connection: apsw.Connection, records: int = TAIL_RECORDS) -> None
         before = rows.pop(0)[4]
     expected = rows[0][0] if rows else 0
     for seq, run_key, prev_seq, at, digest, body in rows:
-        if seq != expected or digest != link(before, seq, run_key, prev_seq, at, body.encode()):
+        # A forgotten record has no body to compute its digest from; `wal.verify` looks whether it may be so.
+        if seq != expected or (body and digest != link(before, seq, run_key, prev_seq, at, body.encode())):
             raise JournalCorrupt(f"record {seq} is not what was written, or one before it is missing")
         before, expected = digest, seq + 1
 

@@ -11,14 +11,15 @@ from typing import Any
 import apsw
 import msgspec
 
-from wal import upkeep
+from wal import retention, upkeep
 from wal.chain import GENESIS, link
 from wal.codec import decode_entry
-from wal.connections import harden, open_reader, read_errors
+from wal.connections import harden, one_row, open_reader, read_errors
 from wal.errors import JournalError
 from wal.migrations import migrate
 from wal.pages import PAGE_ROWS_MAX, snapshot, within_bytes
 from wal.projections import ProjectionError, Projector
+from wal.records import Entry, RunsForgotten, StateWritten
 
 PROBLEMS_MAX = 50
 """A report names no more than this; a damaged file could fill memory with them."""
@@ -79,8 +80,11 @@ def verify(path: str | Path) -> Report:
 
 def compare_tables(left: apsw.Connection, right: apsw.Connection) -> Iterator[str]:
     """Each difference between the derived tables of two journals, as a sentence."""
+    tables = {row[0] for row in left.execute("select name from sqlite_schema where type = 'table'")}
     for table, sql in DERIVED.items():
-        for one, other in itertools.zip_longest(left.execute(sql), right.execute(sql)):
+        # A file of an older schema lacks tables of which its records say nothing either.
+        rows = left.execute(sql) if table in tables else iter(())
+        for one, other in itertools.zip_longest(rows, right.execute(sql)):
             if one != other:
                 yield f"table {table}: there is {_brief(one)}, the records say {_brief(other)}"
 
@@ -92,6 +96,7 @@ class _Verification:
         self.records = 0
         self._digest = GENESIS
         self._foldable = True
+        self._emptied: dict[int, int] = {}  # runs whose bodies are gone, to be forgotten later: the last record of each
         self._replayed = apsw.Connection("")  # a temporary file of SQLite's, gone when closed
         harden(self._replayed)
         migrate(self._replayed)
@@ -112,7 +117,9 @@ class _Verification:
         with snapshot(connection):
             while self._read_some(connection):
                 pass
-            if self._foldable:
+            for run_key, seq in self._emptied.items():
+                self.problem(f"the body of record {seq} of run {run_key} is gone, and no record says that it may be")
+            if self._foldable and not self._emptied:
                 for sentence in itertools.islice(compare_tables(connection, self._replayed), PROBLEMS_MAX):
                     self.problem(sentence)
         self._replayed.close()
@@ -123,26 +130,74 @@ class _Verification:
         for row in rows:
             self._check_link(row)
         if self._foldable:
-            self._fold(rows)
+            self._fold(connection, rows)
         return more
 
     def _check_link(self, row: tuple[Any, ...]) -> None:
         seq, run_key, prev_seq, at, digest, body = row
         if seq != self.seq + 1:
             self.problem(f"records {self.seq + 1} to {seq - 1} are missing")
-        elif digest != link(self._digest, seq, run_key, prev_seq, at, body.encode()):
+        elif body and digest != link(self._digest, seq, run_key, prev_seq, at, body.encode()):
             self.problem(f"record {seq} is not what was written")
         self.seq, self._digest = seq, digest
         self.records += 1
 
-    def _fold(self, rows: list[tuple[Any, ...]]) -> None:
+    # --- folding ----------------------------------------------------------------------------------------------------
+
+    def _fold(self, connection: apsw.Connection, rows: list[tuple[Any, ...]]) -> None:
         try:
             self._replayed.execute("begin")
-            self._projector.apply([decode_entry(row[0], row[1], row[2], row[3], row[5]) for row in rows])
+            batch: list[Entry] = []
+            for seq, run_key, prev_seq, at, _, body in rows:
+                if not body or run_key in self._emptied:
+                    self._apply(batch)
+                    batch = self._forgotten(seq, run_key, prev_seq, at, body)
+                    continue
+                entry = decode_entry(seq, run_key, prev_seq, at, body)
+                if isinstance(entry.record, RunsForgotten):
+                    self._apply(batch)
+                    batch = []
+                    self._check_forgotten(connection, entry, entry.record)
+                batch.append(entry)
+            self._apply(batch)
             self._replayed.execute("commit")
         except (ProjectionError, JournalError, apsw.Error) as error:
             self._foldable = False
             self.problem(f"the records contradict each other: {error}")
+
+    def _apply(self, batch: list[Entry]) -> None:
+        if batch:
+            self._projector.apply(batch)
+
+    def _forgotten(self, seq: int, run_key: int, prev_seq: int, at: int, body: str) -> list[Entry]:
+        """A record of a run that is to be forgotten: without its body, or a value that outlives the run, which is given
+        back as a record of no run. Its digest cannot be computed any more, so its place is checked instead."""
+        if not run_key:
+            self.problem(f"the body of record {seq} is gone, and it is of no run that could be forgotten")
+            return []
+        before = self._emptied.get(run_key)
+        if before is None:  # the run may have been read whole until it was forgotten, just now
+            row = one_row(self._replayed, "select last_seq from runs where run_key = ?", (run_key,))
+            before = 0 if row is None else int(row[0])
+        if prev_seq != before:
+            self.problem(f"record {seq} without a body follows {prev_seq} in its run, not {before}")
+        self._emptied[run_key] = seq
+        if not body:
+            return []
+        entry = decode_entry(seq, 0, 0, at, body)
+        if not isinstance(entry.record, StateWritten) or entry.record.scope.startswith(retention.RUN_SCOPE):
+            self.problem(f"record {seq} has a body, and others of run {run_key} are gone")
+            return []
+        return [entry]
+
+    def _check_forgotten(self, connection: apsw.Connection, entry: Entry, record: RunsForgotten) -> None:
+        for run_key in record.run_keys:
+            last_seq = self._emptied.pop(run_key, None)
+            if last_seq is None:  # it was read before it was forgotten, or the bodies are still there
+                row = one_row(self._replayed, "select last_seq from runs where run_key = ?", (run_key,))
+                last_seq = None if row is None else int(row[0])
+            if last_seq is not None and retention.has_bodies(connection, last_seq):
+                self.problem(f"record {entry.seq} forgets run {run_key}, and its records still have bodies")
 
 
 def _brief(row: tuple[Any, ...] | None) -> str:

@@ -17,7 +17,6 @@ from wal.errors import JournalError, RuntimedError
 from wal.journal import Journal
 from wal.options import JournalOptions
 from wal.protocol import (
-    Backup,
     Checkpoint,
     Close,
     Commit,
@@ -87,8 +86,6 @@ def answer(journal: Journal, request: Request) -> Message:
         return Receipt(journal.head.seq, seconds, journal.wal_bytes, journal.db_bytes)
     if isinstance(request, Checkpoint):
         journal.checkpoint(request.mode)
-    elif isinstance(request, Backup):
-        journal.backup(request.path)
     elif isinstance(request, Close):
         journal.close()
     what = str(request.__struct_config__.tag)

@@ -417,6 +417,6 @@ def test_a_backup_is_whole_and_overwrites_nothing(journal_path: Path, log: Any) 
 def test_a_backup_that_cannot_be_written_leaves_nothing(journal_path: Path) -> None:
     """A failed backup is an error of its own; the journal lives on."""
     with Journal.open(journal_path) as journal:
-        with pytest.raises(JournalError, match="failed"):
+        with pytest.raises(JournalError, match="cannot be written"):
             journal.backup(journal_path.parent / "nowhere" / "copy.db")
         journal.commit([Entry(1, 0, 0, 0, records.DaemonStopped())])

@@ -20,7 +20,6 @@ REQUESTS = [
     protocol.Commit([]),
     protocol.Commit([Entry(1, 2, 0, 5, StepCompleted("2/0.1", "charge", Raw(b'{ "a": 1 }')))]),
     protocol.Checkpoint("truncate"),
-    protocol.Backup("/a/b"),
     protocol.Ping(),
     protocol.Close(),
 ]
@@ -76,7 +75,7 @@ def test_a_message_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
     """The sender refuses what the receiver would refuse."""
     monkeypatch.setattr(protocol, "FRAME_BYTES_MAX", 20)
     with pytest.raises(FrameRefused, match="at most 20"):
-        encode_frame(protocol.Backup("x" * 20))
+        encode_frame(protocol.Failure("x" * 20, ""))
 
 
 @pytest.mark.parametrize(

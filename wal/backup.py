@@ -1,0 +1,246 @@
+"""Backups: a verified copy of a journal, beside its live writer, whole under its name or not there at all.
+
+`python -P -m wal.backup SOURCE TARGET KEEP` is the process that takes one for the daemon: neither the writer nor the
+loop waits for it. It reads one snapshot, which delays no commit; it gives way to others (`nice`), and it flushes what
+it has written every few megabytes, because the file system may make a commit's flush wait for all that is dirty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from wal import upkeep
+from wal.connections import (
+    checksum_vfs,
+    expect,
+    inspect_file,
+    one_row,
+    open_reader,
+    read_errors,
+    scalar,
+    sync_folder,
+)
+from wal.errors import JournalBusy, JournalError, RuntimedError
+from wal.records import BackupTaken, Entry
+
+STEP_BYTES = 4 * 1024 * 1024
+"""So much is copied between two flushes: what a commit's own flush may have to wait for."""
+
+NICE = 10
+PART = ".part"
+NAME = re.compile(r"journal-(\d{8}T\d{6}Z)-(\d+)\.db")
+"""How backups are called that nobody named: when they were taken, and up to which record they go."""
+
+_META = "last_backup"
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """A backup: where it is, the last record in it, its size, how long it took (0 if that is not known), and when it
+    was taken, in microseconds since the epoch."""
+
+    path: str
+    seq: int
+    size_bytes: int
+    seconds: float
+    at: int
+
+
+def taken(db: apsw.Connection, entry: Entry, record: BackupTaken) -> None:
+    """A backup was taken: the journal remembers the last one."""
+    last = Backup(record.path, record.backup_seq, record.size_bytes, record.seconds, entry.at)
+    db.execute("insert or replace into meta values (?, ?)", (_META, msgspec.json.encode(last).decode()))
+
+
+def last_recorded(db: apsw.Connection) -> Backup | None:
+    """The last backup that the journal knows of."""
+    text = scalar(db, "select value from meta where key = ?", (_META,))
+    return None if text is None else msgspec.json.decode(text, type=Backup)
+
+
+def backups_in(folder: Path) -> list[Backup]:
+    """The backups in a folder that are called as ours are, oldest first."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            match = NAME.fullmatch(path.name)
+            if match:
+                taken_at = datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                at = int(taken_at.timestamp()) * 1_000_000
+                found.append(Backup(str(path), int(match[2]), path.stat().st_size, 0.0, at))
+    return sorted(found, key=lambda one: (one.at, one.seq, one.path))
+
+
+# --- taking one ---------------------------------------------------------------------------------------------------
+
+
+def take(source: Path, target: Path, *, keep: int = 0) -> Backup:
+    """Copy the journal at `source`, as of one commit, to `target`: a file that is not there yet, or a folder, in which
+    the copy gets a name that tells its time and its last record, and of whose copies the newest `keep` stay (0: all).
+
+    The copy is verified before it gets its name: structure, page checksums, the digests at the end of the log. Raises
+    `JournalRefused` for a source that is no journal, `JournalCorrupt` for a damaged one, and `JournalError` if the
+    target exists, another backup is being written there, or the disk does not take it; then there is no file."""
+    began = time.perf_counter()
+    source, target = source.absolute(), target.absolute()
+    folder = target if target.is_dir() else target.parent
+    named = None if target.is_dir() else target
+    if named is not None and (named.exists() or named.is_symlink()):
+        raise JournalError(f"{named} exists; a backup overwrites nothing", hint="Name another file, or a folder.")
+    part = folder / ((named.name if named is not None else "journal.db") + PART)
+    at = time.time_ns() // 1000
+    with writing(part) as descriptor:
+        with read_errors(source):
+            seq = copy(source, part, descriptor)
+        with read_errors(part):
+            check(part, seq)
+        if named is None:
+            stamp = datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
+            named = folder / f"journal-{stamp}-{seq}.db"
+        size = os.fstat(descriptor).st_size
+        try:
+            if named.exists():
+                raise JournalError(f"{named} has come meanwhile; a backup overwrites nothing")
+            part.rename(named)  # not a link, which some file systems of removable disks do not have
+            sync_folder(folder)
+        except OSError as error:
+            raise JournalError(f"the backup to {named} failed: {error.strerror}") from error
+    if keep:
+        for old in backups_in(folder)[:-keep]:
+            Path(old.path).unlink(missing_ok=True)
+    return Backup(str(named), seq, size, time.perf_counter() - began, at)
+
+
+def check(path: Path, seq: int) -> None:
+    """That a copy is a whole journal that ends with this record: its structure, which reads every page in use against
+    its checksum, and the digests at the end of its log. Raises `JournalCorrupt` or another `JournalError`."""
+    connection = open_reader(path)
+    try:
+        upkeep.check_structure(connection)
+        upkeep.check_tail(connection)
+        found = scalar(connection, "select coalesce(max(seq), 0) from records")
+    finally:
+        connection.close()
+    if found != seq:
+        raise JournalError(f"{path} ends with record {found} instead of {seq}")
+
+
+def clean_leftovers(folder: Path) -> list[Path]:
+    """Remove what backups that were interrupted have left in a folder; the names of what was removed."""
+    removed = []
+    with contextlib.suppress(FileNotFoundError):
+        for part in folder.glob(f"*.db{PART}"):
+            if not is_held(part):
+                _remove(part)
+                removed.append(part)
+    return removed
+
+
+def is_held(part: Path) -> bool:
+    """Whether a backup is being written to this file right now."""
+    try:
+        descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextlib.contextmanager
+def writing(part: Path) -> Iterator[int]:
+    """A new file for a copy, locked for as long as it is written: whoever finds it unlocked may remove it."""
+    try:
+        if part.exists() and not is_held(part):
+            _remove(part)
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise JournalBusy(f"another backup is being written to {part}") from error
+    except OSError as error:
+        raise JournalError(f"a backup cannot be written to {part.parent}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    except (OSError, apsw.Error) as error:
+        raise JournalError(f"the backup to {part} failed: {error}") from error
+    finally:
+        _remove(part)
+        os.close(descriptor)
+
+
+def copy(source: Path, part: Path, descriptor: int) -> int:
+    """Copy one snapshot of the source, page by page; the seq that it ends with."""
+    reader = open_reader(source)
+    try:
+        reader.execute("begin")
+        row = one_row(reader, "select coalesce(max(seq), 0) from records")  # from here on it sees this commit
+        seq = int(row[0]) if row else 0
+        # Through the same VFS, or the pages that the copy changes would lack their checksums.
+        with contextlib.closing(apsw.Connection(str(part), vfs=checksum_vfs())) as new:
+            expect(new, "journal_mode", "off")  # it has no name until it is whole: there is nothing to roll back to
+            expect(new, "synchronous", 0)
+            pages = max(1, STEP_BYTES // int(reader.pragma("page_size")))
+            with new.backup("main", reader, "main") as backup:
+                while not backup.done:
+                    backup.step(pages)
+                    os.fdatasync(descriptor)
+        with contextlib.closing(apsw.Connection(str(part), vfs=checksum_vfs())) as new:
+            expect(new, "journal_mode", "delete")  # so that it can be read without files beside it; a writer changes it
+        os.fsync(descriptor)
+        with contextlib.suppress(OSError):  # so that the check reads what is on the disk, not what is in memory
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        reader.execute("rollback")
+    finally:
+        reader.close()
+    if not inspect_file(part):
+        raise JournalError(f"the copy in {part} is empty")
+    return seq
+
+
+def _remove(part: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+# --- the process --------------------------------------------------------------------------------------------------
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why there is no backup, as the process tells it."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+def main(arguments: list[str]) -> int:
+    """Take a backup and print it as JSON; a `Refusal` and its exit code otherwise."""
+    if len(arguments) != 3:
+        sys.stderr.write("usage: python -P -m wal.backup SOURCE TARGET KEEP\n")
+        return 2
+    os.nice(NICE)
+    try:
+        done = take(Path(arguments[0]), Path(arguments[1]), keep=int(arguments[2]))
+    except RuntimedError as error:
+        sys.stdout.buffer.write(msgspec.json.encode(Refusal(error.code, str(error), error.hint)) + b"\n")
+        return error.exit_code
+    sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""Retention: what forgetting ended runs does to the file, and which of them are old enough.
+
+The rows of a forgotten run's records stay, with their digests, so that the chain goes on; their bodies become empty.
+Rows are deleted and put back rather than updated: only so does SQLite merge the pages that became nearly empty, and
+give the others back for new records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from wal.connections import all_rows, one_row, scalar
+from wal.pages import PAGE_ROWS_MAX
+
+EMPTY = ""
+"""The body of a forgotten record; no record is encoded so."""
+
+RUN_SCOPE = "run:"
+"""How the scope of a run's own state begins; the values of other scopes outlive the run that wrote them."""
+
+RUNS_FORGOTTEN_MAX = 200
+RECORDS_FORGOTTEN_MAX = 5_000
+"""What one commit forgets: so many runs, and no further run once they have so many records. About 60 ms."""
+
+ENDED = ("completed", "failed", "cancelled")
+
+_WALK = """with recursive walk (seq, prev_seq) as (
+        select seq, prev_seq from records where seq = :last
+        union all
+        select r.seq, r.prev_seq from walk join records r on r.seq = walk.prev_seq
+        where r.seq < walk.seq
+    )"""
+"""The seqs of a run; a damaged `prev_seq` that points ahead ends the walk instead of going in a circle."""
+
+# A value of another scope than the run's own is kept: the state table goes on holding it.
+_GOING = """body <> '' and not (substr(body, 1, 23) = '{"kind":"state_written"'
+    and json_extract(body, '$.scope') not like 'run:%')"""
+
+_BODIES = f"{_WALK} select seq, run_key, prev_seq, at, digest from records where seq in (select seq from walk) and "
+
+_DERIVED = ("signals", "approvals", "timers")
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A run that may be forgotten: it has ended before the instant asked for, and no open run is its parent."""
+
+    run_key: int
+    id: str
+    ended_at: int
+    records: int
+    has_state: bool
+
+
+class Plan(msgspec.Struct, frozen=True, gc=False):
+    """Runs to forget in one commit, and the run key after which to look on; None if there is nothing further."""
+
+    runs: list[Candidate]
+    next: int | None
+
+
+def forget(db: apsw.Connection, run_key: int, last_seq: int) -> None:
+    """Empty the bodies of a run's records and delete its rows, those of its attributes apart (their index is not
+    ordered by run). Call within a transaction."""
+    rows = all_rows(db, _BODIES + _GOING, {"last": last_seq})
+    db.executemany("delete from records where seq = ?", [(each[0],) for each in rows])
+    db.executemany("insert into records values (?, ?, ?, ?, ?, '')", rows)
+    for table in _DERIVED:
+        db.execute(f"delete from {table} where run_key = ?", (run_key,))
+    db.execute("delete from runs where run_key = ?", (run_key,))
+
+
+def forget_state(db: apsw.Connection, scopes: Sequence[str]) -> None:
+    """Delete the state of forgotten runs."""
+    db.executemany("delete from state where scope = ?", [(scope,) for scope in scopes])
+
+
+def has_bodies(db: apsw.Connection, last_seq: int) -> bool:
+    """Whether a run that ends with this record still has a body that should be gone."""
+    return one_row(db, f"{_BODIES}{_GOING} limit 1", {"last": last_seq}) is not None
+
+
+def plan(db: apsw.Connection, older_than: int, after_run_key: int) -> Plan:
+    """The next runs to forget: those that ended before an instant (microseconds), in the order in which they began.
+    Looks at no more than a page of runs. Call within a snapshot.
+
+    The newest run of all is never among them, because the next run key follows the largest there is. The search ends
+    at a run that began after the instant: those behind it can hardly have ended before."""
+    newest = scalar(db, "select max(run_key) from runs") or 0
+    sql = """select run_key, id, status, created_at, ended_at, last_seq, parent_id from runs
+             where run_key > ? and run_key < ? order by run_key limit ?"""
+    found: list[Candidate] = []
+    records, looked_at = 0, all_rows(db, sql, (after_run_key, newest, PAGE_ROWS_MAX))
+    for run_key, id, status, created_at, ended_at, last_seq, parent_id in looked_at:
+        if created_at >= older_than:
+            return Plan(found, None)
+        if status not in ENDED or ended_at is None or ended_at >= older_than or _is_open(db, parent_id):
+            continue
+        size = _records(db, last_seq)
+        if found and (records + size > RECORDS_FORGOTTEN_MAX or len(found) == RUNS_FORGOTTEN_MAX):
+            return Plan(found, found[-1].run_key)
+        records += size
+        has_state = one_row(db, "select 1 from state where scope = ? limit 1", (RUN_SCOPE + id,)) is not None
+        found.append(Candidate(run_key, id, ended_at, size, has_state))
+    return Plan(found, looked_at[-1][0] if len(looked_at) == PAGE_ROWS_MAX else None)
+
+
+def _is_open(db: apsw.Connection, run_id: str | None) -> bool:
+    if run_id is None:
+        return False
+    row: tuple[Any, ...] | None = one_row(db, "select ended_at from runs where id = ?", (run_id,))
+    return row is not None and row[0] is None
+
+
+def _records(db: apsw.Connection, last_seq: int) -> int:
+    return int(scalar(db, f"{_WALK} select count(*) from walk", {"last": last_seq}))
