@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tui.fold import data_of
@@ -23,6 +24,7 @@ NOTABLE = frozenset(
         *_STATE_OF_KIND, "run_resumed", "run_retried", "run_cancel_requested", "step_failed", "step_interrupted",
         "step_unknown", "step_resolved", "compensation_failed", "approval_voted", "approval_decided",
         "approval_withdrawn", "session_opened", "session_closed", "session_expired", "daemon_started", "daemon_stopped",
+        "connector_paused", "connector_resumed", "connector_reset", "connector_quarantined", "delivery_refused",
     }
 )  # fmt: skip
 """What a person wants to read of; the rest is in the journal."""
@@ -34,6 +36,9 @@ _LEVELS = {
     "step_failed": "WARN",
     "step_interrupted": "WARN",
     "run_compensating": "WARN",
+    "connector_quarantined": "ERROR",
+    "delivery_refused": "WARN",
+    "records_stored": "DEBUG",
     "run_cancel_requested": "WARN",
     "step_scheduled": "DEBUG",
     "timer_set": "DEBUG",
@@ -75,6 +80,8 @@ def says(event: EventView) -> str:
 
 def _core(event: EventView, data: dict[str, Any]) -> str:
     error = data.get("error")
+    if event.kind in _CONNECTORS:
+        return _CONNECTORS[event.kind](data)
     if isinstance(error, dict):
         again = f", again at {str(data['retry_at'])[11:19]}Z" if data.get("retry_at") else ""
         return f"{error.get('type', '')}: {error.get('message', '')}{again}"
@@ -91,3 +98,41 @@ def _core(event: EventView, data: dict[str, Any]) -> str:
         key: value for key, value in data.items() if key not in ("input", "result", "args") and value not in (None, "")
     }
     return " ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def _advanced(data: dict[str, Any]) -> str:
+    counts = [f"{data[name]} {name}" for name in ("records", "repeated", "refused") if data.get(name)]
+    return f"{data.get('connector')} {', '.join(counts) or 'no records'}, cursor {data.get('cursor')}"
+
+
+def _stored(data: dict[str, Any]) -> str:
+    items = data.get("items")  # of a large page only its size was kept
+    return f"{data.get('stream')} {f'{len(items)} records' if isinstance(items, list) else items}"
+
+
+def _held(data: dict[str, Any]) -> str:
+    cursor = f" to cursor {data['cursor']}" if "cursor" in data else ""
+    why = f' "{data["reason"]}"' if data.get("reason") else ""
+    return f"{data.get('connector')}{cursor} by {data.get('by')}{why}"
+
+
+def _refused(data: dict[str, Any]) -> str:
+    return f"{data.get('connector')} {data.get('key')} {data.get('code')}: {data.get('message', '')}"
+
+
+def _quarantined(data: dict[str, Any]) -> str:
+    error = data.get("error")
+    said = f"{error.get('type')}: {error.get('message', '')}" if isinstance(error, dict) else ""
+    return f"{data.get('connector')} after {data.get('crashes', 1)} crashes: {said}"
+
+
+_CONNECTORS: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "cursor_advanced": _advanced,
+    "records_stored": _stored,
+    "connector_paused": _held,
+    "connector_resumed": _held,
+    "connector_reset": _held,
+    "connector_quarantined": _quarantined,
+    "delivery_refused": _refused,
+}
+"""Records of connectors, whose data would be long otherwise."""

@@ -2,7 +2,8 @@
 
 Nothing is polled. Events drive everything: what they change is told at most four times a second; what is no record
 (actors, health, sizes) is asked for again after something happened, at most every two seconds, and every fifteen while
-somebody looks. A break is shown as STALE and mended by the same seq; when nothing listens, the file is read instead.
+somebody looks; the connectors, after a record of one, at most once a second. A break is shown as STALE and mended by
+the same seq; when nothing listens, the file is read instead.
 """
 
 from __future__ import annotations
@@ -22,7 +23,20 @@ from runtimed.client_wire import Broken, Stream
 from runtimed.sse import Parser, TooLarge
 from tui.format import micros
 from tui.link_state import LIVE, OFFLINE, STALE, LinkState
-from tui.model import ACTORS, APPROVALS, COUNTS, EVERYTHING, HEALTH, LINK, NOTHING, RUNS, SESSIONS, Change, Model
+from tui.model import (
+    ACTORS,
+    APPROVALS,
+    CONNECTORS,
+    COUNTS,
+    EVERYTHING,
+    HEALTH,
+    LINK,
+    NOTHING,
+    RUNS,
+    SESSIONS,
+    Change,
+    Model,
+)
 from tui.offline import JournalFile, open_file
 from tui.runs_index import RunFilter
 from tui.source import Online, Source
@@ -33,6 +47,8 @@ from wal.views import EventView, RunView
 BATCH_SECONDS = 0.25
 """The least time between two changes told to the app: four frames a second are enough to follow, and cheap."""
 FIGURES_SECONDS, IDLE_FIGURES_SECONDS = 2.0, 15.0
+CONNECTORS_SECONDS = 1.0
+"""The least time between two questions for the connectors, however many records they bring."""
 SILENCE_SECONDS = 45.0
 """Without a byte for so long, three heartbeats, the connection is taken for dead."""
 BACKOFF_FIRST, BACKOFF_MAX = 0.2, 5.0
@@ -76,6 +92,7 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._told_at = 0.0
         self._figures_wanted = asyncio.Event()
+        self._connectors_wanted = asyncio.Event()
         self._asking: set[str] = set()
         self._snapshot_seq = 0
         self._told = asyncio.Event()
@@ -86,6 +103,7 @@ class Link:
         """Follow the daemon until cancelled."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_figures)
+            tasks.start_soon(self._keep_connectors)
             wait = BACKOFF_FIRST
             try:
                 while True:
@@ -147,6 +165,7 @@ class Link:
             model.events.clear()  # another journal's numbers
         await self._ask_approvals(source)
         model.sessions = list((await source.sessions(limit=SNAPSHOT_PAGE)).items)
+        model.connectors = await source.connectors()
         failed = await source.runs(RunFilter(("failed",)), limit=200)
         for run in failed.items:
             if (at := micros(run.ended_at)) is not None:
@@ -232,6 +251,8 @@ class Link:
             self.state.behind_at = self._now()
             self.state.behind = max(0, self.state.behind_at - newest)
         self._figures_wanted.set()
+        if CONNECTORS in change.topics:
+            self._connectors_wanted.set()
         self._note(change)
 
     # --- telling ------------------------------------------------------------------------------------------------------
@@ -311,6 +332,20 @@ class Link:
                 await self._guarded(HEALTH, lambda source=source: self._ask_figures(source))  # type: ignore[misc]
             await asyncio.sleep(FIGURES_SECONDS)
 
+    async def _keep_connectors(self) -> None:
+        """Ask for what the records of connectors do not tell: when one polls next, how far it lags."""
+        while True:
+            await self._connectors_wanted.wait()
+            self._connectors_wanted.clear()
+            source = self.source
+            if source is not None and self.state.live:
+                await self._guarded(CONNECTORS, lambda source=source: self._ask_connectors(source))  # type: ignore[misc]
+            await asyncio.sleep(CONNECTORS_SECONDS)
+
+    async def _ask_connectors(self, source: Source) -> None:
+        self.model.connectors = await source.connectors()
+        self._note(Change(frozenset({CONNECTORS})))
+
     async def _ask_figures(self, source: Source) -> None:
         health = await source.health()
         self.model.put_health(health.status, health.reasons, health.checks)
@@ -319,4 +354,8 @@ class Link:
         self.model.put_counts(metrics.counts)
         self.model.figures = metrics.figures
         self.model.daemon_version = metrics.version or self.model.daemon_version
-        self._note(Change(frozenset({HEALTH, ACTORS, COUNTS})))
+        topics = {HEALTH, ACTORS, COUNTS}
+        if self.model.connectors:  # a poll that failed is no record
+            self.model.connectors = await source.connectors()
+            topics.add(CONNECTORS)
+        self._note(Change(frozenset(topics)))

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tui import fold
+from tui import connector_fold, fold
 from tui.rates import Rates
 from tui.states import OPEN_STATUSES, STATES, cost_of_kill, word_of
-from wal.views import ActorView, ApprovalView, EventView, RunView, SessionView
+from wal.views import ActorView, ApprovalView, ConnectorView, EventView, RunView, SessionView
 
 EVENTS_HELD_MAX = 5_000
 RUNS_HELD_MAX = 2_000
@@ -64,7 +64,8 @@ class RunNote(NamedTuple):
 
 
 class Need(NamedTuple):
-    """One thing that needs a person: APPR, DOUBT, STUCK or an actor that is DOWN; `kind` and `id` say what to open."""
+    """One thing that needs a person: APPR, DOUBT, STUCK, or an actor or a connector that is DOWN; `kind` and `id` say
+    what to open."""
 
     word: str
     kind: str
@@ -99,6 +100,7 @@ class Model:
         self.decided: list[ApprovalView] = []
         self.actors: list[ActorView] = []
         self.sessions: list[SessionView] = []
+        self.connectors: list[ConnectorView] = []
         self.health_status = ""
         self.reasons: list[str] = []
         self.checks: Mapping[str, list[dict[str, Any]]] = {}
@@ -152,11 +154,21 @@ class Model:
         self.seq = event.seq
         ask = frozenset(_ASKS.get(event.kind, ()))
         if event.run_id is None:
-            return Change(frozenset(topics), ask=ask, events=1)
+            return self._connector_event(event) | Change(frozenset(topics), ask=ask, events=1)
         if event.run_id in self.runs and event.kind in _ENDS and self.approvals_of(event.run_id):
             ask |= {APPROVALS}
         self._note(event)
         return self._run_event(event) | Change(frozenset(topics), ask=ask, events=1)
+
+    def _connector_event(self, event: EventView) -> Change:
+        """What a record tells of a connector is shown at once; the rest is asked for."""
+        name = connector_fold.connector_of(event)
+        if name is None:
+            return NOTHING
+        self.connectors = [
+            connector_fold.advance(view, event) if view.name == name else view for view in self.connectors
+        ]
+        return Change(frozenset({CONNECTORS}))
 
     def _run_event(self, event: EventView) -> Change:
         assert event.run_id is not None
@@ -241,7 +253,7 @@ class Model:
 
     def needs(self) -> list[Need]:
         """What needs a person, the most pressing first: approvals by their deadline, then doubts, then stuck runs, then
-        actors that are down."""
+        actors that are down, then connectors that are quarantined."""
         asked = sorted(self.approvals.values(), key=lambda view: (view.expires_at or "9", view.requested_at or ""))
         needs = [
             Need(
@@ -261,6 +273,9 @@ class Model:
         for actor in self.actors:
             if actor.status == "failed":
                 needs.append(Need("DOWN", "actor", actor.path, actor.path, "", None))
+        for view in self.connectors:
+            if view.status == "quarantined":
+                needs.append(Need("DOWN", "connector", view.name, f"{view.name} {view.last_error or ''}", "", None))
         return needs
 
     def kill9(self) -> Kill9:

@@ -27,7 +27,7 @@ from tui.journal_files import copy_files, examine, lock_is_held
 from tui.runs_index import PAGE_RUNS, RunFilter
 from tui.source import Metrics
 from wal.errors import BadCursor, JournalCorrupt, JournalError, JournalRefused
-from wal.views import NULL, ActorView, ApprovalView, EventView, HistoryRecord, RunDetail, RunView
+from wal.views import NULL, ActorView, ApprovalView, ConnectorView, EventView, HistoryRecord, RunDetail, RunView
 
 BUSY_SECONDS = 2.0
 _LAST = 2**63 - 1
@@ -244,6 +244,15 @@ class JournalFile:
             total=None,
             seq=await self.head_seq(),
         )
+
+    async def connectors(self) -> list[ConnectorView]:
+        from wal.intake import COLUMNS, connector_row
+
+        if int(await self._one("pragma user_version")) < 2:  # a file from before there were connectors
+            return []
+        return [
+            connector_row(row).view() for row in await self._rows(f"select {COLUMNS} from connectors order by name")
+        ]
 
     # --- what only a daemon knows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tui.connector_text import health_line
 from tui.event_text import NOTABLE, says, state_of_event
 from tui.format import Cell, Line, Piece, TimeStyle, age_between, cells, clock, duration, fit, short_id, size, until
 from tui.glyphs import Glyphs
@@ -35,7 +36,7 @@ def _tail(need: Need, now: int) -> str:
         return f"outcome unknown {age_between(need.since, now)}"
     if need.word == "STUCK":
         return f"stands still for {age_between(need.since, now)}"
-    return "not restarted any more"
+    return "quarantined: resume it" if need.kind == "connector" else "not restarted any more"
 
 
 def state_lines(model: Model, width: int, height: int, glyphs: Glyphs) -> list[Line]:
@@ -126,6 +127,8 @@ def health_lines(model: Model, online: bool, glyphs: Glyphs) -> list[Line]:
     actors = f"actors {words.get('up', 0)} up, {down} down, {words.get('restarting', 0)} restarting"
     lines: list[Line] = [parts, [Piece(actors, "need" if down else "")]]
     lines += [[Piece(reason, "warn")] for reason in model.reasons]
+    if model.connectors:
+        lines.append(health_line(model.connectors))
     asleep = int(figures.get("runs_without_wake_source", 0))
     if asleep:
         lines.append([Piece(f"{asleep} runs that nothing will wake: runtimed doctor", "need")])

@@ -1,4 +1,4 @@
-"""The palette's own finds: runs and approvals that are in memory, by any part of their names."""
+"""The palette's own finds: runs, approvals and connectors that are in memory, by any part of their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINDS_MAX = 2_000
 
 
 class FindProvider(Provider):
-    """Runs and approvals; choosing one opens it. Names are shown as text, never as markup."""
+    """Runs, approvals and connectors; choosing one opens it. Names are shown as text, never as markup."""
 
     async def discover(self) -> Hits:
         """What needs people, before anything is typed."""
@@ -23,8 +23,7 @@ class FindProvider(Provider):
 
         app = cast("Dashboard", self.app)
         for need in app.model.needs()[:10]:
-            area = {"approval": "approvals", "run": "runs", "actor": "actors"}[need.kind]
-            where = Jump(area, target=need.id)
+            where = Jump(f"{need.kind}s", target=need.id)
             yield DiscoveryHit(Text(safe(f"{need.word} {need.what}")), lambda w=where: app.go(w))
 
     async def search(self, query: str) -> Hits:
@@ -45,5 +44,7 @@ class FindProvider(Provider):
         model = cast("Dashboard", app).model
         for view in list(model.approvals.values())[:FINDS_MAX]:
             yield safe(f"approval {view.id} {view.title}"), Jump("approvals", target=view.id)
+        for connector in model.connectors[:FINDS_MAX]:
+            yield safe(f"connector {connector.name} {connector.kind}"), Jump("connectors", target=connector.name)
         for run in list(model.runs.values())[:FINDS_MAX]:
             yield safe(f"run {run.id} {run.workflow}"), Jump("runs", target=run.id)

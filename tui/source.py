@@ -9,7 +9,7 @@ from typing import Protocol
 from runtimed.client import Client
 from runtimed.wire import HealthDetail, HistoryPage, RunPage, SessionPage
 from tui.runs_index import PAGE_RUNS, RunFilter
-from wal.views import ActorView, ApprovalView, EventView, RunDetail
+from wal.views import ActorView, ApprovalView, ConnectorView, EventView, RunDetail
 
 _METRIC = re.compile(
     r"^(runtimed_(?:runs|journal_seq|sqlite_wal_bytes|disk_free_bytes|loop_lag_seconds|runs_without_wake_source"
@@ -73,6 +73,7 @@ class Source(Protocol):
     async def approvals(self, status: str | None = "open", limit: int = 200) -> list[ApprovalView]: ...
     async def approval(self, approval_id: str) -> ApprovalView: ...
     async def sessions(self, status: str | None = None, limit: int = 200, cursor: str | None = None) -> SessionPage: ...
+    async def connectors(self) -> list[ConnectorView]: ...
     async def actors(self) -> list[ActorView]: ...
     async def health(self) -> HealthDetail: ...
     async def metrics(self) -> Metrics: ...
@@ -113,6 +114,9 @@ class Online:
 
     async def sessions(self, status: str | None = None, limit: int = 200, cursor: str | None = None) -> SessionPage:
         return await self.client.sessions(status=status, limit=limit, cursor=cursor)
+
+    async def connectors(self) -> list[ConnectorView]:
+        return await self.client.connectors()
 
     async def actors(self) -> list[ActorView]:
         return await self.client.actors()

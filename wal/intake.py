@@ -33,7 +33,7 @@ from wal.views import ConnectorView, Page, StoredView, rfc3339
 ITEMS_MAX = 4_096
 """Items of one page; see the module. Part of the file format: never changed."""
 
-_COLUMNS = """name, kind, status, cursor, generation, records, repeated, refused, error, advanced_at, updated_at"""
+COLUMNS = """name, kind, status, cursor, generation, records, repeated, refused, error, advanced_at, updated_at"""
 _NEW = """insert into connectors values (?, ?, 'running', 'null', 0, 0, 0, 0, null, null, ?)
     on conflict (name) do nothing"""
 _ADVANCE = """update connectors set kind = ?, cursor = ?, records = records + ?, repeated = repeated + ?,
@@ -168,13 +168,13 @@ def _ensure(db: apsw.Connection, name: str, kind: str, at: int) -> None:
 
 def connector(db: apsw.Connection, name: str) -> ConnectorRow | None:
     """What the journal knows of a connector; None before it has recorded anything."""
-    row = one_row(db, f"select {_COLUMNS} from connectors where name = ?", (name,))
-    return None if row is None else _connector(row)
+    row = one_row(db, f"select {COLUMNS} from connectors where name = ?", (name,))
+    return None if row is None else connector_row(row)
 
 
 def connectors(db: apsw.Connection) -> list[ConnectorRow]:
     """All connectors that have recorded anything, by name."""
-    return [_connector(row) for row in all_rows(db, f"select {_COLUMNS} from connectors order by name")]
+    return [connector_row(row) for row in all_rows(db, f"select {COLUMNS} from connectors order by name")]
 
 
 def delivered(db: apsw.Connection, source: str, keys: Iterable[str]) -> set[str]:
@@ -223,7 +223,8 @@ def stored_page(db: apsw.Connection, stream: str, *, after: int, limit: int) -> 
     return Page(items=items, next=str(items[-1].seq) if more else None, seq=head)
 
 
-def _connector(row: tuple[Any, ...]) -> ConnectorRow:
+def connector_row(row: tuple[Any, ...]) -> ConnectorRow:
+    """A row of `COLUMNS` as a value."""
     name, kind, status, cursor, generation, records, repeated, refused, error, advanced_at, updated_at = row
     said = None if error is None else _error.decode(error)
     counts = (records, repeated, refused)

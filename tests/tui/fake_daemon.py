@@ -14,7 +14,18 @@ from actors.errors import RunNotFound
 from runtimed.client import DaemonUnreachable
 from runtimed.client_wire import Broken
 from runtimed.wire import ApprovalPage, CallerView, HealthDetail, HistoryPage, RunPage, SessionPage
-from wal.views import ActorView, ApprovalView, EventView, HistoryRecord, RunDetail, RunView, SessionView, Vote, rfc3339
+from wal.views import (
+    ActorView,
+    ApprovalView,
+    ConnectorView,
+    EventView,
+    HistoryRecord,
+    RunDetail,
+    RunView,
+    SessionView,
+    Vote,
+    rfc3339,
+)
 
 NOW = 1_790_000_000_000_000
 """2026-09-21T14:13:20Z in microseconds. The tests' dashboards stand still at it."""
@@ -62,6 +73,7 @@ class FakeDaemon:
         self.approvals: list[ApprovalView] = []
         self.sessions: list[SessionView] = []
         self.actors: list[ActorView] = []
+        self.connectors: list[ConnectorView] = []
         self.events: list[EventView] = []
         self.health = HealthDetail(status="pass", reasons=[], checks={})
         self.figures: dict[str, float] = {"sqlite_wal_bytes": 2_200_000, "journal_seq": 10}
@@ -211,6 +223,10 @@ class FakeClient:
     async def sessions(self, **more: Any) -> SessionPage:
         self.daemon.check("sessions")
         return SessionPage(items=self.daemon.sessions, next=None, total=len(self.daemon.sessions), seq=self.daemon.seq)
+
+    async def connectors(self) -> list[ConnectorView]:
+        self.daemon.check("connectors")
+        return list(self.daemon.connectors)
 
     async def actors(self) -> list[ActorView]:
         self.daemon.check("actors")

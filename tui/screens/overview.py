@@ -26,7 +26,13 @@ COLUMNS = (
 EVENTS_SECONDS = 0.95
 """Between two drawings of the events while many come: each moves all lines, which is most of what goes over the wire.
 The first one is drawn at once, the last one by the next second's tick."""
-_AREAS = {"approval": "approvals", "run": "runs", "actor": "actors"}
+_AREAS = {"approval": "approvals", "run": "runs", "actor": "actors", "connector": "connectors"}
+_COMMANDS = {
+    "approval": ("approvals", "show"),
+    "run": ("runs", "explain"),
+    "actor": ("actors", "tree"),
+    "connector": ("connectors", "show"),
+}
 
 
 class OverviewScreen(AreaScreen):
@@ -114,5 +120,4 @@ class OverviewScreen(AreaScreen):
         need = self.needs.item(self.query_one("#needs", VirtualList).cursor_key)
         if need is None:
             return self.dash.command("status")
-        words = {"approval": ("approvals", "show"), "run": ("runs", "explain"), "actor": ("actors", "tree")}[need.kind]
-        return self.dash.command(*words, *([] if need.kind == "actor" else [need.id]))
+        return self.dash.command(*_COMMANDS[need.kind], *([] if need.kind == "actor" else [need.id]))
