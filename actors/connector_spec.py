@@ -66,10 +66,19 @@ class Poll(Generic[Cursor]):
         options: Mapping[str, Any] | None = None,
         shapes: Shapes | None = None,
         folder: Any = None,  # a pathlib.Path: the pure core imports this module, and knows no file system
+        open_http: Callable[[], Any] | None = None,
     ) -> None:
-        self.name, self.cursor, self.http, self.log = name, cursor, http, log
+        self.name, self.cursor, self.log = name, cursor, log
         self.shapes, self.folder = shapes, folder
         self.secret, self.options = secret, options or {}
+        self._http, self._open_http = http, open_http
+
+    @property
+    def http(self) -> Any:
+        """The HTTP client; it is opened when it is first asked for, because to load one takes a tenth of a second."""
+        if self._http is None and self._open_http is not None:
+            self._http = self._open_http()
+        return self._http
 
 
 class Deliver(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from actors.connector_spec import Deliver
-from wal.records import ErrorData, StoredItem
+from wal.records import DeliveryRefused, ErrorData, StoredItem
 from wal.views import ApprovalView, RunView, SessionView, StateView
 
 NULL = Raw(b"null")
@@ -195,13 +195,14 @@ class DeleteState(Message, frozen=True):
 
 class TakePage(Message, frozen=True):
     """Records of a source, to be taken with its cursor in one commit; None leaves the cursor where it is. `generation`
-    is that of the cursor which the page was read from. Replies `PageTaken`; refused with ConnectorHeld if the connector
-    was paused or reset meanwhile."""
+    is that of the cursor which the page was read from; `refused` is what of the page has been set aside already.
+    Replies `PageTaken`; refused with ConnectorHeld if the connector was paused or reset meanwhile."""
 
     connector: str
     generation: int
     deliver: Deliver
     items: list[StoredItem] = []
+    refused: list[DeliveryRefused] = []
     cursor: Raw | None = None
     stream: str | None = None
     source_kind: str = "poller"

@@ -31,7 +31,8 @@ class ReadyQueue(Protocol):
 
 
 class RunStarts:
-    """Handles `StartRuns`. `owner_of` gives an open session's tenant and classification, `accept` answers."""
+    """Handles `StartRuns`, and starts runs for others. `owner_of` gives an open session's tenant and classification,
+    `accept` answers."""
 
     def __init__(
         self,
@@ -49,13 +50,11 @@ class RunStarts:
     def start(self, command: m.StartRuns, letter: Letter) -> None:
         if self._writer.crowded:
             raise Overloaded("too many records wait for the disk")
-        begun = len(command.items) <= BEGIN_AT_ONCE_MAX and not len(self._ready)
         items, new = [], []
-        named = [item.id for item in command.items if item.id is not None and item.id.isascii()]
-        recorded = self._reader.run_ids_among(named)
+        recorded = self.recorded([item.id for item in command.items if item.id is not None])
         for item in command.items:
             try:
-                started, run = self._start(item, command.origin, recorded)
+                started, run = self.make(item, command.origin, recorded)
             except RuntimedError as error:
                 started, run = m.StartedRun(problem=problem(error)), None
             items.append(started)
@@ -64,17 +63,29 @@ class RunStarts:
         if len(items) == 1 and items[0].problem is not None and not new:
             self._accept_problem(letter, items)
             return
-        for run in new:
-            if begun and run.start_at is None:
+        self.begin(new)
+        self._accept(letter, m.StartedRuns(items=items))
+
+    def begin(self, runs: list[ActiveRun]) -> None:
+        """Let new runs begin: a few at once, more of them in turn, for they have been recorded."""
+        at_once = len(runs) <= BEGIN_AT_ONCE_MAX and not len(self._ready)
+        for run in runs:
+            if at_once and run.start_at is None:
                 self._engine.begin(run)
             elif run.start_at is None:
                 self._ready.put(run)
-        self._accept(letter, m.StartedRuns(items=items))
 
     def _accept_problem(self, letter: Letter, items: list[m.StartedRun]) -> None:
         letter.reply(m.StartedRuns(items=items))  # nothing was recorded, so there is nothing to wait for or to keep
 
-    def _start(self, item: m.StartRun, origin: m.Origin, recorded: set[str]) -> tuple[m.StartedRun, ActiveRun | None]:
+    def recorded(self, ids: list[str]) -> set[str]:
+        """Those of these ids that are a run's in the journal: asked once for many."""
+        return self._reader.run_ids_among([id for id in ids if id.isascii()])
+
+    def make(self, item: m.StartRun, origin: m.Origin, recorded: set[str]) -> tuple[m.StartedRun, ActiveRun | None]:
+        """Record the start of a run, which has to be begun then; None in its place where the run was there already,
+        by `recorded` or not durable yet. Raises UnknownWorkflow, InvalidInput, IdConflict, PayloadTooLarge,
+        SessionEnded: then nothing was recorded."""
         engine = self._engine
         workflow = engine.registry.workflows.get(item.workflow)
         if workflow is None:

@@ -7,7 +7,7 @@ more for a hop to a thread. Lists never come here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from actors.active_run import ActiveRun
 from actors.answers import Answers
 from actors.approvals import ApprovalDesk
 from actors.checks import at_path, check_id, check_words
+from actors.connector_spec import ConnectorSpec
 from actors.errors import (
     Conflict,
     InvalidInput,
@@ -29,6 +30,7 @@ from actors.errors import (
     SessionNotFound,
 )
 from actors.flow.calls import AttemptCall
+from actors.intake_desk import IntakeDesk
 from actors.mailbox import Letter
 from actors.run_starts import ReadyQueue, RunStarts
 from actors.saga_engine import SagaEngine
@@ -56,6 +58,9 @@ REPLIES: dict[type[m.Message], type[m.Message]] = {
     m.OpenSession: m.SessionReply,
     m.TouchSession: m.SessionReply,
     m.CloseSession: m.SessionReply,
+    m.PauseConnector: m.Accepted,
+    m.ResumeConnector: m.Accepted,
+    m.ResetConnector: m.Accepted,
 }
 
 
@@ -63,7 +68,14 @@ class SagaCommands:
     """Handles the commands about runs and state."""
 
     def __init__(
-        self, engine: SagaEngine, reader: Reader, answers: Answers, ready: ReadyQueue, new_id: Callable[[], str]
+        self,
+        engine: SagaEngine,
+        reader: Reader,
+        answers: Answers,
+        ready: ReadyQueue,
+        new_id: Callable[[], str],
+        connectors: Mapping[str, ConnectorSpec],
+        connector_changed: Callable[[str], None],
     ) -> None:
         self._engine, self._reader, self._answers = engine, reader, answers
         self._writer = engine.writer
@@ -71,6 +83,7 @@ class SagaCommands:
         starts = RunStarts(engine, reader, ready, new_id, self._session_of, self._accept)
         state = StateDesk(engine, self._owner, self._accept)
         approvals = ApprovalDesk(engine, reader, self._open, self._accept, self._repeated, at_path)
+        intake = IntakeDesk(engine, reader, starts, self._send_signal, self._accept, connectors, connector_changed)
         self.handlers: dict[type[m.Message], Callable[[Any, Letter], None]] = {
             m.StartRuns: starts.start,
             m.SignalRun: self._signal,
@@ -84,6 +97,7 @@ class SagaCommands:
             m.DecideApproval: approvals.decide,
             m.NoteSecret: self._note_secret,
             m.SessionEnded: self._session_ended,
+            **intake.handlers,
         }
 
     def handle(self, letter: Letter) -> None:
@@ -155,12 +169,20 @@ class SagaCommands:
         return run
 
     def _signal(self, command: m.SignalRun, letter: Letter) -> None:
+        seq, repeated = self._send_signal(command)
+        reply = m.Accepted(seq=seq, id=command.run_id)
+        if repeated:
+            self._writer.when_durable(seq, letter.reply, reply)
+        else:
+            self._accept(letter, reply)
+
+    def _send_signal(self, command: m.SignalRun) -> tuple[int, bool]:
+        """Record a signal to a run; gives its seq, and whether it was there before under the same signal id."""
         check_id(command.name, "signal name")
         run, row = self._find(command.run_id)
         seen = self._seen(run, row, command.signal_id)
         if seen is not None:
-            self._writer.when_durable(seen, letter.reply, m.Accepted(seq=seen, id=command.run_id))
-            return
+            return seen, True
         self._check_signal(run.workflow if run is not None else row.workflow if row else "", command)
         run = self._open(command.run_id)
         origin = command.origin
@@ -170,7 +192,7 @@ class SagaCommands:
         if command.signal_id is not None:
             run.signal_ids[command.signal_id] = seq
         self._rest(run)
-        self._accept(letter, m.Accepted(seq=seq, id=command.run_id))
+        return seq, False
 
     def _seen(self, run: ActiveRun | None, row: RunRow | None, signal_id: str | None) -> int | None:
         if signal_id is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from actors import messages as m
 from actors.advance_marker import AdvanceMarker
 from actors.answers import Answers
 from actors.clock import Clock
+from actors.connector_poller import Tools
+from actors.connector_spec import SecretSource
+from actors.connectors import Connectors
+from actors.errors import SecretMissing
 from actors.feed import Feed
 from actors.flow.definitions import Registry
 from actors.gil_gate import GilGate
@@ -30,6 +35,8 @@ from actors.supervisor import Supervisor
 from actors.supervisor_spec import ChildSpec, SupervisorSpec
 from actors.timers import Timers
 from actors.wal_writer import WalWriter
+from runtimed.connectors import specs_of
+from runtimed.connectors.polls import PollMaker
 from runtimed.readers import Readers
 from runtimed.secret_store import SecretStore
 from runtimed.settings import Settings
@@ -57,6 +64,7 @@ class Actors:
         dice: random.Random,
         recheck_s: float,
         secrets: SecretStore | None = None,
+        data_dir: Path | None = None,
     ) -> None:
         self.secrets = secrets
         limits = settings.limits
@@ -98,6 +106,10 @@ class Actors:
             self._new_id,
             recheck_s,
         )
+        # The runtime knows: whether there is room on the disk, and what a secret is.
+        self.has_room: Callable[[], bool] = lambda: True
+        self.secret: SecretSource = _no_secret
+        self.connectors = self._connect(settings, readers, data_dir)
         self.root = self._supervise()
 
     def _make_runner(self, settings: Settings, gate: GilGate) -> StepRunner:
@@ -112,6 +124,23 @@ class Actors:
             statistics=self.steps,
         )
 
+    def _connect(self, settings: Settings, readers: Readers, data_dir: Path | None) -> Connectors:
+        specs = specs_of(settings, self._registry)
+        ask = self.coordinator.mailbox.ask
+        secret = lambda name: self.secret(name)  # noqa: E731, PLW0108 - another is put in its place later
+        self.polls = PollMaker(specs, self._clock, secret, ask, readers.read, data_dir)
+        tools = Tools(
+            reader=self._reader,
+            writer=self.writer,
+            clock=self._clock,
+            ask=ask,
+            chance=self._dice.random,
+            make_poll=self.polls,
+            has_room=lambda: self.has_room(),  # noqa: PLW0108 - another is put in its place later
+            piece_bytes_max=settings.limits.batch_bytes_max // 2,
+        )
+        return Connectors(specs, tools)
+
     def _make_engine(self, ready: ReadyRuns) -> tuple[SagaEngine, SagaCommands]:
         engine = SagaEngine(
             registry=self._registry,
@@ -125,7 +154,10 @@ class Actors:
             settled=traced_ends(self.tracer, self._reader, self.settling.settled),
             dice=self._dice,
         )
-        return engine, SagaCommands(engine, self._reader, self.answers, ready, self._new_id)
+        commands = SagaCommands(
+            engine, self._reader, self.answers, ready, self._new_id, self.connectors.specs, self.connectors.changed
+        )
+        return engine, commands
 
     def _supervise(self) -> Supervisor:
         """The tree. A crash of the coordinator restarts what works for it too, because their attempts and timers are
@@ -147,6 +179,7 @@ class Actors:
             ),
             chance=self._dice.random,
         )
+        connectors = (self.connectors.supervisor().as_child(),) if self.connectors.specs else ()
         return Supervisor(
             "root",
             SupervisorSpec(
@@ -161,6 +194,7 @@ class Actors:
                     ),
                     engine.as_child(),
                     ChildSpec(name="sessions", run=self.sessions.run, mailbox=self.sessions.mailbox),
+                    *connectors,
                 ),
             ),
             chance=self._dice.random,
@@ -173,6 +207,10 @@ class Actors:
     def mailbox_of(self, command: m.Message) -> Mailbox:
         """Where a command goes."""
         return self.sessions.mailbox if isinstance(command, SESSION_COMMANDS) else self.coordinator.mailbox
+
+
+def _no_secret(name: str) -> str:
+    raise SecretMissing(f"there is no secret {name!r}")
 
 
 def _figures(statistics: Any) -> Any:

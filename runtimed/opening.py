@@ -1,6 +1,6 @@
 """Opening a runtime: everything started in the order of the floors, and stopped in reverse.
 
-    lock -> writer process -> readers -> actors (journal, engine, sessions) -> yours; then drain and back
+    lock -> writer process -> readers -> actors (journal, engine, sessions, connectors) -> yours; then drain and back
 
 Whatever fails on the way up is undone as far as it had come, and leaves as itself.
 """
@@ -78,6 +78,7 @@ async def open_runtime(
                     dice=random.SystemRandom() if seed is None else random.Random(seed),
                     recheck_s=float("inf") if virtual else 1.0,
                     secrets=None if folder is None else SecretStore(folder),
+                    data_dir=folder,
                 )
                 with contextlib.closing(actors):
                     made = Runtime(actors, readers, registry, settings, clock or SystemClock())
@@ -143,6 +144,8 @@ async def running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIte
         raise single(group) from None
     finally:
         builtin.RUNTIME.reset(token)
+        with trio.CancelScope(shield=True):
+            await runtime.actors.polls.aclose()
 
 
 def single(group: BaseExceptionGroup[BaseException]) -> BaseException:

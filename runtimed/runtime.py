@@ -26,6 +26,7 @@ from runtimed.disk_trend import DiskTrend
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
 from runtimed.runtime_approvals import ApprovalVerbs
+from runtimed.runtime_connectors import ConnectorVerbs
 from runtimed.runtime_secrets import SecretVerbs
 from runtimed.settings import Settings
 from runtimed.settling import Watch
@@ -35,7 +36,7 @@ from wal import records as r
 from wal.codec import payload_fault
 from wal.errors import RuntimedError
 from wal.queries import Reader
-from wal.views import ActorView, ConnectorView, RunDetail
+from wal.views import ActorView, RunDetail
 
 T = TypeVar("T")
 WATCH_S = 1.0
@@ -65,7 +66,7 @@ class Handle:
         return f"<run {self.id}>"
 
 
-class Runtime(ApprovalVerbs, SecretVerbs):
+class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs):
     """What `open_runtime` gives. All verbs that change something return when that is on disk."""
 
     def __init__(self, actors: Actors, readers: Readers, registry: Registry, settings: Settings, clock: Clock) -> None:
@@ -161,15 +162,6 @@ class Runtime(ApprovalVerbs, SecretVerbs):
         """The supervision tree, parents before children."""
         return self.root.tree()
 
-    def connectors(self) -> list[ConnectorView]:
-        """The connectors and webhooks, by name."""
-        return [row.view() for row in self._readers.on_loop.connectors()]
-
-    async def poll_connector(self, name: str) -> ConnectorView:
-        """Let a connector poll at once; the connector as it is then. Raises ConnectorNotFound, ConnectorHeld."""
-        await trio.lowlevel.checkpoint()
-        raise e.ConnectorNotFound(f"there is no connector {name[:200]!r}")
-
     def health(self) -> Health:
         """How the runtime is, from memory alone."""
         writer, reasons = self.actors.writer, [*self.remarks.values()]
@@ -191,6 +183,7 @@ class Runtime(ApprovalVerbs, SecretVerbs):
     def statistics(self) -> RuntimeStatistics:
         """The runtime's figures."""
         writer, steps = self.actors.writer.statistics(), self.actors.steps
+        lag, records, errors = self.actors.connectors.figures()
         runs, coordinator = self._readers.on_loop.counts(), self.actors.coordinator.statistics()
         open_runs = sum(n for (_, status), n in runs.items() if status not in ENDED)
         return RuntimeStatistics(
@@ -211,6 +204,9 @@ class Runtime(ApprovalVerbs, SecretVerbs):
             loop_lag_seconds=self._loop_lag_s,
             trace_spans_total=dict(self.actors.tracer.outcomes) if self.actors.tracer is not None else {},
             approvals_open=self._readers.on_loop.approvals_open(),
+            connector_lag_seconds=lag,
+            connector_records_total=records,
+            connector_errors_total=errors,
         )
 
     # --- the verbs of the contract
@@ -343,11 +339,13 @@ class Runtime(ApprovalVerbs, SecretVerbs):
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, and let steps in flight finish for so long; the rest is parked as after a crash."""
         self.draining = self._closed = True
+        self.actors.connectors.drain()
         self.actors.coordinator.engine.draining = True
         self.actors.settling.close()
         self.feed.close()
         runner, mailbox = self.actors.runner, self.actors.coordinator.mailbox
         with trio.move_on_after(timeout_s):
+            await self.actors.connectors.wait_idle()
             # Until attempts have ended and the coordinator has taken in how. It happens once in a life, and an event
             # for it would be set all day.
             while runner.busy or mailbox.statistics().size:  # noqa: ASYNC110

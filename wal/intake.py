@@ -183,6 +183,11 @@ def delivered(db: apsw.Connection, source: str, keys: Iterable[str]) -> set[str]
     return {row[0] for row in all_rows(db, sql, (source, _encode(list(keys)).decode()))}
 
 
+def deliveries(db: apsw.Connection, source: str) -> int:
+    """How many keys this source has delivered."""
+    return int(scalar(db, "select count(*) from deliveries where source = ?", (source,)))
+
+
 def delivery_seq(db: apsw.Connection, source: str, key: str) -> int | None:
     """The record by which this source delivered this key."""
     found = one_row(db, "select seq from deliveries where source = ? and key = ?", (source, key))

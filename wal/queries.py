@@ -291,6 +291,11 @@ class Reader:
         with read_errors(self._path):
             return set() if self._is_old else intake.delivered(self._db, source, keys)
 
+    def deliveries(self, source: str) -> int:
+        """How many keys this source has delivered."""
+        with read_errors(self._path):
+            return 0 if self._is_old else intake.deliveries(self._db, source)
+
     def delivery_seq(self, source: str, key: str) -> int | None:
         """The record by which this source delivered this key."""
         with read_errors(self._path):

@@ -1,1 +1,76 @@
-"""The kinds of connectors that configuration knows, a module each."""
+"""The kinds of connector that the configuration may name, and all connectors of one runtime.
+
+A kind is a module with `make(name, settings) -> ConnectorSpec`, loaded when a connector of that kind is configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+import msgspec
+
+from actors.connector_spec import ConnectorSpec, Deliver, deliver_to
+from actors.errors import DefinitionError
+from actors.flow.definitions import NAME, Registry
+from runtimed.config_layers import ConfigError
+from runtimed.settings import Connector, Settings
+
+KINDS: Final[dict[str, str]] = {
+    "airbyte": "runtimed.connectors.airbyte:make",
+    "singer": "runtimed.connectors.singer:make",
+}
+"""Kind to `module:function`."""
+
+NAME_CHARACTERS_MAX: Final = 100
+"""A connector's name is also that of its actor, and the beginning of its runs' ids."""
+CONNECTORS_MAX: Final = 1_000
+
+
+def specs_of(settings: Settings, registry: Registry) -> dict[str, ConnectorSpec]:
+    """All connectors: those of the apps and those of the configuration, by name.
+
+    Raises ConfigError naming the key: a name given twice, a kind whose options do not fit, a workflow that no app has.
+    """
+    specs = dict(registry.connectors)
+    for name, table in settings.connectors.items():
+        key = f"connectors.{name}"
+        if name in specs:
+            raise ConfigError(f"{key}: an app has a connector of this name already", hint="Give one another name.")
+        specs[name] = _made(name, table)
+    if len(specs) > CONNECTORS_MAX:
+        raise ConfigError(f"{len(specs)} connectors; one runtime takes {CONNECTORS_MAX}")
+    for name, spec in specs.items():
+        _check(f"connectors.{name}", name, spec.deliver, registry)
+    return specs
+
+
+def _made(name: str, table: Connector) -> ConnectorSpec:
+    key = f"connectors.{name}"
+    where = KINDS.get(table.kind)
+    if where is None:
+        there = ", ".join(sorted(KINDS)) or "none"
+        raise ConfigError(f"{key}.kind: {table.kind!r} is not in this build; there are: {there}")
+    module, _, function = where.partition(":")
+    spec: ConnectorSpec = getattr(import_module(module), function)(name, table)
+    return msgspec.structs.replace(spec, deliver=_deliver(key, table.deliver, table.run_id_from))
+
+
+def _deliver(key: str, said: str, run_id_from: str | None) -> Deliver:
+    try:
+        return deliver_to(said, run_id_from)
+    except DefinitionError as error:
+        raise ConfigError(f"{key}.deliver: {error}") from None
+
+
+def _check(key: str, name: str, deliver: Deliver, registry: Registry) -> None:
+    if not NAME.match(name) or len(name) > NAME_CHARACTERS_MAX:
+        raise ConfigError(f"{key}: the name is not 1 to {NAME_CHARACTERS_MAX} characters of A-Z a-z 0-9 . _ : -")
+    if deliver.kind == "workflow" and deliver.name not in registry.workflows:
+        known: Mapping[str, object] = registry.workflows
+        there = ", ".join(sorted(known)[:12]) or "none"
+        raise ConfigError(
+            f"{key}.deliver: no workflow {deliver.name!r} is registered; there are: {there}",
+            hint="Check the name, and that its app is loaded (daemon.apps).",
+        )
