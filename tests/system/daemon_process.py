@@ -49,6 +49,15 @@ class Notices:
             if text.startswith(word):
                 return text
 
+    async def take_all(self, seconds: float) -> list[str]:
+        """What was told up to now, and within so long."""
+        taken: list[str] = []
+        with trio.move_on_after(seconds):
+            while True:
+                taken.append((await self._socket.recv(65_536)).decode())
+        self.states += taken
+        return taken
+
     def close(self) -> None:
         self._socket.close()
 

@@ -145,17 +145,42 @@ async def test_a_second_sigterm_hurries(running: Running) -> None:
         assert isinstance(records_of(daemon)[-1], r.DaemonStopped)
 
 
-async def test_a_reader_that_does_not_read_cannot_hold_up_the_drain(running: Running) -> None:
-    """A client that takes nothing of an endless event stream is left behind: the drain ends in its time."""
-    async with running(options=("--drain-timeout", "1")) as daemon:
+async def test_steps_and_readers_that_stall_cannot_hold_up_the_drain(
+    running: Running, figures: Callable[..., None]
+) -> None:
+    """With 100 steps at work and two clients that take nothing of an endless event stream, the drain ends within
+    `drain_timeout` + 1 s, cleanly, and every one of the runs goes on after the restart (P11)."""
+    drain_timeout_s = 2.0
+    async with running(options=("--drain-timeout", str(drain_timeout_s))) as daemon:
         for number in range(4):
             runs = [{"workflow": "ending", "input": "x" * 2_000, "id": f"r{number}-{at}"} for at in range(500)]
             await post(daemon, "/v1/runs", runs)
-        async with await trio.open_unix_socket(str(daemon.socket)) as stalled:
-            await stalled.send_all(b"GET /v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await stalled.receive_some(100)).startswith(b"HTTP/1.1 200")
+        runs = [{"workflow": "resting", "input": 60.0, "id": f"at-work-{at}"} for at in range(100)]
+        await post(daemon, "/v1/runs", runs)
+        async with daemon.client() as client:
+            metrics = (await client.get("/metrics")).text
+        assert re.search(r'runtimed_runs\{status="running",workflow="resting"\} 100\.0', metrics), metrics
+        async with await stalled(daemon), await stalled(daemon):
+            began = trio.current_time()
             daemon.send(signal.SIGTERM)
-            assert await daemon.ended(8.0) == 0
+            assert await daemon.ended(drain_timeout_s + 8.0) == 0
+            took_s = trio.current_time() - began
+        figures("P11", drain_s=round(took_s, 2), drain_timeout_s=drain_timeout_s)
+        assert drain_timeout_s - 0.2 < took_s <= drain_timeout_s + 1.0
+        records = records_of(daemon)
+        assert isinstance(records[-1], r.DaemonStopped)
+        assert not any(isinstance(record, r.StepCompleted) for record in records)
+        await daemon.start()
+        async with daemon.client() as client:
+            assert (await client.get("/v1/runs?status=running&limit=1")).json()["total"] == 100
+
+
+async def stalled(daemon: Daemon) -> trio.SocketStream:
+    """A client that asks for all events, takes the head of the answer, and reads no more."""
+    stream = await trio.open_unix_socket(str(daemon.socket))
+    await stream.send_all(b"GET /v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200")
+    return stream
 
 
 async def test_readiness_fails_first_while_a_balancer_looks_away(running: Running) -> None:
@@ -261,7 +286,9 @@ async def test_a_writer_that_hangs_fails_liveness_and_then_the_daemon(running: R
                 with trio.fail_after(2.0):
                     while (await client.get("/health")).status_code != 503:  # noqa: ASYNC110 - another process's state
                         await trio.sleep(0.05)
+            await daemon.notices.take_all(0.15)  # one feeding may have been on its way: its period is 0.1 s
             assert await daemon.ended(10.0) not in (0, -signal.SIGKILL)
+            assert not [state for state in await daemon.notices.take_all(0.1) if state.startswith("WATCHDOG")]
         assert set(answers) <= {503}
         with pytest.raises(ProcessLookupError):  # it was not left behind, holding the journal's lock
             os.kill(writer, 0)
