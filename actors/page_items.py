@@ -60,12 +60,14 @@ def as_key(value: Any) -> str:
 
 def items_of(connector: str, page: Page, key_path: str | None) -> tuple[list[StoredItem], list[DeliveryRefused]]:
     """The items of a page in its order, then its deletions; and what had to be set aside. Keyed items (`StoredItem`)
-    pass untouched: whoever made them has looked at them."""
+    pass untouched, and so does what the source itself sets aside: whoever made them has looked at them."""
     items: list[StoredItem] = []
     refused: list[DeliveryRefused] = []
     for record in page.records:
         if type(record) is StoredItem:
             items.append(record)
+        elif type(record) is DeliveryRefused:
+            refused.append(record)
         else:
             made = _item(connector, record, key_path)
             (items if type(made) is StoredItem else refused).append(made)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from actors import messages as m
-from actors.errors import ConnectorNotFound
+from actors.errors import Conflict, ConnectorNotFound
 from actors.flow.context import Context
 from actors.flow.definitions import App
 from actors.shape_desk import ACCEPT_SHAPE
@@ -54,5 +54,5 @@ async def take_shape(change: ShapeChange, by: str | None) -> None:
     reason = f"the narrower schema of {change.stream} was accepted"
     try:
         await runtime.ask(m.ResumeConnector(name=change.connector, reason=reason, origin=origin))
-    except ConnectorNotFound:
-        return  # it left the configuration meanwhile; should it come back, its shape is known
+    except (ConnectorNotFound, Conflict):
+        return  # it left the configuration, or goes on already: by a person, or by this step before a crash

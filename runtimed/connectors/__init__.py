@@ -19,6 +19,7 @@ from runtimed.settings import Connector, Settings
 
 KINDS: Final[dict[str, str]] = {
     "airbyte": "runtimed.connectors.airbyte:make",
+    "files": "runtimed.connectors.files:make",
     "singer": "runtimed.connectors.singer:make",
 }
 """Kind to `module:function`."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,8 @@ def test_every_byte_is_in_one_record(whole: bytes, size: int, quoted: bool) -> N
         place = piece.end
     assert place == len(whole)
     if not quoted:
-        assert pieces == split(whole, 1, quoted=quoted, **limits)
+        again = split(whole, 1, quoted=quoted, **limits)
+        assert [piece[1:] for piece in pieces] == [piece[1:] for piece in again]
         assert [piece.fault != "" for piece in pieces] == [
             len(line) > 6 for line in whole.removesuffix(b"\n").split(b"\n") if whole
         ]
@@ -54,8 +56,6 @@ def test_csv_with_newlines_in_quotes_is_read_as_it_was_written(table: list[list[
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows(table)
     pieces = split(text.getvalue().encode(), size, quoted=True)
     parse = csv_parser(["a", "b"], ",", "utf-8")
-    import json
-
     assert [list(json.loads(bytes(parse(piece.data))).values()) for piece in pieces] == table
 
 
