@@ -75,6 +75,8 @@ ACTIONS: dict[type[m.Message], Callable[[Any, Any], Told | None]] = {
     m.PauseConnector: _on("connector.pause", "name"),
     m.ResumeConnector: _on("connector.resume", "name"),
     m.ResetConnector: _on("connector.reset", "name"),
+    m.CreateToken: _on("token.create", "id"),
+    m.RevokeToken: lambda command, reply: ("token.revoke", reply.id),
     m.NoteSecret: lambda command, reply: (f"secret.{command.action}", command.name),
 }
 """What each command of a person is called. Commands that are not here are the runtime's own."""

@@ -195,6 +195,20 @@ class BadSignature(RuntimedError):
     hint = "Check the webhook's secret on both sides, and the clocks."
 
 
+class TokenNotFound(NotFound):
+    """There is no token with this id, and none that counts with this name."""
+
+    code = "token_not_found"
+    hint = "List them: `runtimed token list`."
+
+
+class TokenExists(Conflict):
+    """A token with this name counts already."""
+
+    code = "token_exists"
+    hint = "Revoke that one first, or choose another name."
+
+
 class SecretMissing(RuntimedError):
     """A secret that the configuration refers to is not there."""
 

@@ -272,6 +272,29 @@ class NoteSecret(Message, frozen=True):
     origin: Origin = NOBODY
 
 
+# --- tokens ---------------------------------------------------------------------------------------------------------
+
+
+class CreateToken(Message, frozen=True):
+    """A bearer token is to count; `digest` is all that is kept of its secret. Replies `Accepted`."""
+
+    id: str
+    name: str
+    role: str
+    digest: str
+    expires_at: int | None = None
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class RevokeToken(Message, frozen=True):
+    """A token (its id, or the name of one that counts) is worth nothing any more. Replies `Accepted`."""
+
+    token: str
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
 # --- replies --------------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,8 @@ REPLIES: dict[type[m.Message], type[m.Message]] = {
     m.DeleteState: m.Accepted,
     m.DecideApproval: m.ApprovalReply,
     m.NoteSecret: m.Accepted,
+    m.CreateToken: m.Accepted,
+    m.RevokeToken: m.Accepted,
     m.OpenSession: m.SessionReply,
     m.TouchSession: m.SessionReply,
     m.CloseSession: m.SessionReply,

@@ -1,5 +1,7 @@
 """The session manager: opens, touches, expires and closes sessions, and has the runs of an ended one cancelled.
 
+Tokens are handled here as well (`actors.token_desk`): to revoke one must not wait behind a flood of starts.
+
 That a session has ended is recorded first. The saga coordinator is told after that, and told again after a restart for
 every ended session whose runs are not all over: so a crash in between loses nothing.
 """
@@ -23,6 +25,7 @@ from actors.errors import Conflict, MailboxFull, SessionNotFound
 from actors.mailbox import Letter, Mailbox
 from actors.saga_commands import REPLIES
 from actors.session_core import Session
+from actors.token_desk import TokenDesk
 from actors.wal_writer import WalWriter
 from wal import records as r
 from wal.errors import RuntimedError
@@ -46,6 +49,7 @@ class SessionManager:
         answers: Answers,
         tell_coordinator: Callable[[m.SessionEnded], None],
         new_id: Callable[[], str],
+        tokens: TokenDesk,
         recheck_s: float = 1.0,
     ) -> None:
         self.mailbox, self._reader, self._writer, self._clock = mailbox, reader, writer, clock
@@ -59,6 +63,7 @@ class SessionManager:
             m.OpenSession: self._open,
             m.TouchSession: self._touch,
             m.CloseSession: self._close,
+            **tokens.handlers(self._answer),
         }
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -151,7 +156,9 @@ class SessionManager:
         self._accept(letter, session)
 
     def _accept(self, letter: Letter, session: Session, *, created: bool = False) -> None:
-        reply = m.SessionReply(session=view(session), created=created, seq=self._writer.seq)
+        self._answer(letter, m.SessionReply(session=view(session), created=created, seq=self._writer.seq))
+
+    def _answer(self, letter: Letter, reply: m.Message) -> None:
         self._answers.accept(letter.message, reply)
         self._writer.when_durable(self._writer.seq, letter.reply, reply)
 

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from actors.errors import StepFailed as StepFailed
     from actors.errors import StreamNotFound as StreamNotFound
     from actors.errors import SupervisionFailed as SupervisionFailed
+    from actors.errors import TokenExists as TokenExists
+    from actors.errors import TokenNotFound as TokenNotFound
     from actors.errors import UnknownWorkflow as UnknownWorkflow
     from actors.errors import VersionConflict as VersionConflict
     from actors.errors import WebhookNotFound as WebhookNotFound
@@ -146,6 +148,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "StaleApproval",
         "StepFailed",
         "StreamNotFound",
+        "TokenExists",
+        "TokenNotFound",
         "SupervisionFailed",
         "UnknownWorkflow",
         "VersionConflict",

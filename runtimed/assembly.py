@@ -34,10 +34,12 @@ from actors.step_runner import StepRunner
 from actors.supervisor import Supervisor
 from actors.supervisor_spec import ChildSpec, SupervisorSpec
 from actors.timers import Timers
+from actors.token_desk import TokenDesk
 from actors.wal_writer import WalWriter
 from runtimed.connectors import specs_of
 from runtimed.connectors.polls import PollMaker
 from runtimed.readers import Readers
+from runtimed.runtime_tokens import Tokens
 from runtimed.secret_store import SecretStore
 from runtimed.settings import Settings
 from runtimed.settling import Settling
@@ -45,7 +47,7 @@ from runtimed.tracing import TracedStepRunner, open_tracer, traced_ends
 from wal import records as r
 from wal.queries import Reader
 
-SESSION_COMMANDS = (m.OpenSession, m.TouchSession, m.CloseSession)
+SESSION_COMMANDS = (m.OpenSession, m.TouchSession, m.CloseSession, m.CreateToken, m.RevokeToken)
 
 
 class Actors:
@@ -89,6 +91,7 @@ class Actors:
             batch_bytes_max=limits.batch_bytes_max,
             farewell=r.DaemonStopped(),
         )
+        self.tokens = Tokens(data_dir, self._reader, self.writer, clock)
         self.answers = Answers(self._reader, self.writer.append, self.writer.when_durable)
         self.tracer = open_tracer(settings.telemetry)
         self.runner = self._make_runner(settings, gate)
@@ -104,6 +107,7 @@ class Actors:
             self.answers,
             runs_mailbox.tell,
             self._new_id,
+            TokenDesk(self._reader, self.writer, clock, self.tokens.reload),
             recheck_s,
         )
         # The runtime knows: whether there is room on the disk, and what a secret is.

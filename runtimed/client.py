@@ -22,10 +22,10 @@ from runtimed.client_events import EventStream
 from runtimed.client_link import Link, decode, given, part
 from runtimed.client_runs import NewRun, RunHandle, RunVerbs, why
 from runtimed.client_secrets import SecretVerbs
+from runtimed.client_tokens import TokenVerbs
 from runtimed.client_wire import Target
 from runtimed.wire import (
     ActorPage,
-    AuditPage,
     HealthDetail,
     SessionPage,
     StatePage,
@@ -37,7 +37,7 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = 30.0
 
 
-class Client(RunVerbs, ApprovalVerbs, ConnectorVerbs, SecretVerbs):
+class Client(RunVerbs, ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
     """A connection to a daemon: `async with Client(socket=...) as c`, or `url=` with `token=`.
 
     With neither, the local daemon's socket is used, found as the command line finds it. `timeout` is seconds for one
@@ -162,10 +162,6 @@ class Client(RunVerbs, ApprovalVerbs, ConnectorVerbs, SecretVerbs):
         """Restart one actor of the tree; returns what the daemon says of it."""
         body = await self.link.post(f"/v1/actors/{part(path, safe='/')}/restart", why(reason), idempotency_key)
         return decode(body, dict[str, Any])
-
-    async def audit(self, *, after: int = 0, limit: int = 50) -> AuditPage:
-        """A page of who changed what, oldest first, beyond a seq; it may be short before the last page."""
-        return decode(await self.link.get("/v1/audit", given(after=after, limit=limit)), AuditPage)
 
     async def health(self) -> HealthDetail:
         """Health per component; a failing one is an answer, not an error."""

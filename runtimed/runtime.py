@@ -28,6 +28,7 @@ from runtimed.readers import Readers
 from runtimed.runtime_approvals import ApprovalVerbs
 from runtimed.runtime_connectors import ConnectorVerbs
 from runtimed.runtime_secrets import SecretVerbs
+from runtimed.runtime_tokens import TokenVerbs
 from runtimed.settings import Settings
 from runtimed.settling import Watch
 from runtimed.version import VERSION
@@ -66,7 +67,7 @@ class Handle:
         return f"<run {self.id}>"
 
 
-class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs):
+class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
     """What `open_runtime` gives. All verbs that change something return when that is on disk."""
 
     def __init__(self, actors: Actors, readers: Readers, registry: Registry, settings: Settings, clock: Clock) -> None:
@@ -74,6 +75,8 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs):
         self._readers = readers
         self.feed = actors.feed
         self.secrets = actors.secrets
+        self.tokens = actors.tokens
+        self.tokens.load()
         self.started = self._closed = False
         self.draining = False  # readiness fails, but what comes is still served; `drain` ends that
         self.remarks: dict[str, str] = {}  # what people should know, by subject; health tells it as `warn`
@@ -171,6 +174,8 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs):
             reasons.append(f"the journal has not confirmed a commit for {WRITER_LATE_S:.0f} s")
         if self.draining:
             reasons.append("the daemon is stopping")
+        if self.tokens.remark is not None:
+            reasons.append(self.tokens.remark)
         if not self._disk_has_room:
             reasons.append("the disk is nearly full")
         if writer.crowded:
@@ -335,11 +340,13 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs):
             due = trio.current_time() + WATCH_S
             await trio.sleep_until(due)
             self._loop_lag_s = max(0.0, trio.current_time() - due)
+            self.tokens.note_used()
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, and let steps in flight finish for so long; the rest is parked as after a crash."""
         self.draining = self._closed = True
         self.actors.connectors.drain()
+        self.tokens.note_used(now=True)
         self.actors.coordinator.engine.draining = True
         self.actors.settling.close()
         self.feed.close()

@@ -123,6 +123,15 @@ class TouchSessionRequest(Body, frozen=True):
     """Nothing to say: the session's life is extended by its own ttl."""
 
 
+class CreateTokenRequest(Body, frozen=True):
+    """A bearer token to make; `expires_in` in seconds, null for one that does not expire."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$(?!\n)", description="a name")]
+    role: Literal["viewer", "operator", "approver", "admin"]
+    expires_in: Annotated[float, Meta(gt=0.0, le=86_400.0 * 3_660)] | None = None
+    reason: Reason | None = None
+
+
 class PutStateRequest(Body, frozen=True):
     """The value to write; the version it must replace goes into `If-Match`."""
 
@@ -413,6 +422,32 @@ class MasterKeyView(msgspec.Struct, frozen=True):
     """The master key was changed; so many secrets are under it."""
 
     secrets: int
+
+
+class TokenView(msgspec.Struct, frozen=True, kw_only=True):
+    """A bearer token, without its secret. `status` is `active`, `expired` or `revoked`."""
+
+    id: str
+    name: str
+    role: str
+    status: str
+    created_at: str
+    created_by: str | None
+    expires_at: str | None
+    revoked_at: str | None
+    used_at: str | None
+
+
+class NewTokenView(TokenView, frozen=True, kw_only=True):
+    """A token that was made just now, with its text, which is shown this once."""
+
+    token: str
+
+
+class TokenPage(PageFields, frozen=True):
+    """All tokens that were ever made, oldest first."""
+
+    items: list[TokenView]
 
 
 class AuditPage(PageFields, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -111,6 +112,17 @@ def read_texts(pairs: Iterable[str], what: str) -> dict[str, str]:
     if wrong:
         raise InvalidInput(f"{what} {wrong[0]!r} is not NAME=VALUE")
     return {pair.partition("=")[0]: pair.partition("=")[2] for pair in pairs}
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def read_duration(text: str, what: str) -> float:
+    """Seconds out of `90`, `90s`, `15m`, `12h`, `30d` or `4w`. Raises `InvalidInput`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise InvalidInput(f"{what} {text!r} is not a time such as 12h or 30d")
+    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def read_instant(text: str, what: str) -> str:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "state": ("runtimed.cli.state:state", "Read and write the versioned state surface."),
     "connectors": ("runtimed.cli.connectors:connectors", "See what brings the outside world in; steer it."),
     "records": ("runtimed.cli.records:records", "Read what connectors have stored."),
+    "token": ("runtimed.cli.token:token", "Give access to programs and people elsewhere; revoke it."),
     "secret": ("runtimed.cli.secret:secret", "Set and rotate what must not be read; values are never shown."),
     "actors": ("runtimed.cli.actors:actors", "Look at the supervision tree; restart a part."),
     "events": ("runtimed.cli.events:events", "Show committed records as they come."),

@@ -41,7 +41,7 @@ _GLOBAL = [
         type=click.Path(),
         metavar="FILE",
         envvar="RUNTIMED_TOKEN_FILE",
-        help="A file with the token for --url.",
+        help="A file with a token: who shows one is seen as that.",
     ),
     _option(
         "--data-dir",
@@ -70,7 +70,9 @@ def shell_of(context: click.Context) -> Shell:
     given = {
         name: value
         for name, (value, typed) in noted.items()
-        if typed or not place or name not in ("socket", "url")  # a place that was typed sets aside the environment's
+        if typed
+        or not place
+        or name not in ("socket", "url", "token_file")  # a place that was typed sets aside the environment's
     }
     if given.pop("as_json", False):
         given["output"] = "json"

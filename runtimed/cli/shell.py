@@ -251,8 +251,9 @@ class Shell:
             return None
         try:
             with open(name, "rb") as file:
-                if os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH):
-                    self.note(f"others can read {name}: chmod 600 it")
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                if mode not in (0o600, 0o400):
+                    self.note(f"{name} has mode {mode:04o}, and a token is yours alone: chmod 600 it")
                 text = file.read(TOKEN_BYTES_MAX + 1)
         except OSError as error:
             raise InvalidInput(f"--token-file {name}: {error.strerror}") from None

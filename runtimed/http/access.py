@@ -32,7 +32,8 @@ class Level(enum.IntEnum):
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """The other end of a connection: over the unix socket what the kernel attests, over TCP its address."""
+    """Who a request is from: over the unix socket what the kernel attests, over TCP an address; and the token that it
+    shows, if any. A token that is shown counts in place of the rest: who gives one wants to be seen as that."""
 
     local: bool
     uid: int = -1
@@ -40,10 +41,14 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     groups: tuple[int, ...] = ()
     address: str = ""
+    token: str | None = None
+    token_level: Level = Level.PUBLIC
 
     @property
     def by(self) -> str | None:
         """The caller's name in records, or None for a stranger."""
+        if self.token is not None:
+            return f"token:{self.token}"
         return f"uid:{self.uid}" if self.local else None
 
 
@@ -82,7 +87,8 @@ class Access:
         self._masters = frozenset((0, os.geteuid()))
         self._uids = dict.fromkeys(self._masters, Level.ADMIN)
         self._gids: dict[int, Level] = {}
-        self._roles: dict[tuple[str, int], set[str]] = {}
+        self._tokens: dict[str, Level] = {}
+        self._roles: dict[tuple[str, int | str], set[str]] = {}
         for name, principals in named.items():
             for principal in principals:
                 self._put(principal, Level[name.upper()])
@@ -92,7 +98,8 @@ class Access:
 
     def _put(self, principal: str, level: Level) -> None:
         kind, _, who = principal.partition(":")
-        if kind == "token":  # means nothing on the unix socket
+        if kind == "token":
+            self._tokens[who] = max(level, self._tokens.get(who, level))
             return
         known = self._uids if kind == "uid" else self._gids
         number = _resolve("access.levels", kind, who)
@@ -100,11 +107,14 @@ class Access:
 
     def _put_role(self, principal: str, role: str) -> None:
         kind, _, who = principal.partition(":")
-        if kind != "token":
-            self._roles.setdefault((kind, _resolve(f"access.groups.{role}", kind, who)), set()).add(role)
+        whom = who if kind == "token" else _resolve(f"access.groups.{role}", kind, who)
+        self._roles.setdefault((kind, whom), set()).add(role)
 
     def level(self, peer: Peer) -> Level:
-        """What a peer may do. Over TCP nobody is known: public routes only."""
+        """What a peer may do. A token has the role that it was made with, or more if the settings say so; without one
+        nobody is known over TCP, and only public routes are served."""
+        if peer.token is not None:
+            return max(peer.token_level, self._tokens.get(peer.token, Level.PUBLIC))
         if not peer.local:
             return Level.PUBLIC
         found = self._uids.get(peer.uid, Level.PUBLIC)
@@ -114,7 +124,9 @@ class Access:
 
     def roles(self, peer: Peer) -> frozenset[str] | None:
         """The groups of `[access.groups]` that a peer is in; None stands for all of them, which root and the daemon's
-        own user have: they could write the file itself."""
+        own user have: they could write the file itself. A token has those that name it."""
+        if peer.token is not None:
+            return frozenset(self._roles.get(("token", peer.token), ()))
         if not peer.local:
             return frozenset()
         if peer.uid in self._masters:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
+import trio
 from starlette.routing import BaseRoute, Router
 from starlette.routing import Route as PathRoute
 
@@ -31,6 +32,7 @@ from runtimed.http import (
     secrets,
     sessions,
     state,
+    tokens,
     webhooks,
     whoami,
 )
@@ -43,14 +45,18 @@ from runtimed.http.errors import (
     MethodNotAllowed,
     NotOnList,
     RouteNotFound,
+    TokenRefused,
+    TooManyGuesses,
     Unauthorised,
 )
 from runtimed.http.faults import reply_of
+from runtimed.http.guesses import FAILURES_MAX, Guesses
 from runtimed.http.limits import Bodies, EdgeLimits, Receive
 from runtimed.http.replies import Send
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
 from runtimed.tracing import Tracer
+from wal.tokens import TokenRow
 from wal.views import ActorView, ApprovalView, ConnectorView, RunDetail, SessionView, StateView
 
 PUBLIC, VIEWER, OPERATOR, APPROVER, ADMIN = Level
@@ -82,9 +88,16 @@ class Route(msgspec.Struct, frozen=True):
     media: str = "application/json"
 
 
+_WORTHLESS: Final = {
+    "malformed": "this is no token: expected `Bearer rtd_ID_SECRET`",
+    "unknown": "there is no such token",
+    "revoked": "this token was revoked",
+    "expired": "this token has expired",
+}
 HEALTH: Final = "application/health+json"
 ACCEPTED: Final = {202: wire.AcceptedView}
 _APPROVAL, _CONNECTOR = "/v1/approvals/{id}", "/v1/connectors/{name}"
+_TOKEN = "/v1/tokens/{id}"
 _SECRET = "/v1/secrets/{name}"
 _RUN, _SESSION, _STATE = "/v1/runs/{id}", "/v1/sessions/{id}", "/v1/state/{scope}/{key:path}"
 
@@ -140,6 +153,9 @@ ROUTES: Final = (
     Route("GET", _STATE, state.show, VIEWER, {200: StateView}),
     Route("PUT", _STATE, state.put, OPERATOR, {200: StateView, 201: StateView}, wire.PutStateRequest),
     Route("DELETE", _STATE, state.delete, OPERATOR, {200: wire.AcceptedView}),
+    Route("GET", "/v1/tokens", tokens.list_tokens, ADMIN, {200: wire.TokenPage}),
+    Route("POST", "/v1/tokens", tokens.create, ADMIN, {201: wire.NewTokenView}, wire.CreateTokenRequest),
+    Route("POST", _TOKEN + "/revoke", tokens.revoke, ADMIN, ACCEPTED, wire.ReasonRequest),
     Route("GET", "/v1/secrets", secrets.list_secrets, ADMIN, {200: wire.SecretPage}),
     Route("PUT", _SECRET, secrets.put, ADMIN, {200: wire.SecretView}, wire.SetSecretRequest),
     Route("DELETE", _SECRET, secrets.delete, ADMIN, {200: wire.AcceptedView}, query=wire.ReasonQuery),
@@ -191,6 +207,7 @@ class Edge:
         self.rt, self.tracer = rt, tracer
         self.access = access or Access()
         self.bodies = Bodies(limits)
+        self.guesses = Guesses()
         self.answers: dict[tuple[str, str, int], int] = {}
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in hosts)}
         self._origins = {origin.encode() for origin in origins}
@@ -225,11 +242,28 @@ class Edge:
             return False
         return True
 
+    def identify(self, request: Request) -> None:
+        """Take a request's token, if it shows one, as who it is from. Raises `TokenRefused`, `TooManyGuesses`."""
+        said = request.headers.get(b"authorization")
+        if said is None:
+            return
+        scheme, _, text = said.strip().partition(b" ")
+        found = self.rt.check_token(text.strip()) if scheme.lower() == b"bearer" else "malformed"
+        if isinstance(found, TokenRow):
+            level = Level[found.role.upper()]
+            request.peer = msgspec.structs.replace(request.peer, token=found.name, token_level=level)
+            return
+        address = request.peer.address or f"uid:{request.peer.uid}"
+        retry_s = self.guesses.failed(address, trio.current_time())
+        if retry_s is not None:
+            raise TooManyGuesses(f"{address} has shown {FAILURES_MAX} wrong tokens in a row", retry_s)
+        raise TokenRefused(_WORTHLESS[found])
+
     def check_level(self, request: Request, needed: Level) -> None:
         """Raise `Unauthorised` or `NotOnList` unless the caller may."""
         if needed is Level.PUBLIC or self.access.level(request.peer) >= needed:
             return
-        if not request.peer.local:
+        if request.peer.by is None:
             raise Unauthorised
         raise NotOnList(f"{request.peer.by} needs the level {needed.name.lower()} for this")
 
@@ -255,7 +289,8 @@ class Endpoint:
         if scope["type"] != "http":
             return
         tracer, start_ns = self._edge.tracer, time.time_ns()
-        request = Request(scope, receive, self._edge.bodies, self._edge.answers, self._edge.access)
+        edge = self._edge
+        request = Request(scope, receive, edge.bodies, edge.answers, edge.access, edge.guesses)
         try:
             answer = await self._answer(request)
         except ClientGone:
@@ -275,8 +310,10 @@ class Endpoint:
         route = self._table.get(request.method)
         if route is None:
             raise self._no_route(request)
-        edge.check_level(request, route.level)
         request.check_headers()
+        if route.level is not Level.PUBLIC:
+            edge.identify(request)
+            edge.check_level(request, route.level)
         if route.query is wire.NoQuery and request.scope["query_string"] and route.level is not Level.PUBLIC:
             request.query(wire.NoQuery)
         return await route.handler(edge.rt, request)

@@ -56,13 +56,32 @@ class Unauthorised(RuntimedError):
     status = 401
     code = "unauthorised"
     exit_code = 6
-    hint = "Use the unix socket."
+    hint = "Send `Authorization: Bearer TOKEN` (`runtimed token create NAME --role ROLE`), or use the unix socket."
+
+
+class TokenRefused(Unauthorised):
+    """The request's token is worth nothing."""
+
+    code = "token_refused"
+
+
+class TooManyGuesses(RuntimedError):
+    """This address has shown too many wrong tokens."""
+
+    status = 429
+    code = "too_many_guesses"
+    exit_code = 75
+    hint = "Send a token that counts: it is taken at once."
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotOnList(NotAllowed):
-    """The peer's user has no level here."""
+    """The caller's level does not reach."""
 
-    hint = "Give it one in [access.levels], or act as the daemon's user."
+    hint = "Give it that level in [access.levels], use a token with that role, or act as the daemon's user."
 
 
 class ForeignOrigin(NotAllowed):

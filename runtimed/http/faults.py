@@ -50,14 +50,15 @@ def reply_of(error: BaseException, trace_id: str = "") -> Reply:
     problem = problem_of(error)
     if problem.status == 500:
         log.error("a request ended by a defect", exc_info=error, extra={"trace_id": trace_id})
-    return problem_reply(problem, (("allow", error.allow),) if isinstance(error, MethodNotAllowed) else ())
+    named = (("allow", error.allow),) if isinstance(error, MethodNotAllowed) else ()
+    return problem_reply(problem, named, getattr(error, "retry_after_s", None) or RETRY_AFTER_S)
 
 
-def problem_reply(problem: Problem, named: tuple[tuple[str, str], ...] = ()) -> Reply:
+def problem_reply(problem: Problem, named: tuple[tuple[str, str], ...] = (), retry_s: float = RETRY_AFTER_S) -> Reply:
     """A problem as a whole answer; overload says when to come back."""
     headers: list[Header] = [(name.encode(), value.encode()) for name, value in named]
     if problem.status in (429, 503):
-        headers.append((b"retry-after", retry_after_s(RETRY_AFTER_S)))
+        headers.append((b"retry-after", retry_after_s(retry_s)))
     elif problem.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return Reply(problem.status, encode(problem), PROBLEM_TYPE, tuple(headers))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import trio
+
 from runtimed.http.replies import Reply, encode
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
@@ -37,7 +39,8 @@ async def startup(rt: RuntimeSurface, request: Request) -> Reply:
 async def detail(rt: RuntimeSurface, request: Request) -> Reply:
     """Health per component, with the reasons in sentences."""
     health = rt.health()
-    status = "fail" if not (health.live and health.ready) else "warn" if health.reasons else "pass"
+    reasons = [*health.reasons, *request.guesses.remarks(trio.current_time())]
+    status = "fail" if not (health.live and health.ready) else "warn" if reasons else "pass"
     checks: dict[str, list[dict[str, Any]]] = {
         name: [{"componentType": "system", "status": "pass" if good else "fail"}]
         for name, good in (("live", health.live), ("ready", health.ready), ("started", health.started))
@@ -45,7 +48,7 @@ async def detail(rt: RuntimeSurface, request: Request) -> Reply:
     checks["journal:seq"] = [{"componentType": "datastore", "status": "pass", "observedValue": rt.feed.seq}]
     for actor in rt.tree():
         checks[f"actor:{actor.path}"] = [_check(actor)]
-    body = encode(HealthDetail(status=status, reasons=health.reasons, checks=checks))
+    body = encode(HealthDetail(status=status, reasons=reasons, checks=checks))
     return Reply(200 if status != "fail" else 503, body, HEALTH_TYPE)
 
 

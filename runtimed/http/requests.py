@@ -18,6 +18,7 @@ from actors.messages import Origin, RequestKey
 from runtimed.http.access import STRANGER, Access, Peer
 from runtimed.http.errors import BadRequest
 from runtimed.http.faults import invalid
+from runtimed.http.guesses import Guesses
 from runtimed.http.identity import Place
 from runtimed.http.limits import Bodies, Receive, check_json
 from runtimed.wire import Query
@@ -48,6 +49,7 @@ class Request:
         "_twice",
         "access",
         "answers",
+        "guesses",
         "headers",
         "limits",
         "method",
@@ -60,7 +62,13 @@ class Request:
     )
 
     def __init__(
-        self, scope: Any, receive: Receive, bodies: Bodies, answers: Mapping[tuple[str, str, int], int], access: Access
+        self,
+        scope: Any,
+        receive: Receive,
+        bodies: Bodies,
+        answers: Mapping[tuple[str, str, int], int],
+        access: Access,
+        guesses: Guesses,
     ) -> None:
         self.scope = scope
         self.access = access
@@ -75,6 +83,7 @@ class Request:
         self._bodies = bodies
         self.limits = bodies.limits
         self.answers = answers
+        self.guesses = guesses
         for name, value in scope["headers"]:
             if name in self.headers:
                 self._twice.add(name)

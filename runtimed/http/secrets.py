@@ -38,7 +38,7 @@ async def list_secrets(rt: RuntimeSurface, request: Request) -> Reply:
 async def put(rt: RuntimeSurface, request: Request) -> Reply:
     """Give a secret a value; the one before counts no more. The same value again changes nothing."""
     name = request.id("name")
-    _check_way(request)
+    check_way(request)
     wanted = request.decode(_SET, await request.body())
     return json_reply(_view(await rt.set_secret(name, wanted.value, reason=wanted.reason, origin=_origin(request))))
 
@@ -46,7 +46,7 @@ async def put(rt: RuntimeSurface, request: Request) -> Reply:
 async def rotate(rt: RuntimeSurface, request: Request) -> Reply:
     """Give a secret a new value; the former one counts for `grace_s` more. The same value again changes nothing."""
     name = request.id("name")
-    _check_way(request)
+    check_way(request)
     wanted = request.decode(_ROTATE, await request.body())
     info = await rt.rotate_secret(
         name, wanted.value, grace_s=wanted.grace_s, reason=wanted.reason, origin=_origin(request)
@@ -68,7 +68,7 @@ async def rotate_master(rt: RuntimeSurface, request: Request) -> Reply:
     return json_reply(MasterKeyView(await rt.rotate_master_key(reason=reason, origin=_origin(request))))
 
 
-def _check_way(request: Request) -> None:
+def check_way(request: Request) -> None:
     """Raise `NotAllowed` where a value came over the network in the clear: the daemon itself speaks no TLS, so it is
     the unix socket, a proxy on this host, or one that says that its client spoke TLS."""
     if request.peer.local or (request.header(b"x-forwarded-proto") or "").lower() == "https":

@@ -11,9 +11,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from actors.connector_spec import WebhookSpec
-from actors.messages import NOBODY, Message, Origin
+from actors.messages import NOBODY, Accepted, Message, Origin
 from runtimed.secret_store import SecretInfo
+from runtimed.tokens import Refusal
 from wal.queries import Reader
+from wal.tokens import TokenRow
 from wal.views import ActorView, ConnectorView, RunDetail
 
 T = TypeVar("T")
@@ -103,6 +105,29 @@ class RuntimeSurface(Protocol):
 
     async def audit(self, action: str, target: str, origin: Origin, reason: str | None = None, /) -> int:
         """Record a call that no command stands for; the record's seq, which is on disk."""
+        ...
+
+    @property
+    def now_us(self) -> int:
+        """The time that tokens expire by, in microseconds since the epoch."""
+        ...
+
+    def check_token(self, text: bytes, /) -> TokenRow | Refusal:
+        """The token that a request shows, or why it is none; from memory alone."""
+        ...
+
+    def list_tokens(self) -> list[TokenRow]:
+        """All tokens that were ever made, oldest first."""
+        ...
+
+    async def create_token(
+        self, name: str, role: str, /, *, expires_in_s: float | None, reason: str | None, origin: Origin
+    ) -> tuple[TokenRow, str]:
+        """Make a token; the second value is its text. Raises `InvalidInput`, `TokenExists`, `SecretsRefused`."""
+        ...
+
+    async def revoke_token(self, token: str, /, *, reason: str | None, origin: Origin) -> Accepted:
+        """Make a token worth nothing. Raises `TokenNotFound`."""
         ...
 
     def tree(self) -> list[ActorView]:

@@ -17,13 +17,16 @@ import trio
 from actors.connector_spec import WebhookSpec
 from actors.errors import ConnectorNotFound, RunNotFound, SecretMissing
 from actors.messages import NOBODY, Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
+from runtimed import tokens
 from runtimed.http.app import ROUTES, Edge, Route
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_tcp_listeners, open_unix_listener
 from runtimed.http.surface import Health, RuntimeStatistics
 from runtimed.secret_store import SecretInfo
+from runtimed.tokens import Refusal
 from wal.journal import Journal
 from wal.records import Entry, Record
+from wal.tokens import TokenRow
 from wal.views import ActorView, ConnectorView, RunDetail, RunView
 
 Replies = dict[type[Message], Callable[[Any], Any]]
@@ -70,6 +73,7 @@ class FakeRuntime:
             ActorView("runtime/saga", "up", 2, None, 3, 10),
         ]
         self.restarted: list[str] = []
+        self.tokens = tokens.TokenTable(b"k" * 32)
         self.audited: list[tuple[str, str, Origin, str | None]] = []
         self.sources: list[ConnectorView] = []
         self.polled: list[str] = []
@@ -121,6 +125,38 @@ class FakeRuntime:
         await trio.lowlevel.checkpoint()
         self.audited.append((action, target, origin, reason))
         return 1
+
+    now_us = 1_700_000_000_000_000
+
+    def check_token(self, text: bytes, /) -> TokenRow | Refusal:
+        return self.tokens.check(text, self.now_us)
+
+    def list_tokens(self) -> list[TokenRow]:
+        return self.tokens.rows()
+
+    async def create_token(
+        self, name: str, role: str, /, *, expires_in_s: float | None = None, reason: str | None, origin: Origin
+    ) -> tuple[TokenRow, str]:
+        await trio.lowlevel.checkpoint()
+        return self.new_token(name, role, None if expires_in_s is None else self.now_us + int(expires_in_s * 1e6))
+
+    def new_token(
+        self, name: str, role: str, expires_at: int | None = None, revoked_at: int | None = None
+    ) -> tuple[TokenRow, str]:
+        """A token, as if it had been made."""
+        token_id, secret = tokens.new_id(), tokens.new_secret()
+        kept = tokens.digest(b"k" * 32, token_id, secret)
+        row = TokenRow(token_id, name, role, kept, self.now_us, None, expires_at, revoked_at, None)
+        self.tokens.load([*self.tokens.rows(), row])
+        return row, tokens.written(token_id, secret)
+
+    async def revoke_token(self, token: str, /, *, reason: str | None, origin: Origin) -> Accepted:
+        await trio.lowlevel.checkpoint()
+        rows = self.tokens.rows()
+        self.tokens.load(
+            msgspec.structs.replace(row, revoked_at=self.now_us) if row.id == token else row for row in rows
+        )
+        return Accepted(seq=1, id=token)
 
     def tree(self) -> list[ActorView]:
         return self.actors

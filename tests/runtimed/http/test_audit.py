@@ -142,6 +142,17 @@ async def _restart(p: Play) -> tuple[str, str]:
     return "actor.restart", "root/sessions"
 
 
+async def _create_token(p: Play) -> tuple[str, str]:
+    made = (await p.call("POST", "/v1/tokens", {"name": "ci", "role": "viewer"})).json()
+    return "token.create", str(made["id"])
+
+
+async def _revoke_token(p: Play) -> tuple[str, str]:
+    _, token_id = await _create_token(p)
+    await p.call("POST", f"/v1/tokens/{token_id}/revoke", {})
+    return "token.revoke", token_id
+
+
 async def _set_secret(p: Play) -> tuple[str, str]:
     await p.call("PUT", "/v1/secrets/stripe", {"value": "sk_1"})
     return "secret.set", "stripe"
@@ -200,6 +211,8 @@ CALLS: dict[tuple[str, str], Callable[[Play], Awaitable[tuple[str, str]]]] = {
     ("PUT", "/v1/state/{scope}/{key:path}"): _put,
     ("DELETE", "/v1/state/{scope}/{key:path}"): _delete,
     ("POST", "/v1/actors/{path:path}/restart"): _restart,
+    ("POST", "/v1/tokens"): _create_token,
+    ("POST", "/v1/tokens/{id}/revoke"): _revoke_token,
     ("PUT", "/v1/secrets/{name}"): _set_secret,
     ("DELETE", "/v1/secrets/{name}"): _delete_secret,
     ("POST", "/v1/secrets/{name}/rotate"): _rotate_secret,
