@@ -53,9 +53,10 @@ def _made(name: str, table: Connector) -> ConnectorSpec:
     if where is None:
         there = ", ".join(sorted(KINDS)) or "none"
         raise ConfigError(f"{key}.kind: {table.kind!r} is not in this build; there are: {there}")
+    deliver = _deliver(key, table.deliver, table.run_id_from)  # first, so that a mistake here is told by its key
     module, _, function = where.partition(":")
     spec: ConnectorSpec = getattr(import_module(module), function)(name, table)
-    return msgspec.structs.replace(spec, deliver=_deliver(key, table.deliver, table.run_id_from))
+    return msgspec.structs.replace(spec, deliver=deliver)
 
 
 def _deliver(key: str, said: str, run_id_from: str | None) -> Deliver:

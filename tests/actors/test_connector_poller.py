@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -163,7 +164,7 @@ async def test_a_source_that_tells_the_same_at_each_poll_makes_no_records(app: A
     async with opened(app) as runtime:
         await until(lambda: len(source.polls) == 10)
         assert len(of_kind(runtime, r.RecordsStored)) == len(of_kind(runtime, r.CursorAdvanced)) == 1
-        gaps = [later - before for before, later in zip(source.at[2:], source.at[3:], strict=False)]
+        gaps = [later - before for before, later in pairwise(source.at[2:])]
         assert all(8.9 <= gap <= 11.1 for gap in gaps)
 
 
@@ -252,7 +253,7 @@ async def test_a_busy_source_is_asked_more_often(app: App) -> None:
     declare(app, "people", source, every=80.0)
     async with opened(app):
         await until(lambda: len(source.polls) == 8)
-    gaps = [round(later - before) for before, later in zip(source.at, source.at[1:], strict=False)]
+    gaps = [round(later - before) for before, later in pairwise(source.at)]
     for gap, expected in zip(gaps, (40, 20, 10, 10, 10, 10, 80), strict=True):
         assert abs(gap - expected) <= expected * 0.11 + 1
 
@@ -297,7 +298,7 @@ async def test_a_failing_source_backs_off_and_then_the_breaker_opens(app: App, e
         await until(lambda: view(runtime, "people").status == "ok")
         shown = view(runtime, "people")
         assert (shown.failures, shown.errors_total, shown.last_error, shown.records_total) == (0, 6, None, 1)
-    gaps = [later - before for before, later in zip(source.at, source.at[1:], strict=False)]
+    gaps = [later - before for before, later in pairwise(source.at)]
     for gap, expected in zip(gaps, (1, 2, 4, 8, 60, 120), strict=True):
         assert abs(gap - expected) <= expected * 0.11 + 0.05
 
