@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,36 +10,33 @@ from msgspec import Raw
 
 from actors.errors import Draining, InvalidInput
 from actors.intake_desk import check_cursor
+from runtimed.http.surface import ResetForeseen
+from wal.intake import WEBHOOK, ConnectorRow
 from wal.views import ConnectorView
 
 if TYPE_CHECKING:
+    from actors.connector_spec import WebhookSpec
     from runtimed.assembly import Actors
     from runtimed.readers import Readers
-
-
-class ResetForeseen(msgspec.Struct, frozen=True):
-    """What a reset would do: the cursor now and then, the records taken so far, and how many keys will be recognised,
-    so that they start or signal nothing again (what is in the store is recognised by its own key in any case)."""
-
-    name: str
-    cursor: Raw
-    new_cursor: Raw
-    records_total: int
-    keys_known: int
 
 
 class ConnectorVerbs:
     """What `Runtime` has about connectors."""
 
     actors: Actors
+    webhooks: Mapping[str, WebhookSpec]
     _readers: Readers
     _closed: bool
 
     def connectors(self) -> list[ConnectorView]:
-        """The connectors by name; also those that are not declared any more and left something in the journal."""
-        views = {row.name: row.view() for row in self._readers.on_loop.connectors()}
-        views |= {view.name: view for view in self.actors.connectors.views()}
-        return [views[name] for name in sorted(views)]
+        """The connectors and webhooks by name; also those that are not declared any more and left something in the
+        journal."""
+        rows = {row.name: row.view() for row in self._readers.on_loop.connectors()}
+        views = rows | {view.name: view for view in self.actors.connectors.views()}
+        for name, spec in self.webhooks.items():
+            view = rows.get(WEBHOOK + name) or ConnectorRow(WEBHOOK + name, "webhook").view()
+            views[WEBHOOK + name] = msgspec.structs.replace(view, deliver=str(spec.deliver))
+        return sorted(views.values(), key=lambda view: (view.name, view.kind))
 
     async def poll_connector(self, name: str) -> ConnectorView:
         """Let a connector poll at once; the connector as it is when that has begun. Raises ConnectorNotFound,

@@ -366,8 +366,8 @@ class ConnectorPage(PageFields, frozen=True):
 
 
 class ResetPreview(msgspec.Struct, frozen=True):
-    """What a reset of a connector would do: its cursor now and then, and what follows, in sentences. Nothing is
-    changed."""
+    """What a reset of a connector would do: its cursor now and then, the records that came so far, how many keys of
+    them will be recognised, and what follows, in sentences. Nothing is changed."""
 
     name: str
     status: str
@@ -375,6 +375,7 @@ class ResetPreview(msgspec.Struct, frozen=True):
     new_cursor: Raw
     records_total: int
     would: list[str]
+    keys_known: int = 0
 
 
 class StreamView(msgspec.Struct, frozen=True):

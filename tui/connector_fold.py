@@ -6,30 +6,41 @@ record does tell is shown at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from runtimed.connector_words import WEBHOOK
 from tui.fold import data_of
 from wal.views import ConnectorView, EventView
 
 Data = dict[str, Any]
+PREFIX = f"{WEBHOOK}:"
+"""Before a webhook's name where a connector's may stand too."""
 
 
-def connector_of(event: EventView) -> str | None:
-    """The name of the connector or webhook that an event is about; None if it is about none."""
-    if event.kind not in _EFFECTS:
-        return None
+def is_about(event: EventView) -> bool:
+    """Whether an event is about a connector or a webhook."""
+    return event.kind in _EFFECTS
+
+
+def advance(views: Sequence[ConnectorView], event: EventView) -> list[ConnectorView]:
+    """The views after an event that is about one of them."""
     data = data_of(event.data)
-    name = data.get("webhook") if event.kind == "webhook_received" else data.get("connector")
-    return name if isinstance(name, str) else None
-
-
-def advance(view: ConnectorView, event: EventView) -> ConnectorView:
-    """The view after the event."""
-    return msgspec.structs.replace(view, **_EFFECTS[event.kind](view, event, data_of(event.data)))
+    name, hook = data.get("connector"), False
+    if event.kind == "webhook_received":
+        name, hook = data.get("webhook"), True
+    elif isinstance(name, str) and name.startswith(PREFIX):
+        name, hook = name.removeprefix(PREFIX), True
+    effect = _EFFECTS[event.kind]
+    return [
+        msgspec.structs.replace(view, **effect(view, event, data))
+        if view.name == name and (view.kind == WEBHOOK) == hook
+        else view
+        for view in views
+    ]
 
 
 def _advanced(view: ConnectorView, event: EventView, data: Data) -> Data:

@@ -157,8 +157,8 @@ DEEDS: Mapping[str, Deed] = {
 
 def refusal(verb: str, view: ConnectorView) -> str:
     """Why this cannot be asked of a connector as it stands; empty if it can."""
-    if view.kind == WEBHOOK and verb in (POLL, RESET):
-        return "its source sends to it: there is nothing to poll and no cursor"
+    if view.kind == WEBHOOK:
+        return "its source sends to it: there is nothing to poll, hold or set"
     if verb == POLL and view.status in ("paused", "quarantined"):
         return f"it is {view.status}: resume it first"
     if verb == PAUSE and view.status == "paused":
@@ -174,7 +174,7 @@ def consequences(verb: str, view: ConnectorView) -> list[str]:
         case "poll":
             return [
                 "It polls at once instead of when it would; what comes is taken as always, each key once.",
-                "Nothing is recorded but what the poll brings.",
+                "Recorded is who asked for it, and what the poll brings.",
             ]
         case "pause":
             return [

@@ -162,12 +162,9 @@ class Model:
 
     def _connector_event(self, event: EventView) -> Change:
         """What a record tells of a connector is shown at once; the rest is asked for."""
-        name = connector_fold.connector_of(event)
-        if name is None:
+        if not connector_fold.is_about(event):
             return NOTHING
-        self.connectors = [
-            connector_fold.advance(view, event) if view.name == name else view for view in self.connectors
-        ]
+        self.connectors = connector_fold.advance(self.connectors, event)
         return Change(frozenset({CONNECTORS}))
 
     def _run_event(self, event: EventView) -> Change:

@@ -30,6 +30,8 @@ from wal.records import (
 )
 from wal.views import ConnectorView, Page, StoredView, rfc3339
 
+WEBHOOK = "webhook:"
+"""Before a webhook's name where a connector's may stand too. Part of the file format: never changed."""
 ITEMS_MAX = 4_096
 """Items of one page; see the module. Part of the file format: never changed."""
 
@@ -38,6 +40,9 @@ _NEW = """insert into connectors values (?, ?, 'running', 'null', 0, 0, 0, 0, nu
     on conflict (name) do nothing"""
 _ADVANCE = """update connectors set kind = ?, cursor = ?, records = records + ?, repeated = repeated + ?,
     refused = refused + ?, advanced_at = ?, updated_at = ? where name = ?"""
+_RECEIVE = """update connectors set kind = 'webhook', records = records + 1, advanced_at = ?, updated_at = ?
+    where name = ?"""
+_REFUSE = "update connectors set error = ?, refused = refused + ?, updated_at = ? where name = ?"
 # What did not change keeps its place: a source that tells the same again and again makes no work for readers.
 _STORE = """insert into stored (position, stream_key, key, at, deleted, data) values (?, ?, ?, ?, ?, ?)
     on conflict (stream_key, key) do update set position = excluded.position, at = excluded.at,
@@ -51,8 +56,8 @@ _error = msgspec.json.Decoder(ErrorData)
 
 
 class ConnectorRow(msgspec.Struct, frozen=True, gc=False):
-    """A connector as the journal knows it. `status` is `running | paused | quarantined`; `generation` counts resets;
-    instants are microseconds since the epoch."""
+    """A connector, or a webhook under `webhook:NAME`, as the journal knows it. `status` is `running | paused |
+    quarantined`; `generation` counts resets; instants are microseconds since the epoch."""
 
     name: str
     kind: str = "poller"
@@ -70,8 +75,8 @@ class ConnectorRow(msgspec.Struct, frozen=True, gc=False):
         """The connector for people, as far as the journal knows it: whether it polls only a running daemon knows."""
         said = None if self.error is None else f"{self.error.type}: {self.error.message}"
         return ConnectorView(
-            self.name,
-            self.kind,
+            self.name.removeprefix(WEBHOOK),
+            "webhook" if self.name.startswith(WEBHOOK) else self.kind,
             "ok" if self.status == "running" else self.status,
             self.cursor,
             last_poll_at=rfc3339(self.advanced_at),
@@ -122,14 +127,19 @@ def cursor_advanced(db: apsw.Connection, entry: Entry, record: CursorAdvanced) -
 
 def webhook_received(db: apsw.Connection, entry: Entry, record: WebhookReceived) -> None:
     """A delivery came; its key is known from now on."""
-    db.execute("insert into deliveries values (?, ?, ?)", (f"webhook:{record.webhook}", record.key, entry.seq))
+    source = WEBHOOK + record.webhook
+    db.execute("insert into deliveries values (?, ?, ?)", (source, record.key, entry.seq))
+    _ensure(db, source, "webhook", entry.at)
+    db.execute(_RECEIVE, (entry.at, entry.at, source))
 
 
 def delivery_refused(db: apsw.Connection, entry: Entry, record: DeliveryRefused) -> None:
     """A record was set aside: people see why the last one was."""
     _ensure(db, record.connector, "poller", entry.at)
     error = _encode(ErrorData(record.code, record.message)).decode()
-    db.execute("update connectors set error = ?, updated_at = ? where name = ?", (error, entry.at, record.connector))
+    # a poller's are counted by its CursorAdvanced
+    count = int(record.connector.startswith(WEBHOOK))
+    db.execute(_REFUSE, (error, count, entry.at, record.connector))
 
 
 def connector_moved(

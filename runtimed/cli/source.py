@@ -18,6 +18,7 @@ from actors.errors import (
     StreamNotFound,
 )
 from runtimed.client_link import Link, given, part
+from runtimed.connector_words import WEBHOOK
 from runtimed.wire import OutputItem, StreamView
 from wal.views import EventView, Page, StateView, rfc3339
 
@@ -165,10 +166,10 @@ class Offline:
         return _encode(Page(items, None, len(items), self.seq))
 
     async def connector(self, name: str) -> bytes:
-        row = next((each for each in self._reader.connectors() if each.name == name), None)
-        if row is None:
+        found = [view for row in self._reader.connectors() if (view := row.view()).name == name]
+        if not found:
             raise ConnectorNotFound(f"the journal knows of no connector {name!r}: it has recorded nothing yet")
-        return _encode(row.view())
+        return _encode(min(found, key=lambda view: view.kind == WEBHOOK))
 
     async def streams(self) -> bytes:
         items = [StreamView(row.name, row.records) for row in self._reader.streams()]

@@ -7,11 +7,12 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from actors.errors import ConnectorNotFound
+from actors.errors import Conflict, ConnectorNotFound
 from actors.messages import PauseConnector, ResetConnector, ResumeConnector
+from runtimed.connector_words import WEBHOOK
 from runtimed.http.replies import Reply, json_reply
 from runtimed.http.requests import Request, check_utf8
-from runtimed.http.surface import RuntimeSurface
+from runtimed.http.surface import ResetForeseen, RuntimeSurface
 from runtimed.wire import ReasonRequest, ResetConnectorRequest, ResetPreview
 from wal.views import NULL, ConnectorView, Page
 
@@ -36,7 +37,7 @@ async def pause(rt: RuntimeSurface, request: Request) -> Reply:
     """Hold a connector: it polls no more until it is resumed; where it stands is kept."""
     name, body = request.id("name"), await request.body()
     reason = request.decode(_REASON, body).reason
-    _known(rt, name)
+    _steered(rt, name)
     return json_reply(await rt.ask(PauseConnector(name=name, reason=reason, origin=request.origin(body))), 202)
 
 
@@ -44,7 +45,7 @@ async def resume(rt: RuntimeSurface, request: Request) -> Reply:
     """Let a paused or quarantined connector go on from where it stands."""
     name, body = request.id("name"), await request.body()
     reason = request.decode(_REASON, body).reason
-    _known(rt, name)
+    _steered(rt, name)
     return json_reply(await rt.ask(ResumeConnector(name=name, reason=reason, origin=request.origin(body))), 202)
 
 
@@ -52,6 +53,7 @@ async def poll(rt: RuntimeSurface, request: Request) -> Reply:
     """Let a connector poll now instead of when it would."""
     name, body = request.id("name"), await request.body()
     reason = request.decode(_REASON, body).reason
+    _steered(rt, name)
     view = await rt.poll_connector(name)
     await rt.audit("connector.poll", name, request.origin(body), reason)
     return json_reply(view, 202)
@@ -62,39 +64,41 @@ async def reset(rt: RuntimeSurface, request: Request) -> Reply:
     name, body = request.id("name"), await request.body()
     check_utf8(body)
     wanted = request.decode(_RESET, body)
-    view = _known(rt, name)
+    view = _steered(rt, name)
     if wanted.dry_run:
-        return json_reply(preview(view, wanted.cursor))
+        return json_reply(preview(view, await rt.preview_reset(name, wanted.cursor)))
     cursor = wanted.cursor.copy()
     command = ResetConnector(name=name, cursor=cursor, reason=wanted.reason, origin=request.origin(body))
     return json_reply(await rt.ask(command), 202)
 
 
-def preview(view: ConnectorView, cursor: Raw) -> ResetPreview:
-    """What setting this cursor would do."""
+def preview(view: ConnectorView, foreseen: ResetForeseen) -> ResetPreview:
+    """What setting a cursor would do, in sentences."""
+    cursor, total = foreseen.new_cursor, foreseen.records_total
     if bytes(cursor).strip() == bytes(NULL):
         reads = "it reads everything again, from the beginning"
     else:
         reads = f"it reads on from {_shown(cursor)}: what lies before that is not read again"
     if view.deliver in ("", "records"):
-        known = "a record whose key is known replaces what is stored, and changes nothing where it is the same"
+        known = "one whose key is known replaces what is stored, and changes nothing where it is the same"
     else:
-        known = "a record whose key was delivered before has no second effect"
+        known = f"{foreseen.keys_known} keys are known, and a record with one of them has no second effect"
     then = "at its next poll"
     if view.status in ("paused", "quarantined"):
         then = f"once it is resumed: it stays {view.status}"
     return ResetPreview(
         name=view.name,
         status=view.status,
-        cursor=view.cursor,
+        cursor=foreseen.cursor,
         new_cursor=cursor,
-        records_total=view.records_total,
+        records_total=total,
         would=[
-            f"its cursor, {_shown(view.cursor)} now, is set to {_shown(cursor)}",
+            f"its cursor, {_shown(foreseen.cursor)} now, is set to {_shown(cursor)}",
             f"{reads}, {then}",
-            f"{view.records_total} records came so far, and stay; {known}",
+            f"{total} records came so far, and stay; {known}",
             "a page that is on its way now is not taken, because it was read from the cursor before",
         ],
+        keys_known=foreseen.keys_known,
     )
 
 
@@ -104,10 +108,21 @@ def _shown(cursor: Raw) -> str:
 
 
 def _known(rt: RuntimeSurface, name: str) -> ConnectorView:
-    """The connector of this name. Raises `ConnectorNotFound`."""
-    view = next((each for each in rt.connectors() if each.name == name), None)
-    if view is None:
+    """The connector of this name, else the webhook. Raises `ConnectorNotFound`."""
+    found = [view for view in rt.connectors() if view.name == name]
+    if not found:
         raise ConnectorNotFound(
             f"there is no connector {name!r}", hint="See `runtimed connectors list` for those that there are."
+        )
+    return next((view for view in found if view.kind != WEBHOOK), found[0])
+
+
+def _steered(rt: RuntimeSurface, name: str) -> ConnectorView:
+    """A connector that can be told what to do. Raises `ConnectorNotFound`, and `Conflict` for a webhook."""
+    view = _known(rt, name)
+    if view.kind == WEBHOOK:
+        raise Conflict(
+            f"{name!r} is a webhook: its source sends to it",
+            hint="There is nothing to poll, hold or set. Switch it off at its source, or take it out of the settings.",
         )
     return view

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from actors.connector_spec import WebhookSpec
 from actors.messages import NOBODY, Accepted, Message, Origin
@@ -62,6 +63,17 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     runs_without_wake_source: int | None = None
     loop_lag_seconds: float | None = None
     trace_spans_total: Mapping[str, int] = {}
+
+
+class ResetForeseen(msgspec.Struct, frozen=True):
+    """What a reset would do: the cursor now and then, the records taken so far, and how many keys will be recognised,
+    so that they start or signal nothing again (what is in the store is recognised by its own key in any case)."""
+
+    name: str
+    cursor: Raw
+    new_cursor: Raw
+    records_total: int
+    keys_known: int
 
 
 class Feed(Protocol):
@@ -140,6 +152,10 @@ class RuntimeSurface(Protocol):
 
     async def poll_connector(self, name: str, /) -> ConnectorView:
         """Let a connector poll at once; the connector as it is then. Raises `ConnectorNotFound`, `ConnectorHeld`."""
+        ...
+
+    async def preview_reset(self, name: str, cursor: Any = None, /) -> ResetForeseen:
+        """What setting a cursor would do; nothing is changed. Raises `ConnectorNotFound`, `InvalidInput`."""
         ...
 
     @property

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from tests.tui.connector_world import connector, connectors
 from tests.tui.fake_daemon import NOW, at, event
-from tui.connector_fold import KINDS, advance, connector_of
+from tui.connector_fold import KINDS, advance
 from tui.connector_text import DEEDS, consequences, counts_line, cursor_text, health_line, lag_text, next_text, refusal
 from tui.event_text import says
 from tui.model import CONNECTORS, EVENTS, Model
@@ -59,19 +59,22 @@ def test_a_record_moves_the_view_of_its_connector(kind: str, data: dict[str, Any
 
 
 def test_a_delivery_counts_for_its_webhook() -> None:
-    """A webhook's record names it by another field; its time is that of the last delivery."""
-    told = event(11, "webhook_received", webhook="hooks", key="evt_1", ago=0)
-    assert connector_of(told) == "hooks"
-    view = advance(connectors()[-1], told)
-    assert (view.records_total, view.last_poll_at) == (8, at(0))
+    """A webhook's record names it by another field; its time is that of the last delivery. A connector of the same name
+    is another thing."""
+    views = [connectors()[-1], connector("hooks", "files")]
+    hook, other = advance(views, event(11, "webhook_received", webhook="hooks", key="evt_1", ago=0))
+    assert (hook.records_total, hook.last_poll_at) == (8, at(0))
+    assert other == views[1]
+    hook, other = advance(views, event(12, "delivery_refused", connector="webhook:hooks", code="x", message="y"))
+    assert (hook.last_error, other.last_error) == ("x: y", None)
 
 
 def test_other_records_are_about_no_connector() -> None:
     """Nothing is asked for because of them; a connector that is not known yet is."""
     model = Model()
     assert model.apply(event(11, "session_opened", id="s")).topics == {EVENTS}
-    assert model.apply(event(12, "cursor_advanced", connector=7)).topics == {EVENTS}
     assert CONNECTORS in model.apply(event(13, "cursor_advanced", connector="new", cursor=1)).topics
+    assert model.connectors == []
 
 
 def test_every_record_of_a_connector_is_folded() -> None:
@@ -154,4 +157,4 @@ def test_everything_that_can_be_asked_has_its_consequences() -> None:
         assert all(consequences(verb, view) for verb in asked - {"reset"})
         assert consequences("reset", view) == []
     hook = msgspec.structs.replace(connector("a", "webhook"))
-    assert {verb for verb in DEEDS if not refusal(verb, hook)} == {"pause"}
+    assert {verb for verb in DEEDS if not refusal(verb, hook)} == set()

@@ -40,8 +40,8 @@ class ConnectorCard(CardBase):
     @property
     def view(self) -> ConnectorView:
         """The connector as it is now."""
-        known = self.dash.model.connectors
-        return next((view for view in known if view.name == self._first.name), self._first)
+        known, first = self.dash.model.connectors, self._first
+        return next((view for view in known if (view.name, view.kind) == (first.name, first.kind)), first)
 
     def on_mount(self) -> None:
         """What setting the cursor would do is asked of the daemon, which changes nothing by that."""

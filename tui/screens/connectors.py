@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from runtimed.connector_words import standing
+from runtimed.connector_words import WEBHOOK, standing
 from tui.approval_text import rule
 from tui.connector_text import PAUSE, POLL, RESET, RESUME, cells_of, counts_line, pane_lines, refusal
 from tui.format import Line, Piece
@@ -57,7 +57,7 @@ class ConnectorsScreen(AreaScreen):
     def __init__(self) -> None:
         super().__init__()
         self.rows: ListRows[ConnectorView] = ListRows(
-            lambda view: view.name,
+            lambda view: f"webhook:{view.name}" if view.kind == WEBHOOK else view.name,
             lambda view: cells_of(view, self.dash.now(), self.dash.time_style, self.dash.glyphs),
         )
         self._filter = ""
@@ -149,13 +149,14 @@ class ConnectorsScreen(AreaScreen):
 
     def on_row_opened(self, message: RowOpened) -> None:
         """Its records in the journal."""
-        self.dash.go(Jump("journal", filter=message.key))
+        self.dash.go(Jump("journal", filter=self.selected_id()))
 
     def open_target(self, target: str) -> None:
         self.query_one(VirtualList).move_to_key(target)
 
     def selected_id(self) -> str | None:
-        return self.query_one(VirtualList).cursor_key
+        view = self._current()
+        return None if view is None else view.name
 
     def command(self) -> str | None:
         view = self._current()

@@ -15,13 +15,13 @@ import pytest
 import trio
 
 from actors.connector_spec import WebhookSpec
-from actors.errors import ConnectorNotFound, RunNotFound, SecretMissing
+from actors.errors import ConnectorNotFound, InvalidInput, RunNotFound, SecretMissing
 from actors.messages import NOBODY, Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
 from runtimed import tokens
 from runtimed.http.app import ROUTES, Edge, Route
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_tcp_listeners, open_unix_listener
-from runtimed.http.surface import Health, RuntimeStatistics
+from runtimed.http.surface import Health, ResetForeseen, RuntimeStatistics
 from runtimed.secret_store import SecretInfo
 from runtimed.tokens import Refusal
 from wal.journal import Journal
@@ -201,6 +201,13 @@ class FakeRuntime:
     async def rotate_master_key(self, *, reason: str | None, origin: Origin) -> int:
         await self.ask(NoteSecret(name="*", action="rotate_master", reason=reason, origin=origin))
         return len(self.secrets)
+
+    async def preview_reset(self, name: str, cursor: Any = None, /) -> ResetForeseen:
+        await trio.lowlevel.checkpoint()
+        if bytes(cursor) == b'"wrong"':
+            raise InvalidInput("$.cursor: Expected `int`, got `str`")
+        view = next(each for each in self.sources if each.name == name)
+        return ResetForeseen(name, view.cursor, cursor, view.records_total, 11)
 
     def health(self) -> Health:
         return self.healthy

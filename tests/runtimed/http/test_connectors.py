@@ -96,12 +96,29 @@ async def test_a_dry_run_says_what_a_reset_would_do(serve: Any, rt: Any) -> None
         told = answer.json()
         assert (answer.status, told["cursor"], told["new_cursor"]) == (200, {"id": "ch_9"}, None)
         assert "reads everything again" in told["would"][1] and "12 records" in told["would"][2]
-        assert "no second effect" in told["would"][2]
+        assert "11 keys are known" in told["would"][2] and told["keys_known"] == 11
+        wrong = await http.ask("POST", "/v1/connectors/charges/reset", {"cursor": "wrong", "dry_run": True})
+        assert (wrong.status, wrong.json()["code"]) == (400, "invalid_input")
         told = (await http.ask("POST", "/v1/connectors/crm/reset", {"cursor": "x" * 500, "dry_run": True})).json()
         assert "it stays quarantined" in told["would"][1] and "replaces what is stored" in told["would"][2]
         assert max(map(len, told["would"])) < 700
         assert (await http.ask("POST", "/v1/connectors/none/reset", {"dry_run": True})).status == 404
     assert rt.asked == []
+
+
+@pytest.mark.trio
+@pytest.mark.usefixtures("sources")
+@pytest.mark.parametrize("verb", ["pause", "resume", "poll", "reset"])
+async def test_a_webhook_cannot_be_steered(serve: Any, rt: Any, verb: str) -> None:
+    """Its source sends to it: 409 with what to do instead. A connector of the same name can be."""
+    async with serve() as http:
+        answer = await http.ask("POST", f"/v1/connectors/hooks/{verb}", {})
+        assert (answer.status, answer.json()["code"]) == (409, "conflict")
+        assert "Switch it off at its source" in answer.json()["hint"]
+        assert rt.asked == rt.polled == []
+        rt.sources.append(ConnectorView("hooks", "files", "ok"))
+        assert (await http.ask("POST", f"/v1/connectors/hooks/{verb}", {})).status == 202
+        assert (await http.ask("GET", "/v1/connectors/hooks")).json()["kind"] == "files"
 
 
 @pytest.mark.trio
