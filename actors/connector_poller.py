@@ -220,13 +220,14 @@ class ConnectorPoller:
         if all(isinstance(leaf, FAILURES + OURS) for leaf in leaves):
             after_s = leaf.retry_after_s if isinstance(leaf, SourceError) else None
             self.standing = core.failed(self.standing, now, chance, retry_after_s=after_s)
-            log.warning("connector %s: %s", self.spec.name, self.last_error)
+            # Not the message: a source's code may have put data into it. `connectors show` has it.
+            log.warning("connector %s: a poll failed: %s", self.spec.name, type(leaf).__name__)
         else:
             await self._crashed(now, chance, leaf)
 
     async def _crashed(self, now: float, chance: float, error: BaseException) -> None:
         self.standing = core.crashed(self.standing, now, chance)
-        log.error("connector %s crashed: %s", self.spec.name, self.last_error, exc_info=error)
+        log.error("connector %s crashed", self.spec.name, exc_info=error)
         if self.standing.broken:
             data = ErrorData(type(error).__name__, str(error)[:ERROR_CHARACTERS_MAX])
             crashes = self.standing.crashes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from actors.connector_poller import ConnectorPoller, Tools
 from actors.connector_spec import ConnectorSpec
@@ -20,9 +20,14 @@ POLLER_SHUTDOWN_S = 30.0
 class Connectors:
     """All connectors of a runtime, by name. Its supervisor restarts each for itself: a crash touches no sibling."""
 
-    def __init__(self, specs: Mapping[str, ConnectorSpec], tools: Tools) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, ConnectorSpec],
+        tools: Tools,
+        make: Callable[[ConnectorSpec, Tools], ConnectorPoller] = ConnectorPoller,
+    ) -> None:
         self.specs, self._tools = specs, tools
-        self.pollers = {name: ConnectorPoller(spec, tools) for name, spec in specs.items()}
+        self.pollers = {name: make(spec, tools) for name, spec in specs.items()}
 
     def supervisor(self) -> Supervisor:
         """The supervisor of the pollers, a child each. A crash of a source's code is no crash of its poller, which

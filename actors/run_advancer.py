@@ -64,6 +64,12 @@ def weight_of(fact: r.Fact) -> int:
     return len(encode(payload) if isinstance(payload, dict) else payload)
 
 
+def about_run(run: ActiveRun) -> dict[str, str | None]:
+    """The ids for a line of the log."""
+    info = run.info if run.flow is None else run.flow.info
+    return {"run_id": run.id, "trace_id": None if info is None else info.trace_id}
+
+
 class Stage:
     """Where users' workflow code may run: trio's current task is hidden, and the mark says which run is advanced."""
 
@@ -274,6 +280,11 @@ class RunAdvancer:
         failed = r.CompensationFailed if key.endswith(UNDO_MARK) else r.StepFailed
         retry_at = self._retry_at(run, attempt)
         cancelled, defect = attempt.outcome == "cancelled", attempt.outcome == "defect"
+        if retry_at is None and not cancelled:
+            about = {"run_id": run.id, "step": name, "trace_id": attempt.current.trace_id}
+            log.warning(
+                "step %s of run %s failed for good at attempt %d: %s", name, run.id, number, error.type, extra=about
+            )
         seq = self.deliver(run, failed(key, name, error, number, retry_at, cancelled, defect))
         if retry_at is not None:
             self.timers.set(seq, retry_at, run.run_key, key)
@@ -334,7 +345,8 @@ class RunAdvancer:
         run.blocked = True
         blocked = r.RunBlocked(hold.code, hold.message, hold.key, hold.traceback)
         seq = self.append(run, blocked)
-        log.warning("run %s is blocked: %s: %s", run.id, hold.code, hold.message, extra={"run_id": run.id})
+        # Not the message: it is what the code said, and may hold what the run was given. `runs explain` shows it.
+        log.warning("run %s is blocked: %s", run.id, hold.code, extra=about_run(run))
         self.writer.when_durable(seq, self._blocked, run, blocked)
         self.sleep(run)
 
@@ -369,9 +381,7 @@ class RunAdvancer:
             return
         self.stage.enter_run(run.run_key)
         if not flow.close():
-            log.warning(
-                "run %s: its code went on while it was put away, and was cut off", run.id, extra={"run_id": run.id}
-            )
+            log.warning("run %s: its code went on while it was put away, and was cut off", run.id, extra=about_run(run))
 
     def park(self, now: float, *, at_least: int = 0) -> None:
         """Put away what has idled for `park_after_s`, and in any case the `at_least` that idled longest."""

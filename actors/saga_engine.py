@@ -16,7 +16,7 @@ from actors.flow.context import Context
 from actors.flow.driver import Flow
 from actors.flow.run_info import History, Hold, RunInfo
 from actors.run_advancer import EngineLimits as EngineLimits
-from actors.run_advancer import RunAdvancer
+from actors.run_advancer import RunAdvancer, about_run
 from wal import records as r
 from wal.records import Entry
 
@@ -228,8 +228,8 @@ class SagaEngine(RunAdvancer):
         self.apply(run, record, at)
 
     def _log_sink(self, run: ActiveRun) -> Callable[[int, str, tuple[Any, ...], dict[str, Any]], None]:
-        extra = {"run_id": run.id, "workflow": run.workflow}
-        return lambda level, message, args, more: log.log(level, message, *args, extra={**more, **extra})
+        about = {**about_run(run), "workflow": run.workflow}
+        return lambda level, message, args, more: log.log(level, message, *args, extra={**more, **about})
 
 
 def info_of(started: r.RunStarted) -> RunInfo:

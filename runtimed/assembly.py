@@ -14,7 +14,7 @@ from actors import messages as m
 from actors.advance_marker import AdvanceMarker
 from actors.answers import Answers
 from actors.clock import Clock
-from actors.connector_poller import Tools
+from actors.connector_poller import ConnectorPoller, Tools
 from actors.connector_spec import SecretSource
 from actors.connectors import Connectors
 from actors.errors import SecretMissing
@@ -43,7 +43,7 @@ from runtimed.runtime_tokens import Tokens
 from runtimed.secret_store import SecretStore
 from runtimed.settings import Settings
 from runtimed.settling import Settling
-from runtimed.tracing import TracedStepRunner, open_tracer, traced_ends
+from runtimed.tracing import TracedPoller, TracedStepRunner, open_tracer, traced_ends
 from wal import records as r
 from wal.queries import Reader
 
@@ -143,7 +143,8 @@ class Actors:
             has_room=lambda: self.has_room(),  # noqa: PLW0108 - another is put in its place later
             piece_bytes_max=settings.limits.batch_bytes_max // 2,
         )
-        return Connectors(specs, tools)
+        make = ConnectorPoller if self.tracer is None else partial(TracedPoller, self.tracer)
+        return Connectors(specs, tools, make)
 
     def _make_engine(self, ready: ReadyRuns) -> tuple[SagaEngine, SagaCommands]:
         engine = SagaEngine(

@@ -1,6 +1,7 @@
 """Logging to stderr: text for a person at a terminal, one JSON object a line for everything else.
 
-What is logged are messages and ids, never payloads. A call site adds `extra={"run_id": ..., "step": ..., "trace_id":
+What is logged are messages and ids, never payloads; of exceptions where they came from and their types, and what they
+say only of our own errors and the system's. A call site adds `extra={"run_id": ..., "step": ..., "trace_id":
 ...}`; nothing else of a record is shown, so that a value cannot slip into the log by way of `extra`.
 """
 
@@ -8,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 import msgspec
 
+from actors.errors import Failure, RunOutcome, SourceError
 from runtimed.escape import escape
+from wal.errors import RuntimedError
 
 FIELDS = ("run_id", "step", "trace_id")
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "hypercorn", "urllib3")
@@ -21,6 +25,9 @@ NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "hypercorn", "urllib3")
 
 MESSAGE_CHARACTERS_MAX = 8_192
 TRACEBACK_CHARACTERS_MAX = 65_536
+OF_USERS = (Failure, RunOutcome, SourceError)
+"""Errors of ours that pass on what users' code or a source said."""
+CAUSES_MAX = 10  # how deep causes and groups are followed, and how many of a group are shown
 
 
 def set_up(
@@ -63,7 +70,7 @@ class JsonFormatter(logging.Formatter):
             **fields(record),
         }
         if record.exc_info:
-            line["exc"] = _traceback(self, record)
+            line["exc"] = _traceback(record)
         try:
             return msgspec.json.encode(line).decode()
         except UnicodeEncodeError:  # a lone surrogate, for example of a file's name that is not UTF-8
@@ -78,7 +85,7 @@ class TextFormatter(logging.Formatter):
         about = "".join(f"  {name}={escape(value)}" for name, value in fields(record).items())
         line = f"{instant} {record.levelname:<7} {escape(record.name)}: {escape(_message(record))}{about}"
         if record.exc_info:
-            line += "\n" + escape(_traceback(self, record), keep="\n")
+            line += "\n" + escape(_traceback(record), keep="\n")
         return line
 
 
@@ -94,6 +101,27 @@ def _message(record: logging.LogRecord) -> str:
     return message if len(message) <= MESSAGE_CHARACTERS_MAX else message[:MESSAGE_CHARACTERS_MAX] + "..."
 
 
-def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    text = formatter.formatException(record.exc_info) if record.exc_info else ""
+def _traceback(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    text = "" if error is None else told_without_data(error)
     return text if len(text) <= TRACEBACK_CHARACTERS_MAX else text[:TRACEBACK_CHARACTERS_MAX] + "..."
+
+
+def told_without_data(error: BaseException, depth: int = 0) -> str:
+    """An exception with its traceback, its causes and its group, but with the messages of our own errors and the
+    system's alone: any other may hold what a workflow or a source was given."""
+    parts = []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and depth < CAUSES_MAX:
+        parts.append(f"{told_without_data(cause, depth + 1)}\n\nwhich led to:\n\n")
+    if error.__traceback__ is not None:
+        parts.append("Traceback (most recent call last):\n")
+        parts += traceback.format_tb(error.__traceback__)
+    ours = isinstance(error, (RuntimedError, OSError)) and not isinstance(error, OF_USERS)
+    message = f": {error}" if ours else ""
+    parts.append(f"{type(error).__module__.removeprefix('builtins')}.{type(error).__qualname__}".lstrip(".") + message)
+    if isinstance(error, BaseExceptionGroup) and depth < CAUSES_MAX:
+        for number, inner in enumerate(error.exceptions[:CAUSES_MAX], 1):
+            told = told_without_data(inner, depth + 1).replace("\n", "\n    ")
+            parts.append(f"\n  {number} of {len(error.exceptions)}:\n    {told}")
+    return "".join(parts)

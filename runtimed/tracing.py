@@ -24,7 +24,9 @@ from typing import Any, Final, Literal
 import msgspec
 import trio
 
+from actors.connector_poller import ConnectorPoller, Tools
 from actors.connector_spec import ConnectorSpec
+from actors.messages import Origin
 from actors.step_runner import Attempt, StepRunner
 from runtimed.config_layers import ConfigError
 from runtimed.settings import Telemetry
@@ -71,6 +73,12 @@ class Parent(msgspec.Struct, frozen=True, gc=False):
             return None
         _, trace_id, span_id, flags = traceparent.split("-")[:4]
         return cls(trace_id, span_id, bool(int(flags, 16) & 1))
+
+
+def new_traceparent() -> str:
+    """A new trace, sampled, as W3C Trace Context writes it."""
+    text = os.urandom(24).hex()
+    return f"00-{text[:32]}-{text[32:]}-01"
 
 
 def new_span_id() -> str:
@@ -220,6 +228,28 @@ class TracedStepRunner(StepRunner):
     def _end(self, attempt: Attempt, outcome: Any, message: str = "", error: BaseException | None = None) -> None:
         super()._end(attempt, outcome, message, error)
         self._tracer.attempt(attempt)
+
+
+class TracedPoller(ConnectorPoller):
+    """The poller that tells how each poll ended; what it starts is of the poll's trace."""
+
+    def __init__(self, tracer: Tracer, spec: ConnectorSpec, tools: Tools) -> None:
+        super().__init__(spec, tools)
+        self._tracer = tracer
+        self._traceparent, self._began_ns = new_traceparent(), 0
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(by=f"connector:{self.spec.name}", trace_id=self._traceparent[3:35], traceparent=self._traceparent)
+
+    async def _poll_once(self) -> None:
+        self._traceparent, self._began_ns = new_traceparent(), time.time_ns()
+        await super()._poll_once()
+
+    async def _judge(self, drawn: Any, error: BaseException | None) -> None:
+        kind = None if error is None else type(error).__name__
+        self._tracer.poll(self.spec, self._traceparent, self._began_ns, drawn.records, kind)
+        await super()._judge(drawn, error)
 
 
 class _Started(msgspec.Struct, frozen=True):

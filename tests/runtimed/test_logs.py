@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runtimed import logs
+from wal.errors import RuntimedError
 
 logger = logging.getLogger("runtimed.test")
 
@@ -66,7 +67,8 @@ def test_an_exception_is_on_its_line() -> None:
 
     (line,) = lines(stream)
     assert line["level"] == "error"
-    assert line["exc"].splitlines()[-1] == "ValueError: no"
+    assert line["exc"].splitlines()[-1] == "ValueError"  # not what it says: that may be data
+    assert "test_logs.py" in line["exc"]
 
 
 def test_text_is_for_terminals_and_escapes_what_could_act() -> None:
@@ -85,11 +87,11 @@ def test_a_traceback_keeps_its_lines_in_text() -> None:
     stream = Terminal()
     logs.set_up("info", "text", stream)
     try:
-        raise ValueError("a\x07b")
-    except ValueError:
+        raise RuntimedError("a\x07b")
+    except RuntimedError:
         logger.exception("it broke")
 
-    assert stream.getvalue().splitlines()[-1] == "ValueError: a\\x07b"
+    assert stream.getvalue().splitlines()[-1] == "wal.errors.RuntimedError: a\\x07b"
 
 
 def test_levels_hold_and_can_be_changed() -> None:
@@ -118,3 +120,39 @@ def test_a_wrong_call_does_not_cost_the_line() -> None:
     assert "arguments do not fit" in first["message"]
     assert len(second["message"]) == logs.MESSAGE_CHARACTERS_MAX + 3
     assert third["message"] == "name \\u{dcff}"
+
+
+def raised() -> BaseException:
+    """A group in a cause in an error of ours, each with a secret in its message."""
+    try:
+        try:
+            try:
+                raise ExceptionGroup("canary", [KeyError("canary"), OSError(28, "No space left on device", "/data/x")])
+            except ExceptionGroup as group:
+                raise ValueError("canary") from group
+        except ValueError as error:
+            raise RuntimedError("ours says what it says") from error
+    except RuntimedError as error:
+        return error
+
+
+def test_what_exceptions_say_is_not_logged_unless_it_is_ours_or_the_systems() -> None:
+    """A traceback is whole in places and types, through causes and groups; what users' exceptions say is left out."""
+    stream = io.StringIO()
+    logs.set_up("info", "json", stream)
+    error = raised()
+    logger.error("it broke", exc_info=error)
+
+    (line,) = lines(stream)
+    assert "canary" not in line["exc"].replace('("canary"', "")  # the line of code that raised it is code, not data
+    for told in ("KeyError", "ValueError", "ExceptionGroup", "No space left on device: '/data/x'", "ours says what"):
+        assert told in line["exc"]
+    assert line["exc"].count("which led to") == 2
+
+
+def test_a_tangle_of_causes_has_an_end() -> None:
+    """A cause that leads back to itself, and a chain without end, give one bounded line."""
+    first, second = ValueError("a"), KeyError("b")
+    first.__cause__, second.__cause__ = second, first
+    told = logs.told_without_data(first)
+    assert told.count("which led to") == logs.CAUSES_MAX
