@@ -226,6 +226,21 @@ class SecretsRefused(RuntimedError):
     exit_code = 78
 
 
+class NotificationFailed(RuntimedError):
+    """A message could not be handed to its receiver; it is tried again later."""
+
+    status = 502
+    code = "notification_failed"
+    exit_code = 75
+
+
+class NotificationRefused(NotificationFailed):
+    """The receiver will not take this message, or there is none: trying again does not help."""
+
+    code = "notification_refused"
+    hint = "Look at the receiver's log, and at url and secret in [notifications.NAME]."
+
+
 # --- the source's fault ---------------------------------------------------------------------------------------------
 
 

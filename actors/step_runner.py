@@ -170,6 +170,7 @@ class StepRunner:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; attempts in flight are then abandoned, as by a crash."""
+        self._base = contextvars.copy_context()  # what is set round the runtime is seen in its steps
         self._queue.clear()
         self._idle.clear()
         self._workers = self._running = 0

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from actors.errors import NotAllowed as NotAllowed
     from actors.errors import NotBlocked as NotBlocked
     from actors.errors import NotFound as NotFound
+    from actors.errors import NotificationFailed as NotificationFailed
+    from actors.errors import NotificationRefused as NotificationRefused
     from actors.errors import Overloaded as Overloaded
     from actors.errors import PayloadTooLarge as PayloadTooLarge
     from actors.errors import Rejected as Rejected
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from actors.flow.context import Context as Context
     from actors.flow.definitions import App as App
     from actors.flow.definitions import Retry as Retry
+    from runtimed.builtin import notify as notify
     from runtimed.client import Client as Client
     from runtimed.client_errors import BadAnswer as BadAnswer
     from runtimed.client_errors import DaemonUnreachable as DaemonUnreachable
@@ -127,6 +130,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NotAllowed",
         "NotBlocked",
         "NotFound",
+        "NotificationFailed",
+        "NotificationRefused",
         "Overloaded",
         "PayloadTooLarge",
         "Rejected",
@@ -162,6 +167,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "App",
         "Retry",
     ),
+    "runtimed.builtin": ("notify",),
     "runtimed.client": ("Client",),
     "runtimed.client_errors": (
         "BadAnswer",

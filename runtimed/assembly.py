@@ -38,6 +38,7 @@ from actors.token_desk import TokenDesk
 from actors.wal_writer import WalWriter
 from runtimed.connectors import specs_of
 from runtimed.connectors.polls import PollMaker
+from runtimed.notifier import Notifier, notifications_of
 from runtimed.readers import Readers
 from runtimed.runtime_tokens import Tokens
 from runtimed.secret_store import SecretStore
@@ -114,6 +115,10 @@ class Actors:
         self.has_room: Callable[[], bool] = lambda: True
         self.secret: SecretSource = _no_secret
         self.connectors = self._connect(settings, readers, data_dir)
+        self.notifiers = {
+            name: Notifier(name, spec, self.feed, readers.read, runs_mailbox.ask)
+            for name, spec in notifications_of(settings).items()
+        }
         self.root = self._supervise()
 
     def _make_runner(self, settings: Settings, gate: GilGate) -> StepRunner:
@@ -184,6 +189,7 @@ class Actors:
             ),
             chance=self._dice.random,
         )
+        notifications = (self._notifications(),) if self.notifiers else ()
         connectors = (self.connectors.supervisor().as_child(),) if self.connectors.specs else ()
         return Supervisor(
             "root",
@@ -200,10 +206,18 @@ class Actors:
                     engine.as_child(),
                     ChildSpec(name="sessions", run=self.sessions.run, mailbox=self.sessions.mailbox),
                     *connectors,
+                    *notifications,
                 ),
             ),
             chance=self._dice.random,
         )
+
+    def _notifications(self) -> ChildSpec:
+        children = tuple(
+            ChildSpec(name=name, run=each.run, statistics=lambda each=each: {"seq": each.seq})  # type: ignore[misc]
+            for name, each in self.notifiers.items()
+        )
+        return Supervisor("notifications", SupervisorSpec(children=children), chance=self._dice.random).as_child()
 
     def close(self) -> None:
         """Give up what is open beside the journal. The actors have ended."""

@@ -25,9 +25,9 @@ from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_listeners
 from runtimed.loading import load_apps
 from runtimed.logs import set_up
-from runtimed.notify import Notifier
 from runtimed.opening import open_runtime, single
 from runtimed.runtime import Runtime
+from runtimed.service_manager import Notifier
 from runtimed.settings import ConfigError, Settings, differences
 from runtimed.version import VERSION
 from wal.errors import RuntimedError

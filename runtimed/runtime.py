@@ -83,8 +83,10 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
         self._disk_free: int | None = None
         self._disk_trend = DiskTrend()
         self.webhooks = webhooks_of(settings, registry)
-        self.note_missing(secret_names(self.webhooks))
+        told = [each.secret for each in settings.notifications.values()]
+        self.note_missing([*secret_names(self.webhooks), *told])
         self._loop_lag_s = 0.0
+        actors.secret, actors.has_room = self.secret, lambda: self._disk_has_room
 
     # --- the seams that HTTP uses
 

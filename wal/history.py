@@ -43,6 +43,10 @@ _EVENTS = """select r.seq, r.at, u.id, u.workflow, u.trace_id, r.body
     from records r left join runs u on u.run_key = r.run_key where r.seq > ? and r.body <> ''
     order by r.seq"""
 
+_EVENTS_OF = f"""select r.seq, r.at, u.id, u.workflow, u.trace_id, r.body
+    from records r left join runs u on u.run_key = r.run_key where r.seq > :after and r.seq <= :upto and r.body <> ''
+    {_OF_KINDS} order by r.seq"""
+
 _AUDITED = """select seq, at, body from records where seq > ? and seq <= ?
     and substr(body, 1, 23) = '{"kind":"call_audited",' order by seq"""
 AUDIT_LOOK_ROWS = 20_000
@@ -88,6 +92,17 @@ def events(db: apsw.Connection, after_seq: int, limit: int) -> list[EventView]:
     """The records after a seq with the run that each belongs to, in order."""
     rows, _ = within_bytes(db.execute(_EVENTS, (after_seq,)), limit)
     return [_event(*row) for row in rows]
+
+
+def events_of(
+    db: apsw.Connection, kinds: Sequence[str], *, after: int, upto: int, limit: int
+) -> tuple[int, list[EventView]]:
+    """The records of these kinds after a seq and up to another, and how far that has looked: `upto`, or the last of the
+    events where there may be more."""
+    values = {"after": after, "upto": upto, "kinds": _encoder.encode(list(kinds)).decode()}
+    rows, more = within_bytes(db.execute(_EVENTS_OF, values), limit)
+    found = [_event(*row) for row in rows]
+    return (found[-1].seq if more else upto), found
 
 
 def audit_page(db: apsw.Connection, *, after: int, limit: int) -> Page:

@@ -164,6 +164,13 @@ class Reader:
         with read_errors(self._path):
             return history.events(self._db, after_seq, page_limit(limit))
 
+    def events_of(
+        self, kinds: Sequence[str], *, after: int, upto: int, limit: int = 500
+    ) -> tuple[int, list[EventView]]:
+        """The records of these kinds after a seq and up to another, and how far that has looked."""
+        with read_errors(self._path):
+            return history.events_of(self._db, kinds, after=after, upto=upto, limit=page_limit(limit))
+
     def audit_page(self, *, after: int = 0, limit: int = 50) -> Page:
         """A page of `AuditView`, oldest first, after a seq; its `next` is the seq to go on after, as text, and a page
         may be short, even empty, before the end."""

@@ -29,12 +29,14 @@ def check(output: str, as_json: bool, **given: Any) -> None:
     from actors.flow.definitions import Registry
     from runtimed.connectors import specs_of
     from runtimed.loading import load_apps
+    from runtimed.notifier import notifications_of
     from runtimed.webhooks.specs import webhooks_of
 
     apps = load_apps(settings.daemon.apps, Path.cwd())
     registry = Registry(*apps)  # names are unique across apps, and what is configured fits them
     specs_of(settings, registry)
     webhooks_of(settings, registry)
+    notifications_of(settings)
     shell = shell_of(click.get_current_context())
     if as_json or output == "json" or shell.output == "json":
         shell.print_json(msgspec.json.encode(_as_json(settings, apps)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.notify import Notifier
+from runtimed.service_manager import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
