@@ -204,11 +204,13 @@ __all__ = [*_WHERE]  # noqa: PLE0604 - the keys are strings
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "models":  # a module, which users name as `runtimed.models`
+        return import_module("runtimed.models")
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module 'runtimed' has no attribute {name!r}")
-    from importlib import import_module
-
     value = getattr(import_module(where), name)
     globals()[name] = value
     return value

@@ -20,7 +20,10 @@ from runtimed.settings import Connector, Settings
 KINDS: Final[dict[str, str]] = {
     "airbyte": "runtimed.connectors.airbyte:make",
     "files": "runtimed.connectors.files:make",
+    "http_json": "runtimed.connectors.http_json:make",
+    "hubspot": "runtimed.connectors.hubspot:make",
     "singer": "runtimed.connectors.singer:make",
+    "stripe": "runtimed.connectors.stripe:make",
 }
 """Kind to `module:function`."""
 
