@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 One poll is one run of the source, from the cursor that the journal holds. The source runs in a task of its own and is
 in lock step with this one: it goes on behind a `yield` only when that page is on disk. So what stands there may rely on
-it (acknowledge a queue, move a file), and no page waits in memory. The task is its own because a source may hold
-scopes and nurseries open over a `yield`, which must not reach round what this actor waits for.
+it (acknowledge a queue, move a file), and no page waits in memory (one, if the source may go `ahead`). The task is its
+own because a source may hold scopes and nurseries open over a `yield`, which must not reach round what this actor waits
+for.
 
     source            poller                     coordinator              disk
       | yield page ---->| keys, JSON, checks         |                      |
@@ -290,6 +291,8 @@ class ConnectorPoller:
                 raise SourceError(f"no page came within {self.spec.timeout:g} s") from None
             if not isinstance(page, Page):
                 raise DefinitionError(f"connector {self.spec.name} yields a {type(page).__name__}, not a runtimed.Page")
+            if self.spec.ahead:
+                taken.set()  # it reads what follows meanwhile, and waits with that: one page ahead, in order
             cursor = await self._take(row, page, cursor, drawn)
             drawn.more = page.more
             taken.set()

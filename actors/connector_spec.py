@@ -96,7 +96,8 @@ class Deliver(msgspec.Struct, frozen=True):
 class ConnectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A connector whole. `source(poll)` is an async iterator of `Page`; `every` and `timeout` are seconds, the latter
     between two pages. `key` is the path of the dedup key in a record (`id`, `data.id`); None only where the source
-    itself gives keyed items. What shares a `credential` shares a rate budget of `rate` requests a `rate_period`."""
+    itself gives keyed items. With `ahead`, the source goes on while its page is on its way to the disk, else only when
+    it is there. What shares a `credential` shares a rate budget of `rate` requests a `rate_period`."""
 
     name: str
     source: Callable[[Poll[Any]], AsyncIterator[Page]]
@@ -106,6 +107,7 @@ class ConnectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     cursor_type: Any = Any
     timeout: float = 60.0
+    ahead: bool = False
     credential: str | None = None
     rate: int | None = None
     rate_period: float = 1.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.figures import Figure, keep, machine, render
 
-BENCHES = ["steps", "saturated", "intake", "restart", "terminal"]
+BENCHES = ["steps", "saturated", "intake", "connectors", "restart", "terminal"]
 
 
 def run(name: str) -> list[Figure]:

@@ -54,7 +54,7 @@ def make(name: str, settings: Connector) -> ConnectorSpec:
     return ConnectorSpec(
         name=name, kind="airbyte", source=_source(settings, options),
         deliver=deliver_to(settings.deliver, settings.run_id_from), every=settings.every,
-        timeout=settings.timeout + options.grace + GUARD_MARGIN_S, credential=settings.credential,
+        timeout=settings.timeout + options.grace + GUARD_MARGIN_S, ahead=True, credential=settings.credential,
     )  # fmt: skip
 
 

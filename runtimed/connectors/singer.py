@@ -78,7 +78,7 @@ def make(name: str, settings: Connector) -> ConnectorSpec:
     return ConnectorSpec(
         name=name, kind="singer", source=_source(settings, options),
         deliver=deliver_to(settings.deliver, settings.run_id_from), every=settings.every,
-        timeout=settings.timeout + options.grace + GUARD_MARGIN_S, credential=settings.credential,
+        timeout=settings.timeout + options.grace + GUARD_MARGIN_S, ahead=True, credential=settings.credential,
     )  # fmt: skip
 
 

@@ -98,6 +98,28 @@ async def test_a_source_goes_on_when_its_page_is_on_disk(app: App) -> None:
     assert seen == [(1, 1), (2, 2), (3, 3)]
 
 
+async def test_a_source_may_run_one_page_ahead(app: App) -> None:
+    """A source that goes `ahead` makes its next page while one is on its way, waits with that, and loses nothing if it
+    fails meanwhile."""
+    taken_when_made: list[tuple[int, int]] = []
+
+    async def source(poll: Poll[int]) -> AsyncIterator[Page]:
+        for number in range((poll.cursor or 0) + 1, 4):
+            taken_when_made.append((number, len(of_kind(RUNTIME[0], r.CursorAdvanced))))
+            yield page(number, cursor=number)
+        if poll.cursor is None:
+            raise SourceError("gone")
+
+    declare(app, "people", source, cursor_type=int, ahead=True)
+    RUNTIME: list[VirtualRuntime] = []
+    async with opened(app) as runtime:
+        RUNTIME.append(runtime)
+        await until(lambda: view(runtime, "people").errors_total == 1)
+        assert list(await stored(runtime, "people")) == ["1", "2", "3"]
+        assert bytes(view(runtime, "people").cursor) == b"3"
+    assert [number - taken for number, taken in taken_when_made] == [1, 2, 2]
+
+
 async def test_each_key_starts_one_run(app: App) -> None:
     """A record starts a run under the connector's name and its key; told again, also in one page, it starts none."""
     source = Source([page("a", "b", "a", cursor=1)], [page("b", "c", cursor=2)])
