@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from runtimed.cli import examinations
+from runtimed.cli.access_examination import access
 from runtimed.cli.examinations import Finding
 from runtimed.cli.options import shell_of
 from runtimed.cli.settings_options import load_settings, settings_options
@@ -64,6 +65,7 @@ def examine(given: dict[str, Any]) -> Iterator[Finding]:
         examinations.daemon,
         examinations.journal,
         examinations.limits,
+        access,
     ]
     for check in checks:
         yield from check(settings)

@@ -51,7 +51,7 @@ from runtimed.http.errors import (
 )
 from runtimed.http.faults import reply_of
 from runtimed.http.guesses import FAILURES_MAX, Guesses
-from runtimed.http.limits import Bodies, EdgeLimits, Receive
+from runtimed.http.limits import Bodies, EdgeLimits, Receive, Streams
 from runtimed.http.replies import Send
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
@@ -208,6 +208,7 @@ class Edge:
         self.access = access or Access()
         self.bodies = Bodies(limits)
         self.guesses = Guesses()
+        self.streams = Streams(limits)
         self.answers: dict[tuple[str, str, int], int] = {}
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in hosts)}
         self._origins = {origin.encode() for origin in origins}
@@ -290,7 +291,7 @@ class Endpoint:
             return
         tracer, start_ns = self._edge.tracer, time.time_ns()
         edge = self._edge
-        request = Request(scope, receive, edge.bodies, edge.answers, edge.access, edge.guesses)
+        request = Request(scope, receive, edge.bodies, edge.answers, edge.access, edge.guesses, edge.streams)
         try:
             answer = await self._answer(request)
         except ClientGone:

@@ -144,6 +144,15 @@ class BodiesFull(RuntimedError):
     hint = "Try again later."
 
 
+class TooManyStreams(RuntimedError):
+    """Too many event streams are open."""
+
+    status = 429
+    code = "too_many_streams"
+    exit_code = 75
+    hint = "Close one first; one stream tells of all records."
+
+
 class BindFailed(RuntimedError):
     """The address or the socket cannot be listened on."""
 

@@ -35,7 +35,13 @@ async def stream(rt: RuntimeSurface, request: Request) -> EventStream:
         raise BadRequest(
             f"after {begin} lies beyond the journal's last record, {rt.feed.seq}: another journal's number?"
         )
+    request.streams.begin(_client(request))
     return EventStream(rt, request, begin)
+
+
+def _client(request: Request) -> str:
+    """Whose streams are counted together: a token's or a user's."""
+    return request.peer.by or request.peer.address
 
 
 class EventStream:
@@ -54,6 +60,12 @@ class EventStream:
 
     async def send(self, send: Send, traceparent: bytes) -> None:
         """Send until the client has left or the server drains."""
+        try:
+            await self._send(send, traceparent)
+        finally:
+            self._request.streams.end(_client(self._request))
+
+    async def _send(self, send: Send, traceparent: bytes) -> None:
         headers = [(b"content-type", EVENT_STREAM), (b"traceparent", traceparent), *FIXED_HEADERS]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _chunk(send, b"retry: %d\n\n" % RETRY_MS)

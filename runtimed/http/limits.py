@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import trio
 
-from runtimed.http.errors import BodiesFull, BodyTooLarge, BodyTooSlow, ClientGone, UnsupportedMediaType
+from runtimed.http.errors import BodiesFull, BodyTooLarge, BodyTooSlow, ClientGone, TooManyStreams, UnsupportedMediaType
 from runtimed.settings import KIB, MIB, Http
 
 Receive = Callable[[], Awaitable[Any]]
@@ -39,6 +39,8 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
     linger_max_bytes: int = 64 * MIB
     drain_grace_s: float = 1.0
     heartbeat_s: float = 15.0
+    streams_max: int = 256
+    streams_per_client_max: int = 64
 
     @classmethod
     def from_settings(cls, http: Http, *, batch_items_max: int = 1_000) -> EdgeLimits:
@@ -51,6 +53,32 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
             send_timeout_s=http.send_timeout,
             batch_items_max=batch_items_max,
         )
+
+
+class Streams:
+    """Counts the event streams that are open, of each client and in all: each is a reader of the journal."""
+
+    def __init__(self, limits: EdgeLimits) -> None:
+        self._limits = limits
+        self._open: dict[str, int] = {}
+        self.total = 0
+
+    def begin(self, client: str) -> None:
+        """One more for a client. Raises `TooManyStreams`."""
+        mine, limits = self._open.get(client, 0), self._limits
+        if mine >= limits.streams_per_client_max:
+            raise TooManyStreams(f"{client} has {mine} event streams open already")
+        if self.total >= limits.streams_max:
+            raise TooManyStreams(f"{self.total} event streams are open already")
+        self._open[client] = mine + 1
+        self.total += 1
+
+    def end(self, client: str) -> None:
+        """One less."""
+        self.total -= 1
+        self._open[client] -= 1
+        if not self._open[client]:
+            del self._open[client]
 
 
 class Bodies:

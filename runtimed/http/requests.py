@@ -20,7 +20,7 @@ from runtimed.http.errors import BadRequest
 from runtimed.http.faults import invalid
 from runtimed.http.guesses import Guesses
 from runtimed.http.identity import Place
-from runtimed.http.limits import Bodies, Receive, check_json
+from runtimed.http.limits import Bodies, Receive, Streams, check_json
 from runtimed.wire import Query
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class Request:
         "path",
         "peer",
         "scope",
+        "streams",
         "traceparent",
         "via",
     )
@@ -69,6 +70,7 @@ class Request:
         answers: Mapping[tuple[str, str, int], int],
         access: Access,
         guesses: Guesses,
+        streams: Streams,
     ) -> None:
         self.scope = scope
         self.access = access
@@ -84,6 +86,7 @@ class Request:
         self.limits = bodies.limits
         self.answers = answers
         self.guesses = guesses
+        self.streams = streams
         for name, value in scope["headers"]:
             if name in self.headers:
                 self._twice.add(name)

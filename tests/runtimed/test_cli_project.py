@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,10 @@ from runtimed.cli import examinations
 from runtimed.cli.inputs import check_json, read_pairs
 from runtimed.cli.main import run
 from runtimed.settings import Settings, load
+from runtimed.token_key import make_token_key
+from runtimed.tokens import digest
+from wal.journal import Journal
+from wal.records import Entry, TokenCreated
 
 
 @pytest.fixture(autouse=True)
@@ -188,3 +193,29 @@ def test_pairs_take_json_and_text() -> None:
 def test_valid_json_passes() -> None:
     """Anything that is JSON in UTF-8 passes the check."""
     check_json(' [1, {"é": null}]\n'.encode(), "INPUT")
+
+
+def test_doctor_explains_access(
+    short_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is let in, which tokens will expire, and why none counts: each in one sentence."""
+
+    def told(bind: str = "") -> list[tuple[str, str]]:
+        monkeypatch.setenv("RUNTIMED__HTTP__BIND", bind) if bind else monkeypatch.delenv("RUNTIMED__HTTP__BIND", False)
+        run(["doctor", "--data-dir", str(short_dir), "--json"])
+        found = json.loads(capsys.readouterr().out)
+        return [(each["level"], each["what"]) for each in found if each["subject"] in ("access", "tokens")]
+
+    assert told() == [("ok", "the unix socket alone")]
+    assert "there is no token that counts" in told("0.0.0.0:1")[0][1]
+    key = make_token_key(short_dir)
+    soon = time.time_ns() // 1_000 + 3_600_000_000
+    with Journal.open(short_dir / "journal.db") as journal:
+        journal.commit([Entry(1, 0, 0, 1, TokenCreated("a" * 12, "ci", "viewer", digest(key, "a", "b"), soon))])
+    assert told() == [("ok", "the unix socket alone, tokens: 1"), ("warn", "ci will expire within a week")]
+    assert told("127.0.0.1:1")[0] == ("ok", "127.0.0.1:1, tokens: 1")
+    assert told("0.0.0.0:1")[0][0] == "warn"
+    (short_dir / "token.key").chmod(0o644)
+    assert told()[-1] == ("fail", f"{short_dir / 'token.key'} is open to others (mode 0644)")
+    (short_dir / "token.key").unlink()
+    assert told()[-1] == ("fail", f"{short_dir / 'token.key'} is gone")

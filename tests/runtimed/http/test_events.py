@@ -182,3 +182,31 @@ async def test_record_that_is_no_event_does_not_spin(serve: Any, rt: Any) -> Non
         rt.feed.move(5)
         await wait_all_tasks_blocked()
         assert reads <= 2
+
+
+@pytest.mark.trio
+async def test_streams_are_bounded_for_each_client_and_in_all(serve: Any, rt: Any) -> None:
+    """One stream too many, of a client or of all, gets 429 with `Retry-After`; one that has ended makes room again."""
+    _, text = rt.new_token("ci", "viewer")
+    with_token = f"Authorization: Bearer {text}"
+    async with serve(streams_max=3, streams_per_client_max=2) as http:
+        ours = [await http.client() for _ in range(2)]
+        for client in ours:
+            await client.send(ask())
+            await client.until(b"retry: 1000")
+        refused = await http.ask("GET", "/v1/events")
+        assert (refused.status, refused.json()["code"]) == (429, "too_many_streams")
+        assert refused.headers["retry-after"] == "1"
+        theirs = await http.client(tcp=True)
+        await theirs.send(ask("", with_token))
+        await theirs.until(b"retry: 1000")
+        refused = await http.ask("GET", "/v1/events", headers=[("Authorization", f"Bearer {text}")])
+        assert refused.status == 429
+        await ours[0].stream.aclose()
+        while http.edge.streams.total == 3:
+            await wait_all_tasks_blocked()
+        another = await http.client(tcp=True)
+        await another.send(ask("", with_token))
+        await another.until(b"retry: 1000")
+        assert (await http.ask("HEAD", "/v1/events")).status == 429
+    assert http.edge.streams.total == 0

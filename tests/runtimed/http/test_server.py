@@ -207,6 +207,23 @@ async def test_http2_is_refused(serve: Any) -> None:
         b"Transfer-Encoding: xchunked\r\n",
         b"Transfer-Encoding : chunked\r\n",
         b"Content-Length: 4\r\n Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 4\r\nTransfer-Encoding:\r\n chunked\r\n",
+        b"Content-Length: 4\r\nContent-Length : 5\r\n",
+        b"Content-Length: +4\r\n",
+        b"Content-Length: 4 4\r\n",
+        b"Content-Length: 4\x00\r\n",
+        b"Content-Length: 4_0\r\n",
+        b"Content-Length: 99999999999999999999999\r\n",
+        b"Content-Length: \xd9\xa4\r\n",
+        b"Transfer-Encoding: chunked, chunked\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: chunked;q=1\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n",
+        b'Transfer-Encoding: "chunked"\r\n',
+        b"Transfer-Encoding: chunked\rX: y\r\n",
+        b"X: y\rTransfer-Encoding: chunked\r\n",
+        b"Transfer_Encoding: chunked\r\nTransfer-Encoding: x\r\n",
     ],
 )
 async def test_request_with_two_ends_is_refused(serve: Any, rt: Any, head: bytes) -> None:
@@ -219,6 +236,58 @@ async def test_request_with_two_ends_is_refused(serve: Any, rt: Any, head: bytes
             answers = await client.rest()
         assert answers.count(b"HTTP/1.1 ") == 1
         assert answers.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501"))
+        assert rt.asked == []
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"-1\r\n",
+        b"+2\r\n{}\r\n0\r\n\r\n",
+        b"0x2\r\n{}\r\n0\r\n\r\n",
+        b"2_0\r\n{}\r\n0\r\n\r\n",
+        b"\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}XX0\r\n\r\n",
+        b"2\r\n{}\n0\r\n\r\n",
+        b"f" * 21 + b"\r\n{}",
+    ],
+)
+async def test_body_in_bad_chunks_is_refused(serve: Any, rt: Any, chunks: bytes) -> None:
+    """Chunks whose sizes are read differently by different programs end the request with 400 and its connection; what
+    stands behind them is no second request."""
+    head = b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    behind = b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16\r\n\r\n" + b'{"workflow":"x"}'
+    async with serve(linger_s=0.05) as http:
+        client = await http.client()
+        await client.send(head + chunks + behind)
+        with trio.fail_after(2):
+            answers = await client.rest()
+        assert answers.count(b"HTTP/1.1 ") <= 1
+        assert answers.startswith(b"HTTP/1.1 4") or answers == b""
+        assert rt.asked == []
+
+
+@pytest.mark.trio
+async def test_huge_chunk_is_bounded_by_time_and_size(serve: Any, rt: Any, autojump_clock: Any) -> None:
+    """A chunk that announces 2**64 bytes holds memory for what came, and ends with the body's deadline."""
+    async with serve(body_timeout_s=3.0) as http:
+        client = await http.client()
+        head = b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await client.send(head + b"ffffffffffffffff\r\n{}")
+        assert (await client.answer("POST")).status == 408
+        assert (http.edge.bodies.held_bytes, rt.asked) == (0, [])
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("target", [b"http://evil/v1/runs", b"http://localhost/v1/runs", b"//evil/v1/runs", b"*"])
+async def test_other_forms_of_a_target_are_no_route(serve: Any, rt: Any, target: bytes) -> None:
+    """A target that is not a path names none of our routes: we are no proxy, and nothing is asked."""
+    async with serve() as http:
+        client = await http.client()
+        body = b'{"workflow":"x"}'
+        await client.send(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16\r\n\r\n%s" % (target, body))
+        assert (await client.answer("POST")).status == 404
         assert rt.asked == []
 
 

@@ -1,0 +1,88 @@
+"""What `runtimed doctor` says of access: who is let in over TCP, and whether tokens and their key are in order."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import time
+from collections.abc import Iterator
+
+from runtimed.cli.examinations import Finding
+from runtimed.settings import Settings
+from runtimed.token_key import read_token_key
+from runtimed.tokens import standing
+from wal.errors import RuntimedError
+from wal.tokens import TokenRow
+
+SOON_S = 7 * 86_400.0
+
+
+def access(settings: Settings) -> Iterator[Finding]:
+    """Access over TCP, in a sentence each."""
+    rows = _tokens(settings)
+    now_us = time.time_ns() // 1_000
+    active = [row for row in rows if standing(row, now_us) == "active"]
+    address = settings.http.address
+    if address is None:
+        yield Finding("ok", "access", f"the unix socket alone{_counted(active)}")
+    elif not active:
+        what = f"{settings.http.bind} serves probes, metrics and webhooks only: there is no token that counts"
+        yield Finding("ok", "access", what, next="For more: runtimed token create NAME --role viewer")
+    elif _is_loopback(address[0]):
+        yield Finding("ok", "access", f"{settings.http.bind}{_counted(active)}")
+    else:
+        why = "whoever can listen on the way can take a token and use it"
+        what = f"{settings.http.bind} takes tokens in the clear, unless a proxy with TLS is before it"
+        yield Finding("warn", "access", what, why, "Bind to loopback behind a proxy that speaks TLS.")
+    yield from _expiring(rows, now_us)
+    yield from _key(settings, active)
+
+
+def _tokens(settings: Settings) -> list[TokenRow]:
+    from wal.queries import Reader
+
+    path = settings.paths.journal
+    if not path.exists():
+        return []
+    try:
+        with Reader.open(path) as reader:
+            return reader.tokens()
+    except RuntimedError:
+        return []  # the journal has a finding of its own, which says why
+
+
+def _counted(active: list[TokenRow]) -> str:
+    return f", tokens: {len(active)}" if active else ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _expiring(rows: list[TokenRow], now_us: int) -> Iterator[Finding]:
+    soon_us = now_us + int(SOON_S * 1e6)
+    names = [
+        row.name
+        for row in rows
+        if standing(row, now_us) == "active" and row.expires_at is not None and row.expires_at < soon_us
+    ]
+    if names:
+        yield Finding(
+            "warn", "tokens", f"{', '.join(names[:5])} will expire within a week", next="Make new ones in time."
+        )
+
+
+def _key(settings: Settings, active: list[TokenRow]) -> Iterator[Finding]:
+    if not active:
+        return
+    try:
+        key = read_token_key(settings.paths.data_dir, os.environ)
+    except RuntimedError as error:
+        yield Finding("fail", "tokens", str(error), "no token counts", error.hint)
+        return
+    if key is None:
+        where = settings.paths.data_dir / "token.key"
+        yield Finding("fail", "tokens", f"{where} is gone", "no token counts", "Put it back, or make new tokens.")
