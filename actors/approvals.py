@@ -72,7 +72,7 @@ class ApprovalDesk:
                 self._vote(run, command, letter)
         except RuntimedError as error:
             letter.refuse(error)
-        self._engine.writer.cut()
+        self._engine.close_group()
 
     def _find(self, approval_id: str) -> ApprovalRow:
         row = self._reader.approval_row(approval_id)

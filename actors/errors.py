@@ -386,9 +386,13 @@ class StepFailed(Failure):
 
 
 class ChildFailed(Failure):
-    """A child run did not end with a result."""
+    """A child run did not end with a result. `status` is `failed`, `cancelled`, or `refused` if it could not start."""
 
     code = "child_failed"
+
+    def __init__(self, message: str = "", *, child_id: str = "", status: str = "", cause_type: str = "") -> None:
+        super().__init__(message)
+        self.child_id, self.status_of_child, self.cause_type = child_id, status, cause_type
 
 
 class Rejected(Failure):

@@ -19,6 +19,7 @@ import trio
 
 from actors.active_run import ActiveRun, ActiveRuns
 from actors.advance_marker import AdvanceMarker
+from actors.children import Children
 from actors.clock import Clock
 from actors.current_step import CurrentStep
 from actors.flow.calls import AttemptCall, Call, State, StateCall, StepCall, TimerCall, encode
@@ -50,7 +51,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
 PAYLOADS: dict[type[r.Fact], str] = {
     r.CompensationScheduled: "args", r.CompensationAdded: "args", r.AttributesSet: "attributes",
     r.OutputEmitted: "value", r.StateRead: "value", r.StateWritten: "value", r.ApprovalRequested: "detail",
-    r.RunCompleted: "result",
+    r.RunCompleted: "result", r.ChildStarted: "input",
 }  # fmt: skip
 """Where the facts that code asks for carry what users made, which bounds how many go into a batch."""
 
@@ -110,6 +111,7 @@ class RunAdvancer:
         self.stage = Stage(marker)
         self._settled, self._dice = settled, dice
         self.advanced_total = self.started_total = self.parked_total = 0
+        self.children: Children | None = None  # set by whoever can start and find runs
         self.dead = False
         self.draining = False  # what attempts end with is recorded, but no run goes on to its next step
 
@@ -124,6 +126,12 @@ class RunAdvancer:
         seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
         return seq
 
+    def close_group(self) -> None:
+        """A commit may end here, once what one run brings about in another is recorded too."""
+        if self.children is not None:
+            self.children.settle()
+        self.writer.cut()
+
     def deliver(self, run: ActiveRun, record: r.Fact, weight: int = 0, at: int | None = None) -> int:
         """Record an answer, and let the run go on by it (or keep it until the run can)."""
         if at is None:
@@ -133,7 +141,7 @@ class RunAdvancer:
         if flow is None and not (run.loading or run.paused or run.blocked or self.draining):
             self.load(run)
         seq = run.last_seq = self.writer.append(record, run.run_key, run.last_seq, at, weight)
-        if flow is None or run.paused or run.blocked:
+        if flow is None or run.paused or run.blocked or run.deferred:
             run.deferred.append((record, seq, at))
         else:
             self.active.idle.pop(run.run_key, None)
@@ -199,6 +207,8 @@ class RunAdvancer:
 
     def _record_ask(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> None:
         fact = self._fact(run, flow, ask)
+        if self.children is not None and isinstance(fact, (r.RunCompleted, r.RunFailed, r.RunCancelled)):
+            self.children.ending(flow.info, fact)
         seq = self.append(run, fact, weight_of(fact))
         if isinstance(fact, r.TimerSet):
             self.timers.set(seq, fact.due_at, run.run_key, fact.key)
@@ -209,6 +219,8 @@ class RunAdvancer:
             self.state.written(fact, seq)
         elif isinstance(fact, (r.RunCompleted, r.RunFailed, r.RunCancelled)):
             run.final = fact
+        elif isinstance(fact, (r.ChildStarted, r.ChildCancelled)) and self.children is not None:
+            self.children.recorded(run, flow.info, fact)
         self.stage.enter_run(run.run_key)
         flow.recorded(ask, fact)
 
@@ -324,12 +336,14 @@ class RunAdvancer:
     # --- resting places
 
     def _wait(self, run: ActiveRun, flow: Flow) -> None:
+        if run.deferred:
+            return  # it has been told something meanwhile, and goes on by that before this commit ends
         calls = flow.open_calls()
         if not calls:
             self._block(run, Hold("internal", "nothing is in flight and nothing is awaited; please report this"))
             return
         kinds = {call.kind for call in calls}
-        on = next((kind for kind in ("approval", "signal", "timer") if kind in kinds), "retry")
+        on = next((kind for kind in ("approval", "signal", "child", "timer") if kind in kinds), "retry")
         due = [
             c.due_at for c in flow.calls.values() if isinstance(c, (TimerCall, AttemptCall)) and c.due_at is not None
         ]

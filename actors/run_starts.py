@@ -12,6 +12,7 @@ from actors.active_run import ActiveRun
 from actors.checks import check_id, check_words, decode_input, problem
 from actors.errors import IdConflict, InvalidInput, Overloaded, PayloadTooLarge, UnknownWorkflow
 from actors.flow.definitions import Workflow
+from actors.flow.run_info import RunInfo
 from actors.mailbox import Letter
 from actors.saga_engine import SagaEngine, info_of
 from wal import records as r
@@ -128,6 +129,34 @@ class RunStarts:
             self._undurable[record.id] = (view, record.input)
             self._writer.when_durable(view.seq, self._forget, record.id)
         return m.StartedRun(run=view, created=True), run
+
+    def start_child(self, parent: RunInfo, fact: r.ChildStarted) -> None:
+        """Make the run that a workflow asked for, in the commit that says so; it begins in its turn. Raises
+        UnknownWorkflow, InvalidInput, IdConflict."""
+        workflow = self._engine.registry.workflows.get(fact.name)
+        if workflow is None:
+            raise UnknownWorkflow(f"no workflow {fact.name!r} is registered")
+        decode_input(workflow, fact.input)
+        if fact.child_id in self._undurable or self._reader.run_ids_among([fact.child_id]):
+            raise IdConflict(f"run {fact.child_id!r} exists")
+        record = r.RunStarted(
+            fact.child_id,
+            fact.name,
+            fact.input,
+            workflow.version,
+            parent.session_id,
+            parent.tenant,
+            parent.classification,
+            parent_id=parent.id,
+            trace_id=parent.trace_id,
+            traceparent=parent.traceparent,
+            parent_call=fact.key,
+        )
+        run = self._make(record)
+        view = _view(record, run)
+        self._undurable[record.id] = (view, record.input)
+        self._writer.when_durable(view.seq, self._forget, record.id)
+        self._ready.put(run)
 
     def _make(self, record: r.RunStarted) -> ActiveRun:
         engine = self._engine

@@ -17,6 +17,7 @@ from actors.active_run import ActiveRun
 from actors.answers import Answers
 from actors.approvals import ApprovalDesk
 from actors.checks import at_path, check_id, check_words
+from actors.children import Children
 from actors.connector_spec import ConnectorSpec
 from actors.errors import (
     Conflict,
@@ -84,6 +85,9 @@ class SagaCommands:
         self._ended_sessions: dict[str, None] = {}
         starts = RunStarts(engine, reader, ready, new_id, self._session_of, self._accept)
         state = StateDesk(engine, self._owner, self._accept)
+        engine.children = Children(
+            starts.start_child, self._open, self._cancel_run, reader.run_view, engine.tell, self._told
+        )
         approvals = ApprovalDesk(engine, reader, self._open, self._accept, self._repeated, at_path)
         intake = IntakeDesk(engine, reader, starts, self._send_signal, self._accept, connectors, connector_changed)
         self.handlers: dict[type[m.Message], Callable[[Any, Letter], None]] = {
@@ -115,7 +119,7 @@ class SagaCommands:
             run = self._engine.active.by_id.get(getattr(message, "run_id", ""))
             if run is not None:
                 self._rest(run)  # it may have been brought into memory for this
-        self._writer.cut()
+        self._engine.close_group()
 
     def _once_loaded(self, run: ActiveRun, letter: Letter, then: Callable[[], None]) -> None:
         """Carry a command out once the run's history is here. Another with its key may have been answered by then."""
@@ -126,7 +130,7 @@ class SagaCommands:
                     then()
             except RuntimedError as error:
                 letter.refuse(error)
-            self._writer.cut()
+            self._engine.close_group()
 
         run.when_loaded.append(carry_out)
         if not run.loading:
@@ -309,6 +313,10 @@ class SagaCommands:
         record = r.StepResolved(key, command.happened, command.result, origin.by, command.reason, origin.trace_id)
         seq = self._engine.deliver_all(run, record, len(command.result))
         self._accept(letter, m.Accepted(seq=seq, id=command.run_id))
+
+    def _told(self, run: ActiveRun) -> None:
+        self._engine.told(run)
+        self._rest(run)
 
     def _rest(self, run: ActiveRun) -> None:
         """What was woken only to be written down may go back to sleep."""

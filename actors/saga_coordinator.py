@@ -163,7 +163,7 @@ class SagaCoordinator:
         else:
             self._commands.handle(letter)
             return
-        self._engine.writer.cut()
+        self._engine.close_group()
 
     # --- runs in turn
 
@@ -226,7 +226,7 @@ class SagaCoordinator:
                     engine.load(run)
                 else:
                     engine.begin(run)
-                    engine.writer.cut()
+                    engine.close_group()
         if len(ready):
             self._go_on()
 

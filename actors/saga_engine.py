@@ -46,6 +46,7 @@ class SagaEngine(RunAdvancer):
             registry.steps,
             payload_max_bytes=self.limits.payload_max_bytes,
             history=history,
+            workflows=registry.workflows,
         )
         run.start_at, run.begun = None, True
         if self.marker.suspected(run.run_key):
@@ -98,6 +99,8 @@ class SagaEngine(RunAdvancer):
         flow = run.flow
         assert flow is not None
         flow.end_replay()
+        if self.children is not None and flow.children:
+            self.children.mend(run, flow)
         last = entries[-1].record
         # A signal makes a waiting run run, so what it waits for is then to be said again, if it still does.
         run.waiting = last if isinstance(last, r.RunWaiting) and not run.deferred else None
@@ -156,6 +159,20 @@ class SagaEngine(RunAdvancer):
             self.active.idle.pop(run.run_key, None)
             self._catch_up(run)
         return seq
+
+    def tell(self, run: ActiveRun, record: r.Fact, weight: int) -> None:
+        """Record an answer now, which the run is to see by `go_on`, before this commit ends."""
+        run.waiting = None
+        if run.flow is None and not (run.loading or run.paused or run.blocked or self.draining):
+            self.load(run)
+        at = self.clock.now_us()
+        run.deferred.append((record, self.append(run, record, weight, at), at))
+        self.active.idle.pop(run.run_key, None)
+
+    def told(self, run: ActiveRun) -> None:
+        """Let a run that was told something go on, if it can."""
+        if run.flow is not None and run.deferred and not run.ended:
+            self._catch_up(run)
 
     def reload_with(self, run: ActiveRun, record: r.Fact) -> int:
         """Record the answer that a blocked run waits for, and replay the run from its records."""
@@ -244,4 +261,6 @@ def info_of(started: r.RunStarted) -> RunInfo:
         started.classification,
         started.trace_id,
         started.traceparent,
+        started.parent_id,
+        started.parent_call,
     )

@@ -68,6 +68,7 @@ class RunStarted(Fact, frozen=True, gc=False):
     traceparent: str | None = None
     attributes: dict[str, Any] = {}
     by: str | None = None
+    parent_call: str | None = None
 
 
 class RunWaiting(Fact, frozen=True, gc=False):
@@ -321,6 +322,36 @@ class StateRefused(Fact, frozen=True, gc=False):
     name: str
     expected: int
     found: int
+
+
+# --- children --------------------------------------------------------------------------------------------------------
+
+
+class ChildStarted(Fact, frozen=True, gc=False):
+    """A workflow started a child: a run of workflow `name`, in the same commit."""
+
+    key: str
+    name: str
+    child_id: str
+    input: Raw = Raw(b"null")
+
+
+class ChildCancelled(Fact, frozen=True, gc=False):
+    """A workflow does not want its child any more: the child is cancelled in the same commit, if it has not ended."""
+
+    key: str
+    child_id: str
+
+
+class ChildEnded(Fact, frozen=True, gc=False):
+    """A child is over, in the commit that ended it: `completed`, `failed`, `cancelled`, or `refused` if it could not be
+    started."""
+
+    key: str
+    child_id: str
+    status: str
+    result: Raw = Raw(b"null")
+    error: ErrorData | None = None
 
 
 # --- approvals -------------------------------------------------------------------------------------------------------
@@ -616,6 +647,7 @@ Record = (
     | CompensationAdded | CompensationScheduled | CompensationCompleted | CompensationFailed
     | TimerSet | TimerFired | TimerCancelled | SignalReceived | SignalSetAside
     | StateRead | StateWritten | StateRefused
+    | ChildStarted | ChildCancelled | ChildEnded
     | ApprovalRequested | ApprovalVoted | ApprovalDecided | ApprovalWithdrawn
     | SessionOpened | SessionTouched | SessionExpired | SessionClosed | RequestAnswered
     | RecordsStored | CursorAdvanced | DeliveryRefused | SchemaSeen

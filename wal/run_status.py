@@ -35,6 +35,7 @@ from typing import NamedTuple
 
 from wal.records import (
     ApprovalDecided,
+    ChildEnded,
     CompensationScheduled,
     ErrorData,
     Fact,
@@ -116,8 +117,17 @@ _BACKWARD: Mapping[type[Fact], str] = {
     RunBlocked: COMPENSATING_BLOCKED,
     **_ENDS,
 }
-_FORWARD_ARRIVALS: Mapping[type[Fact], str] = {TimerFired: RUNNING, StepInterrupted: RUNNING, ApprovalDecided: RUNNING}
-_BACKWARD_ARRIVALS: Mapping[type[Fact], str] = {TimerFired: COMPENSATING, StepInterrupted: COMPENSATING}
+_FORWARD_ARRIVALS: Mapping[type[Fact], str] = {
+    TimerFired: RUNNING,
+    StepInterrupted: RUNNING,
+    ApprovalDecided: RUNNING,
+    ChildEnded: RUNNING,
+}
+_BACKWARD_ARRIVALS: Mapping[type[Fact], str] = {
+    TimerFired: COMPENSATING,
+    StepInterrupted: COMPENSATING,
+    ChildEnded: COMPENSATING,
+}
 
 TRANSITIONS: Mapping[str, Mapping[type[Fact], str]] = {
     QUEUED: {**_FORWARD, **_FORWARD_ARRIVALS},

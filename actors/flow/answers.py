@@ -25,6 +25,7 @@ from actors.flow.calls import (
     TimerCall,
     UndoCall,
 )
+from actors.flow.child import ChildResultCall, failed
 from actors.flow.definitions import Step, Workflow
 from actors.flow.descriptions import describe, unfit
 from actors.flow.fibers import Fiber, Scheduler, Scope
@@ -44,9 +45,10 @@ class AnsweredRun(Scheduler):
         *,
         payload_max_bytes: int = 2 << 20,
         history: History | None = None,
+        workflows: Mapping[str, Workflow] = {},
     ) -> None:
         super().__init__()
-        self.workflow, self.info, self.steps = workflow, info, steps
+        self.workflow, self.info, self.steps, self.workflows = workflow, info, steps, workflows
         self.payload_max_bytes = payload_max_bytes
         self.asks: deque[Call | r.Fact] = deque()
         self.notes: list[r.Fact] = []  # patch markers: they ride on the next commit, wherever that is
@@ -65,6 +67,10 @@ class AnsweredRun(Scheduler):
         self._patches = set(self._history.patches)
         self._signals: defaultdict[str, deque[Raw]] = defaultdict(deque)
         self._signal_waits: defaultdict[str, list[SignalCall]] = defaultdict(list)
+        # Children that have not ended, by the key of their start: how each was started, and whether it is cancelled.
+        self.children: dict[str, tuple[r.ChildStarted, bool]] = {}
+        self._child_ends: dict[str, r.ChildEnded] = {}
+        self._child_waits: defaultdict[str, list[ChildResultCall]] = defaultdict(list)
         self._settlers: list[Fiber] = []
         self.holds: dict[str, Hold] = {}
         self._undo = UndoLedger(steps)
@@ -222,8 +228,40 @@ class AnsweredRun(Scheduler):
             return
         self._answer(call, decision)
 
+    def _child_ended(self, record: Any) -> None:
+        if record.key in self._child_ends:
+            return  # told twice: a crash came between this record and the child's own
+        self.children.pop(record.key, None)
+        self._child_ends[record.key] = record
+        for call in self._child_waits.pop(record.key, ()):
+            if call.open:
+                self._answer_child(call, record)
+            else:
+                self._finish(call)  # its wait was left, and what is round it waited for this
+
+    def _answer_child(self, call: ChildResultCall, record: r.ChildEnded) -> None:
+        if record.status != "completed":
+            self._answer(call, failed(record), raising=True)
+            return
+        try:
+            value = call.workflow.result.decode(record.result)
+        except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
+            message = f"the result of child run {call.child_id} does not decode: {unfit(error)}"
+            self._halt(Hold("undecodable", message, call.key))
+            return
+        self._answer(call, value)
+
+    def _disown(self, key: str) -> None:
+        """Ask for a child's cancellation, once."""
+        started, cancelled = self.children.get(key, (None, True))
+        if started is not None and not cancelled:
+            self.children[key] = (started, True)
+            self.asks.append(r.ChildCancelled(key, started.child_id))
+
     def _cancel_run(self, record: Any) -> None:
         self.cancel_requested = True
+        for key in list(self.children):
+            self._disown(key)
         if not self.compensating and self._main is not None:
             self.cancel(self._main, Cancelled())
 
@@ -245,7 +283,13 @@ class AnsweredRun(Scheduler):
     def _apply_halted(self, record: r.Fact) -> None:
         self._undo.fold(record)
         kind = type(record)
-        if kind is r.RunCancelRequested:
+        if isinstance(record, r.ChildStarted):
+            self.children[record.key] = (record, False)
+        elif isinstance(record, r.ChildCancelled) and record.key in self.children:
+            self.children[record.key] = (self.children[record.key][0], True)
+        elif isinstance(record, r.ChildEnded):
+            self.children.pop(record.key, None)
+        elif kind is r.RunCancelRequested:
             self.cancel_requested = True
         elif kind is r.RunCompensating:
             self.compensating = True
@@ -263,6 +307,7 @@ class AnsweredRun(Scheduler):
         r.TimerFired: _timer_fired,
         r.SignalReceived: _signal_received,
         r.ApprovalDecided: _approval_decided,
+        r.ChildEnded: _child_ended,
         r.RunCancelRequested: _cancel_run,
         r.RunRetried: _run_retried,
     }
@@ -277,6 +322,13 @@ class AnsweredRun(Scheduler):
         if isinstance(call, AttemptCall):
             call.scope = call.fiber.scope
             self.asks.append(call)
+        elif isinstance(call, ChildResultCall):
+            call.scope, call.state = call.fiber.scope, State.ACTIVE
+            ended = self._child_ends.get(call.start_key)
+            if ended is not None:
+                self._answer_child(call, ended)
+            else:
+                self._child_waits[call.start_key].append(call)
         elif isinstance(call, SignalCall):
             if not self._take_signal(call):
                 self._signal_waits[call.signal_name].append(call)
@@ -287,6 +339,13 @@ class AnsweredRun(Scheduler):
 
     def close_leaf(self, call: Call) -> None:
         call.open = False
+        if isinstance(call, ChildResultCall):
+            if call.owns:
+                self._disown(call.start_key)  # and what is round it is undone once it has ended
+            else:
+                self._child_waits[call.start_key].remove(call)
+                self._finish(call)
+            return
         if isinstance(call, SignalCall):
             self._signal_waits[call.signal_name].remove(call)
         if isinstance(call, AttemptCall) and call.state is State.ACTIVE:
@@ -305,7 +364,7 @@ class AnsweredRun(Scheduler):
 
     def settled(self, scope: Scope) -> bool:
         return not any(
-            isinstance(call, AttemptCall)
+            isinstance(call, (AttemptCall, ChildResultCall))
             and not call.shielded
             and call.state in (State.ACTIVE, State.BACKOFF, State.HELD)
             and call.scope is not None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
-from actors.errors import DefinitionError, InvalidId
+from actors.errors import DefinitionError, InvalidId, InvalidInput
 from actors.flow.approval import (
     QUORUM_MAX,
     RISKS,
@@ -40,7 +40,8 @@ from actors.flow.calls import (
     encode,
     payload,
 )
-from actors.flow.definitions import NAME, Step
+from actors.flow.child import Child, ChildResultCall, ChildStartCall
+from actors.flow.definitions import NAME, Step, Workflow
 from actors.flow.fibers import REFUSALS_MAX, Scope
 from wal import records as r
 
@@ -262,6 +263,39 @@ class Context:
             four_eyes=four_eyes,
         )
 
+    def start_child(self, workflow: Workflow | str, input: Any = None, *, id: str | None = None) -> Call:
+        """Await that a child is started: a run of its own, in the commit that says so. Gives a `Child` with `id` and
+        `result()`. It goes on when this run ends, and is cancelled when this run is cancelled.
+
+        Raises InvalidInput where the input does not fit, and InvalidId; DefinitionError for what is no workflow here.
+        """
+        return self._child_call(workflow, input, id, owns=False)
+
+    def child(self, workflow: Workflow | str, input: Any = None, *, id: str | None = None) -> Coroutine[Any, Any, Any]:
+        """Run a child and await its result, as its workflow's type. Leaving the wait (a lost race, a cancellation)
+        cancels it. Raises ChildFailed if it ends without a result, else as `start_child` does."""
+        return _run_child(self._child_call(workflow, input, id, owns=True))
+
+    def _child_call(self, workflow: Workflow | str, input: Any, id: str | None, *, owns: bool) -> ChildStartCall:
+        flow = self._live()
+        name = workflow if isinstance(workflow, str) else getattr(workflow, "name", None)
+        found = flow.workflows.get(str(name))
+        if found is None or not isinstance(workflow, (str, Workflow)):
+            raise DefinitionError(f"ctx.child takes a workflow that this runtime runs, not {workflow!r}")
+        if id is not None and not NAME.match(id):
+            raise InvalidId(f"child id {id[:80]!r}: expected 1 to 200 characters of A-Z a-z 0-9 . _ : -")
+        given = payload(input, flow.payload_max_bytes, f"the input of {found.name}")
+        try:
+            found.input.decode(given)
+        except Exception as error:
+            raise InvalidInput(f"the input of {found.name} does not fit: {error}") from error
+
+        def handle(call: ChildStartCall) -> Child:
+            key, child_id = call.key, call.child_id
+            return Child(child_id, found.name, lambda: ChildResultCall(found, key, child_id, owns))
+
+        return ChildStartCall(found, given, id, self.run_id, handle)
+
     def emit(self, value: Any) -> Call:
         """Await that a value is appended to the run's output stream."""
         flow = self._live()
@@ -350,6 +384,11 @@ class Context:
     def _seed(self, what: str, count: int) -> bytes:
         seed = f"{self.run_id}/{self._flow.info.generation}/{what}/{count}"
         return hashlib.blake2b(seed.encode(), digest_size=16).digest()
+
+
+async def _run_child(call: ChildStartCall) -> Any:
+    started = await call
+    return await started.result()
 
 
 def _not_a_step(thing: Any) -> Exception:

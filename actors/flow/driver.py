@@ -31,6 +31,7 @@ from actors.flow.calls import (
     UndoCall,
     payload,
 )
+from actors.flow.child import ChildResultCall, ChildStartCall
 from actors.flow.definitions import Step
 from actors.flow.descriptions import describe, error_data, same_fact, unfit
 from actors.flow.fibers import Scope
@@ -107,6 +108,11 @@ class Flow(AnsweredRun):
             ask.state = State.ACTIVE
         elif isinstance(ask, EmitCall):
             self._answer(ask, None)
+            self._variables.run(self.drain)
+        elif isinstance(ask, ChildStartCall):
+            assert isinstance(fact, r.ChildStarted)
+            self.children[ask.key] = (fact, False)
+            self._answer(ask, ask.make_handle(ask))
             self._variables.run(self.drain)
         elif isinstance(ask, StateCall):
             self._state_answered(ask, fact)
@@ -204,8 +210,14 @@ class Flow(AnsweredRun):
         self.close()
         self.closing = False
         self._undo.give_up()
-        for table in (self.asks, self.notes, self.calls, self.holds, self._settlers, self._signal_waits):
+        for key in list(self.children):
+            self._disown(key)
+        children = [ask for ask in self.asks if isinstance(ask, r.ChildCancelled)]
+        for table in (self.asks, self.notes, self.calls, self.holds, self._settlers):
             table.clear()
+        self._signal_waits.clear()
+        self._child_waits.clear()
+        self.asks.extend(children)
         self._main = self.spawn(self._unwind_cancelled(), "", self._root)
         self._variables.run(self.drain)
 
@@ -260,7 +272,11 @@ class Flow(AnsweredRun):
 
     def open_calls(self) -> list[r.OpenCallData]:
         """What the run waits for, as data."""
-        return [r.OpenCallData(c.key, c.kind, c.name) for c in self.calls.values() if c.open]
+        return [
+            r.OpenCallData(c.key, c.kind, c.name)
+            for c in self.calls.values()
+            if c.open or isinstance(c, ChildResultCall)  # one that was left waits for the child's end all the same
+        ]
 
     def patched(self, patch_id: str) -> bool:
         """The version branch; see `Context.patched`."""

@@ -24,6 +24,8 @@ class RunInfo(msgspec.Struct, frozen=True):
     classification: str = "platform"
     trace_id: str | None = None
     traceparent: str | None = None
+    parent_id: str | None = None
+    parent_call: str | None = None
 
 
 class Hold(msgspec.Struct, frozen=True):

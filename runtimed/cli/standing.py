@@ -104,6 +104,8 @@ def _call_in_words(call: View, approval: View | None, records: Sequence[View]) -
         )
     if kind == "approval":
         return f'the approval "{name}"', "a decision"
+    if kind == "child":
+        return f"child run {name}", f"the end of {name}"
     return f"the next attempt of {name} (call {cell(call['key'])})", f"the next attempt of {name}"
 
 

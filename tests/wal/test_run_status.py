@@ -36,6 +36,7 @@ MOVES: dict[type[Fact], Fact] = {
     r.TimerFired: r.TimerFired("0"),
     r.SignalReceived: r.SignalReceived("go", ONE),
     r.ApprovalDecided: r.ApprovalDecided("0", True),
+    r.ChildEnded: r.ChildEnded("0", "order-1:0", "completed", ONE),
     r.RunRetried: r.RunRetried(),
     r.RunCancelRequested: r.RunCancelRequested("enough"),
     r.RunWaiting: r.RunWaiting("signal", 5),
