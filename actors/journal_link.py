@@ -112,7 +112,7 @@ class ProcessLink:
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
                 )
             except BaseException:
                 ours.close()
@@ -233,7 +233,7 @@ def _error_named(failure: protocol.Failure) -> RuntimedError:
     return WriterGone(failure.message)
 
 
-def _import_path() -> list[str]:
+def import_path() -> list[str]:
     """Where the writer finds `wal`: beside this package, in a checkout as when installed."""
     here = str(Path(__file__).resolve().parent.parent)
     before = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != here]

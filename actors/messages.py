@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from actors.connector_spec import Deliver
 from wal.records import DeliveryRefused, ErrorData, StoredItem
+from wal.rows import Candidate
 from wal.views import ApprovalView, RunView, SessionView, StateView
 
 NULL = Raw(b"null")
@@ -295,6 +296,14 @@ class RevokeToken(Message, frozen=True):
     origin: Origin = NOBODY
 
 
+class ForgetRuns(Message, frozen=True):
+    """Forget these runs if they ended before an instant (microseconds). Replies `Forgotten`."""
+
+    runs: list[Candidate]
+    older_than: int
+    origin: Origin = NOBODY
+
+
 # --- replies --------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +353,13 @@ class WebhookTaken(Message, frozen=True):
     repeated: bool = False
 
 
+class Forgotten(Message, frozen=True):
+    """So many runs are forgotten, as record `seq` says."""
+
+    seq: int
+    runs: int
+
+
 class SessionReply(Message, frozen=True):
     """A session after the change; `created` says whether this request made it."""
 
@@ -368,4 +384,4 @@ class StateReply(Message, frozen=True):
     seq: int = 0
 
 
-Reply = StartedRuns | Accepted | ApprovalReply | PageTaken | SessionReply | StateReply | WebhookTaken
+Reply = StartedRuns | Accepted | ApprovalReply | Forgotten | PageTaken | SessionReply | StateReply | WebhookTaken

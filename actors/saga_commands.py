@@ -33,6 +33,7 @@ from actors.errors import (
 from actors.flow.calls import AttemptCall
 from actors.intake_desk import IntakeDesk
 from actors.mailbox import Letter
+from actors.retention_desk import RetentionDesk
 from actors.run_starts import ReadyQueue, RunStarts
 from actors.saga_engine import SagaEngine
 from actors.state_desk import StateDesk
@@ -58,6 +59,7 @@ REPLIES: dict[type[m.Message], type[m.Message]] = {
     m.NoteSecret: m.Accepted,
     m.CreateToken: m.Accepted,
     m.RevokeToken: m.Accepted,
+    m.ForgetRuns: m.Forgotten,
     m.OpenSession: m.SessionReply,
     m.TouchSession: m.SessionReply,
     m.CloseSession: m.SessionReply,
@@ -102,6 +104,7 @@ class SagaCommands:
             m.DeleteState: state.delete,
             m.DecideApproval: approvals.decide,
             m.NoteSecret: self._note_secret,
+            m.ForgetRuns: RetentionDesk(engine, reader, self._accept).forget,
             m.SessionEnded: self._session_ended,
             **intake.handlers,
         }

@@ -85,6 +85,10 @@ class ReadyRuns:
         self._known.discard(run_key)
         return run_key
 
+    def holds(self, run_key: int) -> bool:
+        """Whether this run's turn will come. For those in memory a look through all of them: not for every day."""
+        return run_key in self._known or run_key in self._in_memory
+
     def __len__(self) -> int:
         return len(self._in_memory) + len(self._in_journal)
 
@@ -311,6 +315,17 @@ class SagaCoordinator:
         """Whether this run is in memory and has not settled: whoever waits for it will be told."""
         run = self._engine.active.by_id.get(run_id)
         return run is not None and not (run.ended or run.blocked)
+
+    def moves(self, run_key: int) -> bool:
+        """Whether this run is under way here: an attempt in flight, its history on its way, its turn to come, or
+        something of it that is not durable yet."""
+        run, engine = self._engine.active.by_key.get(run_key), self._engine
+        if run is None:
+            return self._ready.holds(run_key)
+        return bool(
+            run.attempts or run.loading or run.deferred or run.ended or run.blocked
+            or run.last_seq > engine.writer.durable_seq or self._ready.holds(run_key)
+        )  # fmt: skip
 
     @property
     def engine(self) -> SagaEngine:

@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from actors.errors import InvalidInput
 from runtimed.client_approvals import ApprovalVerbs
+from runtimed.client_care import CareVerbs
 from runtimed.client_connectors import ConnectorVerbs
 from runtimed.client_errors import BadAnswer, DaemonUnreachable, TimedOut, from_problem
 from runtimed.client_events import EventStream
@@ -37,7 +38,7 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = 30.0
 
 
-class Client(RunVerbs, ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
+class Client(RunVerbs, ApprovalVerbs, CareVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
     """A connection to a daemon: `async with Client(socket=...) as c`, or `url=` with `token=`.
 
     With neither, the local daemon's socket is used, found as the command line finds it. `timeout` is seconds for one

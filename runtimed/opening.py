@@ -113,7 +113,11 @@ async def _open_link(folder: Path | None, writer: str, settings: Settings) -> tu
         journal = Journal.open(None)
         return InlineLink(journal), journal
     path = folder / "journal.db"
-    options = JournalOptions(ballast_bytes=settings.journal.ballast_bytes, wal_max_bytes=settings.journal.wal_max_bytes)
+    options = JournalOptions(
+        ballast_bytes=settings.journal.ballast_bytes,
+        wal_max_bytes=settings.journal.wal_max_bytes,
+        external=settings.journal.checkpoint == "external",
+    )
     if writer == "inline":
         return InlineLink(Journal.open(path, options)), path
     return await ProcessLink.start(path, options, COMMIT_TIMEOUT_S), path
@@ -125,9 +129,11 @@ async def running(runtime: Runtime, folder: Path | None, link: Link) -> AsyncIte
     token = builtin.RUNTIME.set(runtime)  # tasks take it along: steps of ours find the runtime that runs them
     try:
         async with trio.open_nursery() as nursery:
+            runtime.measure(folder)
             runtime.actors.writer.append(r.DaemonStarted(VERSION, os.getpid(), link.head.clean))
             await nursery.start(runtime.root.run)
             nursery.start_soon(runtime.watch, folder)
+            await nursery.start(runtime.care.run)
             if runtime.actors.tracer is not None:
                 nursery.start_soon(runtime.actors.tracer.run)
             nursery.start_soon(link.lost)

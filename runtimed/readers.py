@@ -24,6 +24,11 @@ class Readers:
         self._idle: list[Reader] = []
         self.on_loop = source.reader() if isinstance(source, Journal) else Reader.open(source)
 
+    @property
+    def path(self) -> Path | None:
+        """The journal's file; None for one in memory."""
+        return self._source if isinstance(self._source, Path) else None
+
     async def read(self, query: Callable[[Reader], T]) -> T:
         """Run a query in a thread. Cancellation takes effect once it has ended; queries are short."""
         if isinstance(self._source, Journal):  # in this process, and perhaps on virtual time: a thread would spoil that

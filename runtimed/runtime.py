@@ -22,6 +22,7 @@ from actors.flow.definitions import Registry, Workflow
 from actors.statistics import HistogramValues
 from actors.supervisor import Supervisor
 from runtimed.assembly import Actors
+from runtimed.care import Care
 from runtimed.disk_trend import DiskTrend
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
@@ -87,6 +88,16 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
         self.note_missing([*secret_names(self.webhooks), *told])
         self._loop_lag_s = 0.0
         actors.secret, actors.has_room = self.secret, lambda: self._disk_has_room
+        self.care = Care(
+            journal=readers.path,
+            settings=settings.journal,
+            clock=clock,
+            writer=actors.writer,
+            coordinator=actors.coordinator,
+            read=self.read,
+            ask=self.ask,
+            remarks=self.remarks,
+        )
 
     # --- the seams that HTTP uses
 
@@ -169,7 +180,7 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
 
     def health(self) -> Health:
         """How the runtime is, from memory alone."""
-        writer, reasons = self.actors.writer, [*self.remarks.values()]
+        writer, reasons = self.actors.writer, [*self.remarks.values(), *self.care.overdue()]
         busy = writer.busy_since
         live = busy is None or trio.current_time() - busy < WRITER_LATE_S
         if not live:
@@ -208,6 +219,8 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
             sqlite_wal_bytes=writer.wal_bytes,
             disk_free_bytes=self._disk_free,
             disk_full_days=self._disk_full_days(),
+            backup_age_seconds=self.care.backup_age_s(),
+            runs_without_wake_source=self.care.unwakeable,
             loop_lag_seconds=self._loop_lag_s,
             trace_spans_total=dict(self.actors.tracer.outcomes) if self.actors.tracer is not None else {},
             approvals_open=self._readers.on_loop.approvals_open(),
@@ -336,13 +349,17 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
     async def watch(self, folder: Path | None) -> None:
         """Measure, once a second, what health and metrics tell from memory: free disk and the lag of the loop."""
         while True:
-            if folder is not None:
-                self._disk_free = shutil.disk_usage(folder).free
-                self._disk_trend.note(trio.current_time(), self._disk_free)
+            self.measure(folder)
             due = trio.current_time() + WATCH_S
             await trio.sleep_until(due)
             self._loop_lag_s = max(0.0, trio.current_time() - due)
             self.tokens.note_used()
+
+    def measure(self, folder: Path | None) -> None:
+        """See how much is free; before anything is taken in, and then by `watch`."""
+        if folder is not None:
+            self._disk_free = shutil.disk_usage(folder).free
+            self._disk_trend.note(trio.current_time(), self._disk_free)
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, and let steps in flight finish for so long; the rest is parked as after a crash."""

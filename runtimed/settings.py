@@ -80,9 +80,15 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
-    """The file: how long ended runs are kept (0: for ever), the reserve for a full disk, the SQLite WAL's size."""
+    """The file: how long ended runs are kept (0: for ever), the reserve for a full disk, the SQLite WAL's size. Backups
+    go to `backup_dir` (without one, to `backups` in the data folder), one each `backup_every` seconds (0: none by
+    itself); the newest `backup_keep` stay. `checkpoint = "external"` leaves the SQLite WAL to another program."""
 
     retention_days: Annotated[float, Meta(ge=0.0, le=36_500.0)] = 0.0
+    backup_dir: Name | None = None
+    backup_every: Seconds = 0.0
+    backup_keep: Annotated[int, Meta(ge=1, le=10_000)] = 7
+    checkpoint: Literal["auto", "external"] = "auto"
     ballast_bytes: Annotated[int, Meta(ge=0, le=64 * GIB)] = 16 * MIB
     wal_max_bytes: Annotated[int, Meta(ge=MIB, le=64 * GIB)] = 64 * MIB
     disk_free_min_bytes: Annotated[int, Meta(ge=0, le=1024 * GIB)] = 64 * MIB

@@ -307,6 +307,56 @@ class AcceptedView(msgspec.Struct, frozen=True):
     id: str
 
 
+class BackupRequest(Body, frozen=True):
+    """Where a backup goes: an absolute path, of a folder or of a file that is not there yet; without it into the folder
+    of the settings."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    reason: Reason | None = None
+
+
+class BackupView(msgspec.Struct, frozen=True):
+    """A verified backup: the last record in it, its size, how long it took, when it was taken."""
+
+    path: str
+    seq: int
+    size_bytes: int
+    seconds: float
+    at: str
+
+
+class ForgetRequest(Body, frozen=True):
+    """Forget the runs that ended so many seconds ago; without it, as many days as the settings keep."""
+
+    older_than: Annotated[float, Meta(gt=0, le=3_153_600_000)] | None = None
+    dry_run: bool = False
+    reason: Reason | None = None
+
+
+class ForgottenView(msgspec.Struct, frozen=True):
+    """So many runs and records are forgotten, or would be: those of runs that ended before an instant."""
+
+    runs: int
+    records: int
+    older_than: str
+    dry_run: bool
+
+
+class UnwakeableRun(msgspec.Struct, frozen=True):
+    """An open run that nothing will wake, which is a defect of ours, and why."""
+
+    id: str
+    why: str
+
+
+class CareView(msgspec.Struct, frozen=True):
+    """The journal and its care: its last record, the last backup, the open runs that nothing will wake."""
+
+    seq: int
+    last_backup: BackupView | None
+    unwakeable: list[UnwakeableRun]
+
+
 class OutputItem(msgspec.Struct, frozen=True):
     """One value of a run's output."""
 

@@ -1,8 +1,8 @@
 """Backups: a verified copy of a journal, beside its live writer, whole under its name or not there at all.
 
-`python -P -m wal.backup SOURCE TARGET KEEP` is the process that takes one for the daemon: neither the writer nor the
-loop waits for it. It reads one snapshot, which delays no commit; it gives way to others (`nice`), and it flushes what
-it has written every few megabytes, because the file system may make a commit's flush wait for all that is dirty.
+`python -P -m wal.backup SOURCE TARGET KEEP SPARE` is the process that takes one for the daemon: neither the writer nor
+the loop waits for it. It reads one snapshot, which delays no commit; it gives way to others (`nice`), and it flushes
+what it has written every few megabytes, because the file system may make a commit's flush wait for all that is dirty.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ def backups_in(folder: Path) -> list[Backup]:
 # --- taking one ---------------------------------------------------------------------------------------------------
 
 
-def take(source: Path, target: Path, *, keep: int = 0) -> Backup:
+def take(source: Path, target: Path, *, keep: int = 0, spare_bytes: int = 0) -> Backup:
     """Copy the journal at `source`, as of one commit, to `target`: a file that is not there yet, or a folder, in which
     the copy gets a name that tells its time and its last record, and of whose copies the newest `keep` stay (0: all).
+    So much as `spare_bytes` is left free beside it, or it is not begun.
 
     The copy is verified before it gets its name: structure, page checksums, the digests at the end of the log. Raises
     `JournalRefused` for a source that is no journal, `JournalCorrupt` for a damaged one, and `JournalError` if the
@@ -99,6 +100,7 @@ def take(source: Path, target: Path, *, keep: int = 0) -> Backup:
         raise JournalError(f"{named} exists; a backup overwrites nothing", hint="Name another file, or a folder.")
     part = folder / ((named.name if named is not None else "journal.db") + PART)
     at = time.time_ns() // 1000
+    _check_room(source, folder, spare_bytes)
     with writing(part) as descriptor:
         with read_errors(source):
             seq = copy(source, part, descriptor)
@@ -119,6 +121,17 @@ def take(source: Path, target: Path, *, keep: int = 0) -> Backup:
         for old in backups_in(folder)[:-keep]:
             Path(old.path).unlink(missing_ok=True)
     return Backup(str(named), seq, size, time.perf_counter() - began, at)
+
+
+def _check_room(source: Path, folder: Path, spare_bytes: int) -> None:
+    try:
+        wanted = source.stat().st_size + spare_bytes
+        free = upkeep.free_bytes(folder)
+    except OSError:
+        return  # what is wrong with the one or the other is said better where it is opened
+    if free < wanted:
+        hint = "Free some space, or name another folder; fewer backups are kept with journal.backup_keep."
+        raise JournalError(f"a backup to {folder} needs {wanted} bytes free, and {free} are", hint=hint)
 
 
 def check(path: Path, seq: int) -> None:
@@ -229,12 +242,13 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def main(arguments: list[str]) -> int:
     """Take a backup and print it as JSON; a `Refusal` and its exit code otherwise."""
-    if len(arguments) != 3:
-        sys.stderr.write("usage: python -P -m wal.backup SOURCE TARGET KEEP\n")
+    if len(arguments) != 4:
+        sys.stderr.write("usage: python -P -m wal.backup SOURCE TARGET KEEP SPARE\n")
         return 2
+    source, target, keep, spare = arguments
     os.nice(NICE)
     try:
-        done = take(Path(arguments[0]), Path(arguments[1]), keep=int(arguments[2]))
+        done = take(Path(source), Path(target), keep=int(keep), spare_bytes=int(spare))
     except RuntimedError as error:
         sys.stdout.buffer.write(msgspec.json.encode(Refusal(error.code, str(error), error.hint)) + b"\n")
         return error.exit_code

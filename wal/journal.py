@@ -122,11 +122,12 @@ class Journal:
                 refuse_newer(path, user_version(connection))  # the WAL may hold a newer one than the header
                 frames, _ = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
                 check_wal(_wal_of(path), frames)
-                migrate(connection)
+                steps = migrate(connection)
                 journal = cls(connection, path, options, lock)
                 journal._check_after_unclean_stop()
-                # A new generation of the WAL, see `wal.sqlite_wal`; and the header then names the schema in use.
-                journal.checkpoint("truncate")
+                if steps or not (options.external and journal.head.clean):
+                    # A new generation of the WAL, see `wal.sqlite_wal`; and the header then names the schema in use.
+                    journal.checkpoint("truncate")
             except BaseException:
                 close_untouched(connection)
                 raise
@@ -140,7 +141,7 @@ class Journal:
         `CheckpointFailed`, with everything closed all the same."""
         whole = False
         try:
-            whole = not self._dead and self.checkpoint("truncate")
+            whole = not self._dead and not self._options.external and self.checkpoint("truncate")
         finally:
             self._shut(whole=whole)
 
@@ -238,6 +239,7 @@ class Journal:
             idle=idle,
             checkpoint_bytes=self._options.checkpoint_bytes,
             max_bytes=self._options.wal_max_bytes,
+            external=self._options.external,
         )
         if mode and not self.checkpoint(mode) and mode == "truncate":
             self.checkpoint("passive")  # what a reader holds back from cutting can be moved all the same
@@ -248,7 +250,7 @@ class Journal:
 
     def fill_wal(self) -> None:
         """Make the WAL file as large as it gets between two checkpoints, and keep it so; see `upkeep.fill_wal`."""
-        if self._path is not None and not self._dead and self._options.vfs is None:
+        if self._path is not None and not self._dead and self._options.vfs is None and not self._options.external:
             self._filled = upkeep.fill_wal(_wal_of(self._path), self._options.checkpoint_bytes + FILL_EXTRA_BYTES)
 
     # --- others ---------------------------------------------------------------------------------------------------

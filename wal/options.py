@@ -15,6 +15,8 @@ class JournalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     into the file even under load. `wal_max_bytes`: size beyond which the WAL file is cut back to nothing as soon as
     no reader stands in the way. `lock_wait_seconds`: how long to wait for the writer before. `check_max_bytes`:
     after an unclean stop the whole file is checked if it is no larger than this, else only the end of the log.
+    `external`: another program checkpoints (Litestream); we only do where the WAL has grown beyond `wal_max_bytes`, and
+    at the start after an unclean stop.
     """
 
     create: bool = True
@@ -25,3 +27,4 @@ class JournalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wal_max_bytes: int = 64 * 1024 * 1024
     lock_wait_seconds: float = 10.0
     check_max_bytes: int = 1024 * 1024 * 1024
+    external: bool = False

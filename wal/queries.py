@@ -16,13 +16,13 @@ import apsw
 import msgspec
 from msgspec import Raw
 
-from wal import approvals, history, intake, tokens, upkeep
+from wal import approvals, backup, history, intake, liveness, retention, tokens, upkeep
 from wal.connections import all_rows, one_row, open_reader, read_errors, scalar
 from wal.listing import list_runs, list_sessions, list_states, run_row, session_view
 from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
 from wal.records import Entry
-from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, RunRow, StateRow, TimerRow
+from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, Plan, RunRow, StateRow, TimerRow
 from wal.run_status import BLOCKED_PHASES, COMPENSATING_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
@@ -143,6 +143,26 @@ class Reader:
     def counts(self) -> dict[tuple[str, str], int]:
         """How many runs there are, by workflow and status."""
         return {(row[0], row[1]): row[2] for row in self._rows("select workflow, status, n from run_counts where n")}
+
+    def newest_run_key(self) -> int:
+        """The largest run key in use; 0 for none."""
+        row = self._row("select coalesce(max(run_key), 0) from runs")
+        return int(row[0]) if row else 0
+
+    def forgettable(self, older_than: int, after_run_key: int = 0) -> Plan:
+        """The next runs that ended before an instant; see `wal.retention.plan`."""
+        with read_errors(self._path), snapshot(self._db):
+            return retention.plan(self._db, older_than, after_run_key)
+
+    def doubts(self) -> list[liveness.Doubt]:
+        """Open runs that the journal shows no wake source for; see `wal.liveness`."""
+        with read_errors(self._path), snapshot(self._db):
+            return liveness.doubts(self._db)
+
+    def last_backup(self) -> backup.Backup | None:
+        """The last backup that was recorded."""
+        with read_errors(self._path):
+            return backup.last_recorded(self._db)
 
     # --- records --------------------------------------------------------------------------------------------------
 

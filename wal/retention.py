@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
-import msgspec
 
 from wal.connections import all_rows, one_row, scalar
 from wal.pages import PAGE_ROWS_MAX
+from wal.rows import Candidate, Plan
 
 EMPTY = ""
 """The body of a forgotten record; no record is encoded so."""
@@ -43,23 +43,6 @@ _GOING = """body <> '' and not (substr(body, 1, 23) = '{"kind":"state_written"'
 _BODIES = f"{_WALK} select seq, run_key, prev_seq, at, digest from records where seq in (select seq from walk) and "
 
 _DERIVED = ("signals", "approvals", "timers")
-
-
-class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """A run that may be forgotten: it has ended before the instant asked for, and no open run is its parent."""
-
-    run_key: int
-    id: str
-    ended_at: int
-    records: int
-    has_state: bool
-
-
-class Plan(msgspec.Struct, frozen=True, gc=False):
-    """Runs to forget in one commit, and the run key after which to look on; None if there is nothing further."""
-
-    runs: list[Candidate]
-    next: int | None
 
 
 def forget(db: apsw.Connection, run_key: int, last_seq: int) -> None:

@@ -107,3 +107,20 @@ class JournalStatistics(msgspec.Struct, frozen=True, gc=False):
     sessions: int
     state_values: int
     disk_free_bytes: int
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A run that may be forgotten: it has ended before the instant asked for, and no open run is its parent."""
+
+    run_key: int
+    id: str
+    ended_at: int
+    records: int
+    has_state: bool
+
+
+class Plan(msgspec.Struct, frozen=True, gc=False):
+    """Runs to forget in one commit, and the run key after which to look on; None if there is nothing further."""
+
+    runs: list[Candidate]
+    next: int | None

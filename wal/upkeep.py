@@ -23,9 +23,14 @@ TAIL_RECORDS = 1_000
 BALLAST_NAME = "ballast"
 
 
-def checkpoint_mode(*, pending_bytes: int, file_bytes: int, idle: bool, checkpoint_bytes: int, max_bytes: int) -> str:
+def checkpoint_mode(
+    *, pending_bytes: int, file_bytes: int, idle: bool, checkpoint_bytes: int, max_bytes: int, external: bool = False
+) -> str:
     """Which checkpoint is due: `truncate`, `passive` or `` for none. `pending_bytes` of the WAL are not in the file
-    yet; `file_bytes` is the size of the WAL file, which stays large after a burst until it is cut back."""
+    yet; `file_bytes` is the size of the WAL file, which stays large after a burst until it is cut back. `external`:
+    another program sees to it, and only what is beyond the maximum is ours."""
+    if external:
+        return "passive" if pending_bytes > max_bytes else ""
     if file_bytes > max_bytes and (idle or pending_bytes > max_bytes):
         return "truncate"
     threshold = min(IDLE_CHECKPOINT_BYTES, checkpoint_bytes) if idle else checkpoint_bytes

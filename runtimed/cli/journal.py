@@ -1,7 +1,8 @@
-"""`runtimed journal ...`: the file itself, read-only, beside a live daemon or without one."""
+"""`runtimed journal ...`: the file itself, beside a live daemon or without one; its backups, and what it forgets."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import msgspec
 from actors.errors import InvalidInput, NotFound
 from runtimed.cli.options import with_shell
 from runtimed.cli.shell import Shell
+from wal.errors import RuntimedError
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 @click.group()
 def journal() -> None:
-    """Look at the file: sizes, verification, read-only SQL.
+    """Look at the file, check it, back it up, restore it, let it forget old runs.
 
     The file is that of --data-dir or of the settings here; a daemon may be running on it.
     """
@@ -105,6 +110,112 @@ def _show_audit(shell: Shell, items: list[dict[str, Any]]) -> None:
     ]
     if rows:
         table(shell, ["SEQ", "AT", "BY", "ACTION", "TARGET", "VIA", "REASON"], rows)
+
+
+@journal.command()
+@click.argument("target", required=False)
+@click.option("--reason", help="Why, for the audit.")
+@with_shell
+def backup(shell: Shell, target: str | None, reason: str | None) -> None:
+    """Take a verified backup: to the file TARGET, into the folder TARGET, or where the settings say.
+
+    A running daemon takes it, beside its work, and records it. Without one it is taken from the file of --data-dir.
+    """
+    from runtimed.cli.text import emit_one
+    from runtimed.client_errors import DaemonUnreachable
+
+    path = None if target is None else str(Path(target).absolute())
+    try:
+        view = shell.ask(lambda client: client.backup(path, reason=reason), patient=True)
+    except DaemonUnreachable as error:
+        view = _backup_of_file(shell, path, error)
+    emit_one(
+        shell,
+        msgspec.json.encode(view),
+        lambda one: shell.print(f"{one['path']}: {_human('_bytes', one['size_bytes'])}, up to record {one['seq']}"),
+        "path",
+    )
+    shell.note("verified and on disk")
+
+
+def _backup_of_file(shell: Shell, path: str | None, error: RuntimedError) -> Any:
+    from runtimed.care import FOLDER_NAME
+    from runtimed.wire import BackupView
+    from wal.backup import take
+    from wal.views import rfc3339
+
+    with shell.file(error):
+        source = shell.settings.paths.journal
+    told = shell.settings.journal
+    if path is None:
+        folder = source.parent / (FOLDER_NAME if told.backup_dir is None else Path(told.backup_dir).expanduser())
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        done = take(source, folder, keep=told.backup_keep)
+    else:
+        done = take(source, Path(path))
+    return BackupView(done.path, done.seq, done.size_bytes, done.seconds, rfc3339(done.at) or "")
+
+
+@journal.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Move a journal that is there aside; it is not deleted.")
+@with_shell
+def restore(shell: Shell, file: Path, force: bool) -> None:
+    """Make the backup FILE the journal of the data folder, once it was verified. The daemon must be stopped.
+
+    Name the folder with --data-dir, or it is that of the settings here.
+    """
+    from runtimed.cli.text import emit_one, instant
+    from wal.restore import restore as put_back
+    from wal.views import rfc3339
+
+    if shell.options.url or shell.options.socket:
+        raise InvalidInput("this writes the file: name its folder with --data-dir, not a socket or URL")
+    done = put_back(file, shell.settings.paths.data_dir, force=force, stale=("advancing",))
+    told = msgspec.structs.asdict(done) | {"at": rfc3339(done.at) if done.at else None}
+    emit_one(
+        shell,
+        msgspec.json.encode(told),
+        lambda one: shell.print(
+            f"{one['path']} now goes up to record {one['seq']}, of {instant(one['at']) or 'no time'}"
+        ),
+        "path",
+    )
+    if done.aside is not None:
+        shell.note(f"the journal from before is {done.aside}")
+    shell.note("what was acknowledged after that record is not in it; start the daemon when you are ready")
+
+
+@journal.command()
+@click.option(
+    "--older-than", "age", metavar="AGE", help="How long ago a run must have ended: 30d, 12h; or the settings'."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be forgotten.")
+@click.option("--reason", help="Why, for the audit.")
+@with_shell
+def gc(shell: Shell, age: str | None, dry_run: bool, reason: str | None) -> None:
+    """Forget ended runs: their inputs, results and histories go, for ever; their digests stay, so that the rest can be
+    verified. A running daemon does it."""
+    from runtimed.cli.text import emit_one, instant
+
+    older_than = None if age is None else _seconds(age)
+    view = shell.ask(lambda client: client.forget_runs(older_than, dry_run=dry_run, reason=reason), patient=True)
+    did = "would be forgotten" if view.dry_run else "are forgotten"
+    emit_one(
+        shell,
+        msgspec.json.encode(view),
+        lambda one: shell.print(
+            f"{one['runs']} runs with {one['records']} records {did}: they ended before {instant(one['older_than'])}"
+        ),
+        "runs",
+    )
+
+
+def _seconds(age: str) -> float:
+    match = _AGE.fullmatch(age.strip())
+    if match is None:
+        raise InvalidInput(f"--older-than {age!r} is no age", hint="A number and s, m, h, d or w: 30d, 12h.")
+    return float(match[1]) * _UNIT_S[match[2]]
 
 
 @journal.command()

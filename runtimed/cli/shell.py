@@ -31,6 +31,8 @@ T = TypeVar("T")
 SYSTEM_SOCKET = Path("/run/runtimed/runtimed.sock")
 """Where the service's socket is under systemd, whose RUNTIME_DIRECTORY an operator's shell does not know."""
 TOKEN_BYTES_MAX = 4096
+PATIENT_SECONDS = 3_600.0
+"""How long an answer is waited for that takes as long as the journal is large, unless --timeout says otherwise."""
 WATCH_SECONDS = 2.0
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 """Painting over line by line does not flicker, as clearing the whole screen first would."""
@@ -156,23 +158,25 @@ class Shell:
             return str(SYSTEM_SOCKET)
         return str(own)
 
-    def client(self, *, bounded: bool = True) -> Client:
-        """A client of the daemon that the options name; `bounded` if --timeout is for each of its requests."""
+    def client(self, *, bounded: bool = True, patient: bool = False) -> Client:
+        """A client of the daemon that the options name; `bounded` if --timeout is for each of its requests; `patient`
+        for one that may take long."""
         from runtimed.client import REQUEST_TIMEOUT, Client
 
-        timeout = REQUEST_TIMEOUT if self.options.timeout is None or not bounded else self.options.timeout
+        usual = PATIENT_SECONDS if patient else REQUEST_TIMEOUT
+        timeout = usual if self.options.timeout is None or not bounded else self.options.timeout
         trace = self.environ.get("TRACEPARENT", "")
         traceparent = trace if TRACEPARENT.fullmatch(trace) else None
         url = self.options.url
         socket = None if url is not None else self.socket()
         return Client(socket=socket, url=url, token=self._token(), timeout=timeout, traceparent=traceparent)
 
-    def ask(self, work: Callable[[Client], Awaitable[T]], *, bounded: bool = True) -> T:
+    def ask(self, work: Callable[[Client], Awaitable[T]], *, bounded: bool = True, patient: bool = False) -> T:
         """Run this with a client, on asyncio: the loop that Python has anyway is the quickest to load."""
         import anyio
 
         async def main() -> T:
-            async with self.client(bounded=bounded) as client:
+            async with self.client(bounded=bounded, patient=patient) as client:
                 return await work(client)
 
         return anyio.run(main)

@@ -15,6 +15,8 @@ from actors.connector_spec import WebhookSpec
 from actors.messages import NOBODY, Accepted, Message, Origin
 from runtimed.secret_store import SecretInfo
 from runtimed.tokens import Refusal
+from wal.backup import Backup
+from wal.liveness import Doubt
 from wal.queries import Reader
 from wal.tokens import TokenRow
 from wal.views import ActorView, ConnectorView, RunDetail
@@ -55,6 +57,7 @@ class RuntimeStatistics(msgspec.Struct, frozen=True, kw_only=True):
     sqlite_wal_bytes: int | None = None
     disk_free_bytes: int | None = None
     disk_full_days: float | None = None
+    backup_age_seconds: float | None = None
     queue_runs: Mapping[tuple[str, str], int] = {}
     approvals_open: int | None = None
     connector_lag_seconds: Mapping[str, float] = {}
@@ -76,6 +79,24 @@ class ResetForeseen(msgspec.Struct, frozen=True):
     keys_known: int
 
 
+class CareSurface(Protocol):
+    """The care for the data as handlers see it; `runtimed.care.Care` has it."""
+
+    last_backup: Backup | None
+
+    async def backup(self, path: str | None = None) -> Backup:
+        """Take a backup."""
+        ...
+
+    async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Any:
+        """Forget ended runs; a `runtimed.care.Swept`."""
+        ...
+
+    async def unwakeable_runs(self) -> list[Doubt]:
+        """The open runs that nothing will wake."""
+        ...
+
+
 class Feed(Protocol):
     """How far the journal is on disk."""
 
@@ -95,6 +116,11 @@ class RuntimeSurface(Protocol):
     @property
     def feed(self) -> Feed:
         """The durable high-water mark."""
+        ...
+
+    @property
+    def care(self) -> CareSurface:
+        """Backups, retention, the liveness check."""
         ...
 
     async def ask(self, command: Message, /) -> Any:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -223,20 +224,45 @@ async def test_cancellation_stops_it_cleanly(tmp_path: Path) -> None:
         assert journal.head.clean
 
 
+async def _until_ready(runtime: Runtime, ready: bool) -> None:
+    with trio.fail_after(10):
+        while runtime.health().ready != ready:  # noqa: ASYNC110 - it is measured once a second, and nobody is told
+            await trio.sleep(0.01)
+
+
 @pytest.mark.trio
-async def test_a_full_disk_is_refused_before_it_is_full(tmp_path: Path) -> None:
-    """Below the watermark new runs are refused, readiness fails and says why, and what is there goes on."""
+@pytest.mark.slow
+async def test_a_full_disk_is_refused_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P5, three times over: below the watermark new runs are refused, readiness fails and says why, what is there is
+    read and goes on; once there is room, work is taken again, without anybody's help."""
+    free = 1 << 50
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr("runtimed.runtime.WATCH_S", 0.05)
+    async with open_runtime(app, tmp_path) as runtime:
+        for _ in range(3):
+            handle = await runtime.start(await_go)
+            free = 1 << 20
+            await _until_ready(runtime, False)
+            assert runtime.health().reasons == ["the disk is nearly full"]
+            assert runtime.health().live
+            with pytest.raises(Overloaded, match="nearly full"):
+                await runtime.start(await_go)
+            assert (await runtime.run(handle.id)).id == handle.id
+            await runtime.signal(handle.id, "go", "on")
+            assert await handle.result(10) == "on"
+            free = 1 << 50
+            await _until_ready(runtime, True)
+
+
+@pytest.mark.trio
+async def test_a_start_on_a_full_disk_takes_nothing(tmp_path: Path) -> None:
+    """Started where the disk is full already, it is up for reads and refuses new runs from its first moment."""
     settings = Settings(journal=JournalSettings(disk_free_min_bytes=1 << 40))
     async with open_runtime(app, tmp_path, settings=settings) as runtime:
-        handle = await runtime.start(await_go)
-        with trio.fail_after(10):
-            while runtime.health().ready:  # noqa: ASYNC110 - it is measured once a second, and nobody is told
-                await trio.sleep(0.05)
-        assert runtime.health().reasons == ["the disk is nearly full"]
+        assert not runtime.health().ready
         with pytest.raises(Overloaded, match="nearly full"):
             await runtime.start(await_go)
-        await runtime.signal(handle.id, "go", "on")
-        assert await handle.result(10) == "on"
+        assert (await runtime.runs()).items == []
 
 
 KILLED = """

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 def process(source: Path, target: Path, keep: int = 0, *, prelude: str = "") -> subprocess.CompletedProcess[bytes]:
     """The process that takes a backup, with lines of Python run before it."""
-    arguments = [str(source), str(target), str(keep)]
+    arguments = [str(source), str(target), str(keep), "0"]
     main = f"import sys\nfrom wal import backup\n{prelude}\nsys.exit(backup.main({arguments!r}))"
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", main]
@@ -200,6 +200,13 @@ def test_the_process_tells_what_it_did(filled: Journal, journal_path: Path, fold
     refusal = msgspec.json.decode(again.stdout, type=backup.Refusal)
     assert (again.returncode, refusal.code) == (1, "journal")
     assert process(journal_path.with_name("none.db"), folder).returncode == 78
+
+
+def test_a_backup_does_not_fill_the_disk(filled: Journal, journal_path: Path, folder: Path) -> None:
+    """Where there is not room for it and what is to be left free, it is not begun."""
+    with pytest.raises(JournalError, match="bytes free"):
+        backup.take(journal_path, folder, spare_bytes=2**60)
+    assert list(folder.iterdir()) == []
 
 
 def test_the_journal_remembers_its_last_backup(memory: Journal, log: Any) -> None:

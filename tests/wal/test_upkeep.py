@@ -13,7 +13,7 @@ from msgspec import Raw
 from wal import upkeep
 from wal.errors import JournalCorrupt
 from wal.journal import Journal
-from wal.records import Entry, RunStarted
+from wal.records import DaemonStopped, Entry, RunStarted
 from wal.upkeep import checkpoint_mode, free_bytes, release_ballast, restore_ballast
 
 KIB = 1024
@@ -241,3 +241,44 @@ def test_a_full_disk_leaves_the_wal_as_it_was(tmp_path: Path, monkeypatch: pytes
 
 def wal_size(path: Path) -> int:
     return path.with_name(path.name + "-wal").stat().st_size
+
+
+class TestExternal:
+    """Another program checkpoints: SQLite's WAL is left alone."""
+
+    def test_the_wal_is_left_alone(self, journal_path: Path, log: Any) -> None:
+        """Neither upkeep nor closing nor the next start moves anything; nothing is lost by that."""
+        with Journal.open(journal_path, external=True) as journal:
+            before = journal_path.read_bytes()
+            journal.fill_wal()
+            journal.commit([log.start(1)])
+            for n in range(60):
+                journal.commit(log.step(1, str(n), payload=b"1" * 40_000))
+                journal.upkeep(idle=bool(n % 2))
+            journal.commit([log.add(0, DaemonStopped())])
+            size = wal_file(journal_path)
+            assert size > 2 * MIB
+        assert journal_path.read_bytes() == before
+        assert wal_file(journal_path) == size
+
+        with Journal.open(journal_path, external=True) as journal:
+            assert (journal.head.seq, journal.head.clean) == (log.seq, True)
+            assert wal_file(journal_path) == size
+        with Journal.open(journal_path) as journal:  # and by itself again
+            assert (journal.head.seq, wal_file(journal_path)) == (log.seq, 0)
+
+    def test_beyond_the_maximum_it_is_moved_all_the_same(self, journal_path: Path, log: Any) -> None:
+        """Were the other program to stop, the disk would fill: the maximum holds."""
+        with Journal.open(journal_path, external=True, wal_max_bytes=200 * KIB) as journal:
+            journal.commit([log.start(1)])
+            commit_some(journal, log, 200)
+            assert wal_file(journal_path) < 500 * KIB
+
+    def test_after_an_unclean_stop_a_new_one_is_begun(self, journal_path: Path, log: Any) -> None:
+        """What a power cut tore must not lie behind what comes after it, so that start moves everything."""
+        with Journal.open(journal_path, external=True) as journal:
+            journal.commit([log.start(1)])
+        assert wal_file(journal_path) > 0
+        with Journal.open(journal_path, external=True) as journal:
+            assert wal_file(journal_path) == 0
+            assert not journal.head.clean

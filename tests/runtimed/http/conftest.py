@@ -18,13 +18,16 @@ from actors.connector_spec import WebhookSpec
 from actors.errors import ConnectorNotFound, InvalidInput, RunNotFound, SecretMissing
 from actors.messages import NOBODY, Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
 from runtimed import tokens
+from runtimed.care import Swept
 from runtimed.http.app import ROUTES, Edge, Route
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_tcp_listeners, open_unix_listener
 from runtimed.http.surface import Health, ResetForeseen, RuntimeStatistics
 from runtimed.secret_store import SecretInfo
 from runtimed.tokens import Refusal
+from wal.backup import Backup
 from wal.journal import Journal
+from wal.liveness import Doubt
 from wal.records import Entry, Record
 from wal.tokens import TokenRow
 from wal.views import ActorView, ConnectorView, RunDetail, RunView
@@ -55,6 +58,33 @@ class FakeFeed:
         return self.seq
 
 
+class FakeCare:
+    """Says what it was asked for; has one backup and no doubts."""
+
+    def __init__(self) -> None:
+        self.last_backup: Backup | None = None
+        self.asked: list[Any] = []
+        self.refusal: BaseException | None = None
+        self.doubts: list[Doubt] = []
+
+    async def backup(self, path: str | None = None) -> Backup:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(path)
+        if self.refusal is not None:
+            raise self.refusal
+        self.last_backup = Backup(path or "/backups/journal.db", 9, 4096, 0.5, 1_700_000_000_000_000)
+        return self.last_backup
+
+    async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Swept:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((older_than_s, dry_run, by))
+        return Swept(2, 20, 1_700_000_000_000_000, dry_run)
+
+    async def unwakeable_runs(self) -> list[Doubt]:
+        await trio.lowlevel.checkpoint()
+        return self.doubts
+
+
 class FakeRuntime:
     """Keeps what it was asked; answers starts by itself and the rest from `replies`; reads a real journal in memory."""
 
@@ -74,6 +104,7 @@ class FakeRuntime:
         ]
         self.restarted: list[str] = []
         self.tokens = tokens.TokenTable(b"k" * 32)
+        self.care = FakeCare()
         self.audited: list[tuple[str, str, Origin, str | None]] = []
         self.sources: list[ConnectorView] = []
         self.polled: list[str] = []

@@ -1,0 +1,237 @@
+"""The care for the data in a runtime: backups, retention and the liveness check, when asked and by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from actors import messages as m
+from runtimed import App, Conflict, Context, InvalidInput, JournalError, RunNotFound, care, open_runtime
+from runtimed.runtime import Runtime
+from runtimed.settings import Journal, Settings
+from wal import records as r
+from wal.backup import backups_in
+from wal.restore import restore
+from wal.verify import verify
+
+app = App("care")
+
+
+@app.step
+async def work(number: int) -> int:
+    """Do something."""
+    return number * 2
+
+
+@app.workflow
+async def double(ctx: Context, number: int) -> int:
+    """Work once, remember it in a state of its own and in one for all."""
+    doubled = int(await ctx.step(work, number))
+    await ctx.state.put("last", doubled)
+    await ctx.global_state.put(f"last-{number}", doubled)
+    return doubled
+
+
+@app.workflow
+async def wait(ctx: Context, what: str) -> str:
+    """Wait for whatever it is told to."""
+    if what == "signal":
+        await ctx.signal("go")
+    elif what == "timer":
+        await ctx.sleep(3_600)
+    elif what == "approval":
+        await ctx.approval("Ship?")
+    elif what == "defect":
+        raise KeyError(what)
+    return what
+
+
+@asynccontextmanager
+async def opened(folder: Path, **journal: object) -> AsyncIterator[Runtime]:
+    settings = Settings(journal=Journal(ballast_bytes=0, disk_free_min_bytes=0, **journal))  # type: ignore[arg-type]
+    async with open_runtime(app, folder / "data", settings=settings, writer="inline") as runtime:
+        yield runtime
+
+
+async def until(runtime: Runtime, seen: object) -> None:
+    """Wait until `seen()` is true, looking after each record."""
+    with trio.fail_after(20.0):
+        while not seen():  # type: ignore[operator]
+            await runtime.feed.wait_beyond(runtime.feed.seq)
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_backup_is_recorded_and_restores(tmp_path: Path) -> None:
+    """What is running goes on; the backup is a record, its age is known, also after a restart; restored it is the past
+    that it says."""
+    async with opened(tmp_path) as runtime:
+        assert runtime.care.backup_age_s() is None
+        await (await runtime.start(double, 1, id="one")).result()
+        done = await runtime.care.backup(str(tmp_path / "one.db"))
+        await (await runtime.start(double, 2, id="two")).result()
+        age = runtime.statistics().backup_age_seconds
+        assert age is not None
+        assert 0 <= age < 20
+    async with opened(tmp_path) as runtime:
+        assert runtime.care.last_backup is not None
+        assert runtime.care.last_backup.path == done.path
+
+    put = restore(tmp_path / "one.db", tmp_path / "data", force=True)
+    assert put.seq == done.seq
+    async with opened(tmp_path) as runtime:
+        assert await runtime.handle("one").result() == 2
+        with pytest.raises(RunNotFound):
+            await runtime.run("two")
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_backups_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One each period, the newest kept; what one that was interrupted left is cleared away at the start."""
+    monkeypatch.setattr(care, "LOOK_S", 0.02)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "journal.db.part").write_bytes(b"half")
+    async with opened(tmp_path, backup_every=0.05, backup_keep=2, backup_dir=str(folder)) as runtime:
+        await until(runtime, lambda: runtime.care.last_backup is not None and runtime.feed.seq >= 5)
+    assert 1 <= len(backups_in(folder)) <= 2
+    assert all(verify(one.path).ok for one in backups_in(folder))
+    assert not (folder / "journal.db.part").exists()
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_backup_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself it is a remark in the health until one succeeds; asked for, it is an error. The runtime goes on."""
+    monkeypatch.setattr(care, "LOOK_S", 0.02)
+    blocked = tmp_path / "blocked"
+    blocked.write_bytes(b"a file where the folder should be")
+    async with opened(tmp_path, backup_every=0.05, backup_dir=str(blocked / "in")) as runtime:
+        with trio.fail_after(20.0):
+            while "failed" not in runtime.remarks.get("backup", ""):  # noqa: ASYNC110 - a remark has no event
+                await trio.sleep(0.01)
+        assert any("backup" in reason for reason in runtime.health().reasons)
+        assert runtime.health().ready
+        with pytest.raises(JournalError, match="cannot be made"):
+            await runtime.care.backup()
+        blocked.unlink()
+        await until(runtime, lambda: runtime.care.last_backup is not None)
+        with trio.fail_after(20.0):
+            while "backup" in runtime.remarks:  # noqa: ASYNC110 - a remark has no event
+                await trio.sleep(0.01)
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_backup_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    """A relative path, a file that is there, a second one at the same time, a journal in memory: each in a sentence."""
+    (tmp_path / "there.db").write_bytes(b"precious")
+    async with opened(tmp_path) as runtime:
+        with pytest.raises(InvalidInput, match="absolute"):
+            await runtime.care.backup("there.db")
+        with pytest.raises(JournalError, match="overwrites nothing"):
+            await runtime.care.backup(str(tmp_path / "there.db"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.care.backup, str(tmp_path / "one.db"))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(Conflict, match="being taken"):
+                await runtime.care.backup(str(tmp_path / "two.db"))
+        assert verify(tmp_path / "one.db").ok
+    async with open_runtime(app, writer="memory") as runtime:
+        with pytest.raises(Conflict, match="in memory"):
+            await runtime.care.backup()
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_old_runs_are_forgotten_and_young_and_open_ones_stay(tmp_path: Path) -> None:
+    """A dry run says how many and changes nothing; then they are not found, their id can be used again, the global
+    state they wrote is kept, and the journal verifies."""
+    async with opened(tmp_path) as runtime:
+        for number in range(5):
+            await (await runtime.start(double, number, id=f"old-{number}")).result()
+        await runtime.start(wait, "signal", id="open")
+        with pytest.raises(InvalidInput, match="not said"):
+            await runtime.care.forget()
+        tried = await runtime.care.forget(1e-6, dry_run=True)
+        assert (tried.runs, await runtime.status("old-0")) == (5, "completed")
+        assert (await runtime.care.forget(3_600)).runs == 0
+        done = await runtime.care.forget(1e-6)
+        assert (done.runs, done.records) == (tried.runs, tried.records)
+
+        for number in range(5):
+            with pytest.raises(RunNotFound):
+                await runtime.run(f"old-{number}")
+        kept = await runtime.read(lambda reader: reader.state("global", "last-3"))
+        assert kept is not None
+        assert bytes(kept.value) == b"6"
+        assert [run.id for run in (await runtime.runs()).items] == ["open"]
+        again = await runtime.start(double, 9, id="old-0")
+        assert (again.created, await again.result()) == (True, 18)
+        await runtime.signal("open", "go")
+        assert await runtime.handle("open").result() == "signal"
+    report = verify(tmp_path / "data" / "journal.db")
+    assert report.problems == []
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_retention_works_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `retention_days` what is older goes without being asked for, at a start and each hour."""
+    monkeypatch.setattr(care, "LOOK_S", 0.02)
+    async with opened(tmp_path) as runtime:
+        for number in range(3):
+            await (await runtime.start(double, number, id=f"old-{number}")).result()
+    async with opened(tmp_path, retention_days=1e-9) as runtime:
+        with trio.fail_after(20.0):
+            while [run.id for run in (await runtime.runs()).items] != ["old-2"]:  # the newest holds the run key
+                await runtime.feed.wait_beyond(runtime.feed.seq)
+    assert verify(tmp_path / "data" / "journal.db").problems == []
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_run_in_memory_or_open_is_not_forgotten(tmp_path: Path) -> None:
+    """What was chosen is looked at again in the coordinator's turn: an open run stays, whatever the choice said."""
+    async with opened(tmp_path) as runtime:
+        await (await runtime.start(double, 1, id="over")).result()
+        await runtime.start(wait, "signal", id="open")
+        await runtime.start(wait, "signal", id="newest")
+        rows = [await runtime.read(lambda reader, name=name: reader.run(name)) for name in ("over", "open", "newest")]
+        plan = [m.Candidate(row.run_key, row.id, 0, 1, False) for row in rows if row is not None]
+        gone = await runtime.ask(m.ForgetRuns(runs=plan, older_than=2**62))
+        assert gone.runs == 1
+        assert [run.id for run in (await runtime.runs()).items] == ["newest", "open"]
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_every_open_run_has_a_wake_source_and_a_lost_one_is_told(tmp_path: Path) -> None:
+    """P15: runs that wait for whatever there is are no doubt; one whose timer is missing is counted, named, and told
+    in the health."""
+    async with opened(tmp_path) as runtime:
+        for what in ("signal", "timer", "approval", "defect"):
+            await runtime.start(wait, what, id=what)
+        await runtime.start(wait, "signal", id="paused")
+        await runtime.pause("paused")
+        later = int((datetime.now(UTC) + timedelta(hours=1)).timestamp() * 1_000_000)
+        await runtime.start(double, 1, id="later", start_at=later)
+        assert await runtime.care.unwakeable_runs() == []
+        assert runtime.statistics().runs_without_wake_source == 0
+
+        writer = runtime.actors.writer
+        key = writer.next_run_key()
+        first = writer.append(r.RunStarted("lost", "wait", r.Raw(b'"timer"')), key)
+        writer.append(r.RunWaiting("timer", later, [r.OpenCallData("0", "timer")]), key, first)
+        await writer.wait_durable(writer.seq)
+        (doubt,) = await runtime.care.unwakeable_runs()
+        assert (doubt.run_id, doubt.why) == ("lost", "it waits for a timer, and there is none")
+        assert runtime.statistics().runs_without_wake_source == 1
+        assert any("nothing will wake" in reason for reason in runtime.health().reasons)
