@@ -23,6 +23,7 @@ KINDS: Final[dict[str, str]] = {
     "http_json": "runtimed.connectors.http_json:make",
     "hubspot": "runtimed.connectors.hubspot:make",
     "singer": "runtimed.connectors.singer:make",
+    "sql": "runtimed.connectors.sql:make",
     "stripe": "runtimed.connectors.stripe:make",
 }
 """Kind to `module:function`."""
