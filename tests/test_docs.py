@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MAP = ROOT / "docs" / "codebase.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LINES_MAX = {"docs/codebase.md": 280, "docs/flow.md": 300, "CONTRIBUTING.md": 80}
+LINES_MAX = {"docs/codebase.md": 320, "docs/flow.md": 300, "CONTRIBUTING.md": 80}
 # Named in the docs and not in the tree: what is made when it is wanted, and what was decided against.
 ELSEWHERE = {"bench/results/", "src/"}
 
