@@ -154,7 +154,7 @@ class Daemon:
 
     def writer_pid(self) -> int | None:
         """The process id of its writer, or None if there is none (yet, or any more)."""
-        for pid in _children(self.pid):
+        for pid in children_of(self.pid):
             with contextlib.suppress(OSError):
                 if b"\0wal\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return pid
@@ -176,7 +176,7 @@ class Daemon:
             writer = self.writer_pid()
             await self.kill()
             if writer is not None:
-                await _exited(writer)
+                await exited(writer)
         if self._notices is not None:
             self._notices.close()
 
@@ -188,14 +188,14 @@ def _environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
 
 
-async def _exited(pid: int) -> None:
+async def exited(pid: int) -> None:
     try:
         exited = os.pidfd_open(pid)
     except ProcessLookupError:
