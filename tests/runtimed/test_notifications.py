@@ -12,6 +12,7 @@ import pytest
 import trio
 
 import runtimed
+from actors import messages as m
 from runtimed import App, Context, Retry, builtin, outgoing
 from runtimed.notifier import NOTIFICATION, notifications_of
 from runtimed.opening import open_runtime
@@ -20,6 +21,7 @@ from runtimed.secret_store import SecretStore
 from runtimed.settings import ConfigError, Journal, Notification, Settings
 from tests.runtimed.receiver import HANG_UP, STALL, Receiver, receiving
 from tests.runtimed.webhooks.signing import STANDARD_SECRET
+from wal.records import ErrorData
 
 pytestmark = pytest.mark.slow  # each starts a runtime on disk and a receiver
 
@@ -53,6 +55,12 @@ async def tells(ctx: Context, target: str) -> int:
     """Send a message of its own."""
     status: int = await ctx.step(runtimed.notify, target, "order.stuck", {"id": "A-1"})
     return status
+
+
+@app.connector(key="id", deliver="records", every=86_400.0)
+async def idle(poll: runtimed.Poll[int]) -> AsyncIterator[runtimed.Page]:
+    """Has nothing."""
+    yield runtimed.Page()
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +186,59 @@ async def test_only_what_is_wanted_is_told(short_dir: Path) -> None:
         await rt.start(fails, id="g")
         await receiver.until(2)
     assert [each["type"] for each in receiver.messages] == ["run_failed", "run_failed"]
+
+
+@pytest.mark.trio
+async def test_a_connector_in_quarantine_is_told(short_dir: Path) -> None:
+    """It stands still until a person acts: they are told which, and why."""
+    async with receiving(STANDARD_SECRET) as receiver, opened(short_dir, receiver) as rt:
+        error = ErrorData("ZeroDivisionError", "division by zero")
+        await rt.ask(m.QuarantineConnector(name="idle", error=error, crashes=5))
+        await receiver.until(1)
+    (message,) = receiver.messages
+    assert message["type"] == "connector_quarantined"
+    assert (message["data"]["connector"], message["data"]["crashes"]) == ("idle", 5)
+    assert message["data"]["error"]["message"] == "division by zero"
+
+
+@pytest.mark.trio
+async def test_the_actors_crash_forgets_nothing(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect in the middle of its work restarts it alone: what it had not told of yet is told, once."""
+    async with receiving(STANDARD_SECRET) as receiver, opened(short_dir, receiver) as rt:
+        notifier = rt.actors.notifiers["ops"]
+        real, crashes = notifier._take, 0
+
+        async def take(*given: Any) -> None:
+            nonlocal crashes
+            crashes += 1
+            if crashes == 1:
+                raise ValueError("before it was taken")
+            await real(*given)
+            if crashes == 2:
+                raise ValueError("after it was taken")
+
+        monkeypatch.setattr(notifier, "_take", take)
+        await rt.start(fails, id="one")
+        await receiver.until(1)
+        await rt.start(fails, id="two")
+        await receiver.until(2)
+        restarts = {actor.path: actor.restarts for actor in rt.tree()}
+    assert [each["data"]["run_id"] for each in receiver.messages] == ["one", "two"]
+    assert restarts["root/notifications/ops"] == 2
+    assert restarts["root/engine/coordinator"] == 0
+
+
+@pytest.mark.trio
+async def test_telling_can_be_held_and_let_go(short_dir: Path) -> None:
+    """`notify:NAME` is paused and resumed as any connector; what happened meanwhile is told then."""
+    async with receiving(STANDARD_SECRET) as receiver, opened(short_dir, receiver) as rt:
+        await rt.ask(m.PauseConnector(name="notify:ops"))
+        with pytest.raises(runtimed.RunFailed):
+            await (await rt.start(fails, id="one")).result(timeout=20)
+        assert receiver.messages == []
+        await rt.ask(m.ResumeConnector(name="notify:ops"))
+        await receiver.until(1)
+    assert [each["data"]["run_id"] for each in receiver.messages] == ["one"]
 
 
 @pytest.mark.trio
