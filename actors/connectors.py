@@ -107,7 +107,7 @@ class Connectors:
             lag=None if since is None else max(0.0, (now - since) / 1e6),
             last_poll_at=rfc3339(poller.last_poll_us),
             next_poll_at=None if row.status != "running" else rfc3339(poller.next_poll_us),
-            last_error=poller.last_error or (row.error.message if row.error is not None else None),
+            last_error=poller.last_error or row.view().last_error,
             records_total=row.records,
             errors_total=poller.errors_total,
             deliver=str(poller.spec.deliver),

@@ -10,7 +10,7 @@ all of it is on disk.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
@@ -43,10 +43,10 @@ from wal.queries import Reader
 
 WEBHOOK: Final = "webhook:"
 STREAM_CHARACTERS_MAX: Final = 200
-REPEAT_ITEMS_MAX: Final = 200
+LARGE_PAGE: Final = 500
+UNSEEN_PAGES: Final = 15
 REMEMBERED_MAX: Final = 10_000
-"""Streams whose last page, and refused keys whose reason, are remembered, so that a source which tells the same at each
-poll makes no records. What is forgotten is recorded once more."""
+"""Streams, and refused keys with their reason, that are remembered. What is forgotten is looked up or recorded anew."""
 
 Signal = Callable[[m.SignalRun], tuple[int, bool]]
 
@@ -82,7 +82,8 @@ class IntakeDesk:
         self._writer, self._accept, self._specs, self._changed = engine.writer, accept, specs, changed
         self._rows: dict[str, tuple[ConnectorRow, int]] = {}
         self._keys: dict[str, dict[str, int]] = {}  # by source: what was delivered and is not durable yet
-        self._last_pages: OrderedDict[str, tuple[str, bytes]] = OrderedDict()  # by stream: whose, and its digest
+        self._stored_seqs: OrderedDict[str, int] = OrderedDict()  # by stream: the last record that changed it
+        self._unseen: OrderedDict[str, int] = OrderedDict()  # by stream: pages that need no look at the store
         self._known_bad: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self.handlers: dict[type[m.Message], Callable[[Any, Letter], None]] = {
             m.TakePage: self.take_page,
@@ -107,9 +108,7 @@ class IntakeDesk:
         arrived = len(command.items) + len(command.refused)
         stream = command.stream or command.connector
         moved = bytes(cursor) != bytes(row.cursor)
-        if done.stored and self._repeats(command.connector, stream, done.stored):
-            done.repeated += len(done.stored)
-            done.stored = []
+        self._drop_unchanged(stream, done)
         self._record_items(stream, command.connector, done)
         if moved or done.stored or done.keys or done.set_aside:
             record = r.CursorAdvanced(
@@ -219,21 +218,29 @@ class IntakeDesk:
     def _record_items(self, stream: str, source: str, done: _Yield) -> None:
         if done.stored:
             weight = sum([len(item.data) + len(item.key) for item in done.stored])
-            self._writer.append(r.RecordsStored(stream, done.stored, source), weight=weight)
+            seq = self._writer.append(r.RecordsStored(stream, done.stored, source), weight=weight)
+            _put(self._stored_seqs, stream, seq)
         for record in done.set_aside:
             self._writer.append(record, weight=len(record.data))
 
-    def _repeats(self, source: str, stream: str, items: list[r.StoredItem]) -> bool:
-        """Whether these are, byte for byte, what was stored into this stream last: then storing them changes nothing.
-        A source that is read from its cursor on, inclusively, tells its last records at each poll."""
-        if len(items) > REPEAT_ITEMS_MAX:
-            self._last_pages.pop(stream, None)
-            return False
-        page = source, blake2b(msgspec.json.encode(items), digest_size=16).digest()
-        if self._last_pages.get(stream) == page:
-            return True
-        _put(self._last_pages, stream, page)
-        return False
+    def _drop_unchanged(self, stream: str, done: _Yield) -> None:
+        """Leave out what the store holds already, byte for byte: a source that is read from its cursor on, inclusively,
+        tells its last records at each poll, and one that can only be read whole tells all of them.
+
+        Pages that hold nothing known, one after another, are a first sync: then only some of them are looked at."""
+        left = self._unseen.get(stream, 0)
+        if left:
+            self._unseen[stream] = left - 1
+            return
+        if not done.stored or self._stored_seqs.get(stream, 0) > self._writer.durable_seq:
+            return  # the store is about to change
+        counts = Counter([item.key for item in done.stored])
+        known = {key for key in self._reader.unchanged(stream, done.stored) if counts[key] == 1}
+        if known:
+            done.stored = [item for item in done.stored if item.key not in known]
+            done.repeated += len(known)
+        elif len(done.stored) >= LARGE_PAGE:
+            _put(self._unseen, stream, UNSEEN_PAGES)
 
     # --- webhooks
 
@@ -253,7 +260,6 @@ class IntakeDesk:
             command.webhook, key, command.headers, command.body, command.via, command.origin.trace_id
         )
         seq = self._writer.append(record, weight=len(command.body or ""))
-        self._last_pages.pop(command.webhook, None)
         self._remember(source, [key], seq)
         self._starts.begin(done.runs)
         self._writer.when_durable(self._writer.seq, letter.reply, m.WebhookTaken(seq=seq))

@@ -6,7 +6,7 @@ rises with every change, is a function of the records, and needs no counter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
@@ -26,6 +26,7 @@ from wal.records import (
     ErrorData,
     RecordsStored,
     SchemaSeen,
+    StoredItem,
     WebhookReceived,
 )
 from wal.views import ConnectorView, Page, StoredView, rfc3339
@@ -221,6 +222,17 @@ def streams(db: apsw.Connection) -> list[StreamRow]:
     sql = """select name, (select count(*) from stored t where t.stream_key = s.stream_key) from streams s
              order by name"""
     return [StreamRow(*row) for row in all_rows(db, sql)]
+
+
+def unchanged(db: apsw.Connection, stream: str, items: Sequence[StoredItem]) -> set[str]:
+    """The keys of those items that the store holds just so: storing them again would change nothing."""
+    found = stream_key(db, stream)
+    if found is None:
+        return set()
+    sql = "select key, data, deleted from stored where stream_key = ? and key in (select value from json_each(?))"
+    keys = _encode([item.key for item in items]).decode()
+    held = {key: (data, gone) for key, data, gone in all_rows(db, sql, (found, keys))}
+    return {item.key for item in items if held.get(item.key) == (bytes(item.data).decode(), item.deleted)}
 
 
 def stored_page(db: apsw.Connection, stream: str, *, after: int, limit: int) -> Page | None:

@@ -21,7 +21,7 @@ from wal.connections import all_rows, one_row, open_reader, read_errors, scalar
 from wal.listing import list_runs, list_sessions, list_states, run_row, session_view
 from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
-from wal.records import Entry
+from wal.records import Entry, StoredItem
 from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, Plan, RunRow, StateRow, TimerRow
 from wal.run_status import BLOCKED_PHASES, COMPENSATING_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
@@ -342,6 +342,11 @@ class Reader:
         """A page of `StoredView` of a stream, after a position. None if there is no such stream."""
         with read_errors(self._path), snapshot(self._db):
             return None if self._is_old else intake.stored_page(self._db, stream, after=after, limit=page_limit(limit))
+
+    def unchanged(self, stream: str, items: Sequence[StoredItem]) -> set[str]:
+        """The keys of those items that the record store holds just so."""
+        with read_errors(self._path):
+            return set() if self._is_old or not items else intake.unchanged(self._db, stream, items)
 
     def tokens(self) -> list[tokens.TokenRow]:
         """All bearer tokens that were ever made, oldest first."""

@@ -170,6 +170,30 @@ async def test_a_page_that_repeats_what_another_overwrote_is_stored(runtime: Vir
     assert len(of_kind(runtime, r.RecordsStored)) == 3
 
 
+async def test_a_source_that_is_read_whole_each_time_stores_what_changed(runtime: VirtualRuntime) -> None:
+    """Told all its records at each poll, only those that changed are recorded, also deletions and what comes back."""
+    keys = [f"k{number}" for number in range(600)]
+    for n, changed in (("1", 600), ("1", 0), ("1", 0)):
+        # the first page held nothing known, so that those behind it are taken for a first sync for a while
+        for _ in range(17 if n == "1" and not changed else 1):
+            await runtime.ask(page(items=items(*keys, n=n), cursor=None))
+    before = len(of_kind(runtime, r.RecordsStored))
+    taken = await runtime.ask(page(items=[*items(*keys[:599]), *items("k599", n="2")], cursor=None))
+    assert (taken.records, taken.repeated) == (600, 599)
+    gone = await runtime.ask(page(items=[r.StoredItem("k1", deleted=True)], cursor=None))
+    again = await runtime.ask(page(items=[r.StoredItem("k1", deleted=True)], cursor=None))
+    back = await runtime.ask(page("k1", cursor=None))
+    assert (gone.repeated, again.repeated, back.repeated) == (0, 1, 0)
+    assert [len(each.items) for each in of_kind(runtime, r.RecordsStored)[before:]] == [1, 1, 1]
+
+
+async def test_the_last_of_two_in_one_page_counts(runtime: VirtualRuntime) -> None:
+    """A key twice in a page ends as the page has it last, also where that is what the store held."""
+    await runtime.ask(page("a", cursor=None))
+    await runtime.ask(page(items=[*items("a", n="2"), *items("a", n="1")], cursor=None))
+    assert (await stored(runtime, "c"))["a"]["n"] == 1
+
+
 async def test_a_run_of_another_that_has_the_id(runtime: VirtualRuntime) -> None:
     """A run that somebody else started under the same id: with the same input it is taken as delivered, with another
     the record is set aside."""
