@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 BENCH_READY := .venv-bench/.ready
 PIN_READY := .venv-pin/.ready
 PACKAGES := runtimed actors wal $(wildcard tui)
-SOURCES := $(PACKAGES) tests examples bench requirements systemd
+SOURCES := $(PACKAGES) tests examples bench requirements systemd docs/.site
 DESTDIR ?= /
 PREFIX ?= /usr/local
 
@@ -16,7 +16,7 @@ export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test quick check format bench chaos screenshots requirements install-systemd clean
+.PHONY: help setup demo serve test quick check format bench chaos screenshots requirements docs install-systemd clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -55,6 +55,9 @@ chaos: $(READY) ## the fault figures, with the larger numbers; also in bench/res
 screenshots: $(READY) ## the pictures of the docs, anew: the real dashboard on a shop's day; into docs/img/
 	@$(BIN)/python -m bench.pictures
 
+docs: $(READY) ## the docs as a site, into site/; a dead link fails
+	$(BIN)/mkdocs build --strict --quiet
+
 install-systemd: $(READY) ## the daemon as a system service: make install-systemd [DESTDIR=...] [PREFIX=/usr/local] [ARGS=...]
 	$(BIN)/python systemd/install.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
 
@@ -62,7 +65,7 @@ requirements: $(PIN_READY) ## resolve pyproject.toml anew into requirements/*.tx
 	.venv-pin/bin/python requirements/pin.py
 
 clean: ## remove what the other targets made, results apart
-	rm -rf .venv .venv-bench .venv-pin .venv.lock .venv-bench.lock .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-bench .venv-pin .venv.lock .venv-bench.lock .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist build site
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made anew when what they are made from changes, else a second run is instant -----------------------

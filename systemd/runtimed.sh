@@ -1,9 +1,12 @@
 #!/bin/sh
-# The command `runtimed` of the system's installation. In a project's own folder it talks to that project's daemon,
-# elsewhere to the system's, unless RUNTIMED_SOCKET or an option says otherwise.
-system=/run/runtimed/runtimed.sock
-if [ -z "${RUNTIMED_SOCKET:-}" ] && [ ! -e runtimed.toml ] && [ -S "$system" ]; then
-    RUNTIMED_SOCKET=$system
-    export RUNTIMED_SOCKET
+# The command `runtimed` of the system's installation. In a project's folder, or with a folder or an address named, it is
+# about that; else about the system's daemon, whose places it names as the unit does. To serve is the unit's alone.
+about=system
+case "${1:-}" in serve | init | demo) about=other ;; esac
+case " $* " in *" --data-dir"* | *" --socket"* | *" --url"* | *" --config"*) about=other ;; esac
+if [ -e runtimed.toml ] && [ "$(pwd -P)" != /etc/runtimed ]; then about=other; fi
+if [ $about = system ] && [ -z "${STATE_DIRECTORY:-}${RUNTIMED_SOCKET:-}${RUNTIMED_URL:-}" ]; then
+    STATE_DIRECTORY=/var/lib/runtimed RUNTIME_DIRECTORY=/run/runtimed CONFIGURATION_DIRECTORY=/etc/runtimed
+    export STATE_DIRECTORY RUNTIME_DIRECTORY CONFIGURATION_DIRECTORY
 fi
 exec @PREFIX@/lib/runtimed/bin/python -P -m runtimed "$@"

@@ -14,7 +14,7 @@ MAP = ROOT / "docs" / "codebase.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINES_MAX = {"docs/codebase.md": 320, "docs/flow.md": 300, "CONTRIBUTING.md": 80}
 # Named in the docs and not in the tree: what is made when it is wanted, and what was decided against.
-ELSEWHERE = {"bench/results/", "src/"}
+ELSEWHERE = {"bench/results/", "src/", "site/"}
 
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 PATH = re.compile(r"(?:[A-Za-z.][\w.-]*/)+(?:[\w.-]+\.\w+)?(?:::\w+)?|[\w-]+\.(?:py|sql|toml)")

@@ -125,30 +125,38 @@ def test_an_installation_that_cannot_be_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
-    [({}, "none"), ({"RUNTIMED_SOCKET": "/mine.sock"}, "/mine.sock")],
+    ("words", "given", "of_the_system"),
+    [
+        (["runs", "list", "a b"], {}, True),
+        (["doctor"], {}, True),
+        (["serve"], {}, False),
+        (["init", "x"], {}, False),
+        (["status", "--data-dir", "data"], {}, False),
+        (["--socket=/s", "status"], {}, False),
+        (["status"], {"RUNTIMED_SOCKET": "/mine.sock"}, False),
+        (["status"], {"STATE_DIRECTORY": "/mine"}, False),
+    ],
 )
-def test_the_command_passes_its_arguments_on(tmp_path: Path, given: dict[str, str], expected: str) -> None:
-    """The installed command runs the environment's Python with all arguments, and leaves a chosen socket alone."""
+def test_the_command_is_about_the_systems_daemon_unless_it_is_told_otherwise(
+    tmp_path: Path, words: list[str], given: dict[str, str], of_the_system: bool
+) -> None:
+    """The installed command passes all arguments on, and names the service's places only where nothing else was meant:
+    root must not serve on the service's data by a slip."""
     assert installed(tmp_path, "--prefix", str(tmp_path / "made")).returncode == 0
-    assert not (tmp_path / "made").exists()  # it is for /<tmp>/made below the folder, not there
-    inside = tmp_path / str(tmp_path).lstrip("/") / "made"
+    command = tmp_path / str(tmp_path).lstrip("/") / "made/bin/runtimed"
     python = tmp_path / "made/lib/runtimed/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@" "${RUNTIMED_SOCKET:-none}"\n')
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "${STATE_DIRECTORY:-}" "${RUNTIME_DIRECTORY:-}"\n')
     python.chmod(0o755)
-    environ = {**os.environ, **given}
-    if not given:
-        environ.pop("RUNTIMED_SOCKET", None)
-    said = subprocess.run(
-        [inside / "bin/runtimed", "runs", "list", "a b"],
-        check=True,
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-    )
-    assert said.stdout == f"-P -m runtimed runs list a b {expected}\n"
+    environ = {"PATH": os.environ["PATH"], **given}
+    done = subprocess.run([command, *words], check=True, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    said = done.stdout.splitlines()
+    assert said[:-2] == ["-P", "-m", "runtimed", *words]
+    expected = ["/var/lib/runtimed", "/run/runtimed"] if of_the_system else [given.get("STATE_DIRECTORY", ""), ""]
+    assert said[-2:] == expected
+    (tmp_path / "runtimed.toml").write_text("")
+    there = subprocess.run([command, *words], check=True, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert there.stdout.splitlines()[-1] == ""  # a project's folder: about that
 
 
 def test_a_python_that_the_service_cannot_see_is_refused(tmp_path: Path) -> None:

@@ -167,9 +167,9 @@ def journal(settings: Settings) -> Iterator[Finding]:
 
 
 def limits(settings: Settings) -> Iterator[Finding]:
-    """Whether the process may open as many files as its settings promise."""
+    """Whether the daemon may open as many files as its settings promise; without one, whether one started here may."""
     wanted = 2 * settings.http.max_connections + FILES_SPARE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = _files_max(_lock_holder(settings.paths.lock))
     if soft != resource.RLIM_INFINITY and soft < wanted:
         why = f"http.max_connections = {settings.http.max_connections} on two listeners needs about {wanted}"
         raise_it = "Raise it: ulimit -n, or LimitNOFILE= in the unit; or lower http.max_connections."
@@ -179,6 +179,16 @@ def limits(settings: Settings) -> Iterator[Finding]:
 
 
 # --- looking --------------------------------------------------------------------------------------------------------
+
+
+def _files_max(pid: int | None) -> tuple[int, int]:
+    """How many files a process may open: that one, or this one where there is none or it is not ours to ask."""
+    if pid is not None:
+        try:
+            return resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        except (PermissionError, ProcessLookupError):
+            pass  # another user's, or gone just now: ours is the best guess left
+    return resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def _filesystem(path: Path) -> str:
