@@ -34,6 +34,8 @@ class ActiveRun:
         "load_upto",
         "loading",
         "paused",
+        "priority",
+        "queue",
         "reload_when_settled",
         "run_key",
         "signal_ids",
@@ -49,7 +51,9 @@ class ActiveRun:
         self.flow: Flow | None = None
         self.info: RunInfo | None = None  # known before the flow is, for a run that has just been started
         self.started_at = 0
-        self.start_at: int | None = None  # it begins then, and has not begun
+        self.start_at: int | None = None  # it begins then (or in its turn in its queue), and has not begun
+        self.queue: str | None = None
+        self.priority = 0
         self.begun = False  # whether there may be more of it in the journal than its start
         self.loading = self.paused = self.blocked = self.ended = self.reload_when_settled = False
         self.load_upto = 0
@@ -68,6 +72,7 @@ class ActiveRun:
         run = cls(row.run_key, row.id, row.workflow, row.last_seq)
         run.begun, run.paused = True, row.paused
         run.blocked = row.blocked
+        run.queue, run.priority = row.queue, row.priority
         if row.phase == "queued":
             run.start_at = row.created_at
         return run

@@ -61,6 +61,14 @@ class RateBudget:
             return 0.0
         return (1.0 - self._tokens) * self.period_s / self._rate
 
+    def wait(self, now: float) -> float:
+        """Seconds until `take` would give a place, without taking it; 0.0 if it would now."""
+        if self._rate is None or now < self.held_until:
+            return max(0.0, self.held_until - now)
+        gained = max(0.0, now - self._at) * self._rate / self.period_s if now > self._at else 0.0
+        tokens = min(self._burst, self._tokens + gained)
+        return 0.0 if tokens >= 1.0 - 1e-9 else (1.0 - tokens) * self.period_s / self._rate
+
     def hold(self, now: float, seconds: float) -> None:
         """The source said so: nobody asks for so many seconds (at most a day). A shorter hold ends no longer one."""
         self.held_until = max(self.held_until, now + min(max(seconds, 0.0), HOLD_S_MAX))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 import msgspec
@@ -28,6 +28,7 @@ from actors.flow.driver import Flow
 from actors.flow.run_info import Hold
 from actors.flow.saga_core import UNDO_MARK
 from actors.outside_trio import OutsideTrio
+from actors.queues import Queues, QueueSpec
 from actors.retry import next_delay
 from actors.state_table import StateTable
 from actors.step_runner import Attempt, StepRunner
@@ -104,6 +105,7 @@ class RunAdvancer:
         marker: AdvanceMarker,
         settled: Callable[[str, str, r.Fact | None], None],
         dice: random.Random,
+        queues: Mapping[str, QueueSpec] | None = None,
     ) -> None:
         self.registry, self.writer, self.runner, self.timers = registry, writer, runner, timers
         self.state, self.clock, self.limits, self.marker = state, clock, limits, marker
@@ -111,6 +113,7 @@ class RunAdvancer:
         self.stage = Stage(marker)
         self._settled, self._dice = settled, dice
         self.advanced_total = self.started_total = self.parked_total = 0
+        self.queues = Queues(queues)
         self.children: Children | None = None  # set by whoever can start and find runs
         self.dead = False
         self.draining = False  # what attempts end with is recorded, but no run goes on to its next step
@@ -322,9 +325,11 @@ class RunAdvancer:
         if flow is None:
             if call_key:
                 self.load(run)  # put away a moment ago: whether the timer stands is for the run's records to say
+            elif run.start_at is not None and run.queue is not None:
+                self.queues.wait(run.queue, run.run_key, run.priority)
+                self.sleep(run)
             elif run.start_at is not None:
-                run.start_at = None
-                self.deliver(run, r.TimerFired(""))
+                self.begin_waiting(run)
             return
         call = flow.calls.get(call_key)
         stands = (isinstance(call, TimerCall) and call.open and call.state is State.ACTIVE) or (
@@ -332,6 +337,11 @@ class RunAdvancer:
         )
         if stands and call.due_at == due_at:  # type: ignore[union-attr]
             self.deliver(run, r.TimerFired(call_key))
+
+    def begin_waiting(self, run: ActiveRun) -> None:
+        """A run that was to begin later, or in its turn, begins."""
+        run.start_at = None
+        self.deliver(run, r.TimerFired(""))
 
     # --- resting places
 
@@ -370,6 +380,7 @@ class RunAdvancer:
 
     def _end(self, run: ActiveRun) -> None:
         run.ended = True
+        self.queues.left(run.run_key)
         self.close_flow(run)
         self.active.idle.pop(run.run_key, None)
         self.writer.when_durable(run.last_seq, self._ended, run)

@@ -101,7 +101,7 @@ class RunStarts:
             existing = self._existing(check_id(item.id, "run id"), workflow, value, recorded)
             if existing is not None:
                 return m.StartedRun(run=existing), None
-        if item.queue is not None:
+        if item.queue is not None and item.queue not in engine.queues:
             raise InvalidInput(f"$.queue: no queue {item.queue!r} is configured")
         tenant, classification = item.tenant, item.classification
         if item.session_id is not None:
@@ -114,7 +114,7 @@ class RunStarts:
             item.session_id,
             tenant,
             classification,
-            None,
+            item.queue,
             item.priority,
             None,
             item.start_at,
@@ -167,8 +167,13 @@ class RunStarts:
         seq = engine.append(run, record, len(record.input), run.started_at)
         engine.active.add(run)
         engine.started_total += 1
+        run.queue, run.priority = record.queue, record.priority
         if record.start_at is not None:
             engine.timers.set(seq, record.start_at, run.run_key, "")
+            engine.sleep(run)
+        elif record.queue is not None:
+            run.start_at = run.started_at
+            engine.queues.wait(record.queue, run.run_key, record.priority)
             engine.sleep(run)
         return run
 
@@ -201,7 +206,9 @@ def _view(record: r.RunStarted, run: ActiveRun) -> RunView:
     return RunView(
         id=record.id,
         workflow=record.workflow,
-        status="queued" if record.start_at is not None else "running",
+        status="queued" if record.start_at is not None or record.queue is not None else "running",
+        waiting_on="timer" if record.start_at is not None else "queue" if record.queue is not None else None,
+        waiting_until=rfc3339(record.start_at),
         version=record.version,
         session_id=record.session_id,
         tenant=record.tenant,

@@ -33,6 +33,7 @@ log = logging.getLogger("runtimed.runs")
 READY_SLICE = 64
 LOAD_BATCH = 64
 PARK_CHECK_S = 5.0
+QUEUE_CHECK_S = 3_600.0
 RECOVERED = ("running", "compensating")
 
 
@@ -106,7 +107,7 @@ class SagaCoordinator:
         self._commands: SagaCommands
         self._to_load: list[ActiveRun] = []
         self._load_wake = trio.Event()
-        self._idle_wake = trio.Event()
+        self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._going_on = False
         self._lives = 0
 
@@ -115,7 +116,7 @@ class SagaCoordinator:
         self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn)  # of a life before this one
         self._ready = ReadyRuns()
         self._to_load, self._load_wake, self._going_on = [], trio.Event(), False
-        self._idle_wake = trio.Event()
+        self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._engine, self._commands = self._make(self._ready)
         engine = self._engine
         engine.load_later = self._load_later
@@ -128,12 +129,14 @@ class SagaCoordinator:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._load_histories)
             nursery.start_soon(self._look_for_idle)
+            nursery.start_soon(self._turn_queues)
             task_status.started()
             try:
                 while True:
                     letters = await self.mailbox.take()
                     with engine.stage:
                         self._handle_all(letters)
+                        self._admit()
                         self._advance_ready()
                     engine.writer.kick()
                     if engine.active.idle or len(self._ready):
@@ -184,6 +187,13 @@ class SagaCoordinator:
             after = rows[-1].run_key
             for row in rows:
                 self._unblock_if_known(row)
+        for run_key, queue, priority, phase in self._reader.queued_runs():
+            if phase == "queued":
+                self._engine.queues.wait(queue, run_key, priority)
+            else:
+                self._engine.queues.goes_on(queue, run_key)
+        if self._engine.queues.counts():
+            self._go_on()
         if len(self._ready):
             log.info("%d runs go on after the restart", len(self._ready))
             self._go_on()
@@ -267,6 +277,35 @@ class SagaCoordinator:
                 self._go_on()
             elif not self._engine.active.idle:
                 self._idle_wake = trio.Event()
+
+    # --- queues
+
+    def _admit(self) -> None:
+        """Let those runs begin for which their queues have a place."""
+        engine, now = self._engine, trio.current_time()
+        if engine.draining:
+            return
+        while run_keys := engine.queues.admit(now):  # one that is held by a person leaves its place to the next
+            for run_key in run_keys:
+                run = engine.active.by_key.get(run_key)
+                if run is None:
+                    row = self._reader.run_by_key(run_key)
+                    run = engine.active.add(ActiveRun.from_row(row)) if row is not None else None
+                if run is None or run.ended or run.paused or run.start_at is None:
+                    engine.queues.left(run_key)  # resumed, it waits again
+                else:
+                    engine.begin_waiting(run)
+                    engine.close_group()
+        if engine.queues.wait_s(now) < float("inf"):
+            self._queue_wake.set()
+
+    async def _turn_queues(self) -> None:
+        """Look again when a rate lets another run begin. Where only the end of a run does, this waits."""
+        while True:
+            await self._queue_wake.wait()
+            self._queue_wake = trio.Event()
+            await trio.sleep(min(self._engine.queues.wait_s(trio.current_time()), QUEUE_CHECK_S))
+            self._go_on()
 
     # --- timers and histories
 

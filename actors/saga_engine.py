@@ -76,18 +76,19 @@ class SagaEngine(RunAdvancer):
         info = info_of(first)
         run.started_at = entries[0].at
         begun_at = run.started_at
-        if first.start_at is not None:
+        if first.start_at is not None or first.queue is not None:
             recorded = [(entry.record, entry.at) for entry in entries] + [
                 (record, at) for record, _, at in run.deferred
             ]
             fired = next((at for record, at in recorded if type(record) is r.TimerFired and not record.key), None)
             if fired is None:
-                run.start_at, run.info = first.start_at, info
+                due = first.start_at or begun_at
+                run.start_at, run.info = due, info
                 self._call_back(run)
-                if first.start_at <= self.clock.now_us():
-                    self.timer_due(run, "", first.start_at)
+                if due <= self.clock.now_us() or first.start_at is None:
+                    self.timer_due(run, "", due)
                 else:
-                    self.timers.set(run.last_seq, first.start_at, run.run_key, "")
+                    self.timers.set(run.last_seq, due, run.run_key, "")
                     self.sleep(run)
                 return
             begun_at = fired
@@ -190,6 +191,7 @@ class SagaEngine(RunAdvancer):
     def end_unbegun(self, run: ActiveRun) -> None:
         """A run has ended before its code ever ran."""
         run.ended = True
+        self.queues.left(run.run_key)
         self.writer.when_durable(run.last_seq, self._ended, run)
 
     def _call_back(self, run: ActiveRun) -> None:

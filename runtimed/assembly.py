@@ -24,6 +24,7 @@ from actors.gil_gate import GilGate
 from actors.ids import Ids
 from actors.journal_link import Link
 from actors.mailbox import Mailbox
+from actors.queues import QueueSpec
 from actors.saga_commands import SagaCommands
 from actors.saga_coordinator import ReadyRuns, SagaCoordinator
 from actors.saga_engine import EngineLimits, SagaEngine
@@ -80,6 +81,10 @@ class Actors:
             history_records_max=limits.history_records_max,
             park_after_s=limits.park_after,
         )
+        self._queues = {
+            name: QueueSpec(concurrency=queue.concurrency, rate=queue.rate, rate_period=queue.rate_period)
+            for name, queue in settings.queues.items()
+        }
         self._marker = AdvanceMarker(marker_path)
         self.feed = Feed(link.head.seq)
         self.settling = Settling()
@@ -163,6 +168,7 @@ class Actors:
             marker=self._marker,
             settled=traced_ends(self.tracer, self._reader, self.settling.settled),
             dice=self._dice,
+            queues=self._queues,
         )
         commands = SagaCommands(
             engine, self._reader, self.answers, ready, self._new_id, self.connectors.specs, self.connectors.changed

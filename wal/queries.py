@@ -22,7 +22,7 @@ from wal.listing import list_runs, list_sessions, list_states, run_row, session_
 from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
 from wal.records import Entry, StoredItem
-from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, Plan, RunRow, StateRow, TimerRow
+from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, Plan, QueuedRun, RunRow, StateRow, TimerRow
 from wal.run_status import BLOCKED_PHASES, COMPENSATING_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
@@ -139,6 +139,15 @@ class Reader:
         sql = f"select {_RUN_COLUMNS} from runs where status = ? and run_key > ? order by run_key limit ?"
         lists = [self._rows(sql, status, after_run_key, limit) for status in dict.fromkeys(statuses)]
         return [run_row(row) for row in list(heapq.merge(*lists))[:limit]]
+
+    def queued_runs(self) -> list[QueuedRun]:
+        """The open runs of queues, oldest first: those that have begun, and those whose turn may come now. One that is
+        to start later is not among them before its timer is due; nor is one that was paused before it began."""
+        statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
+        sql = f"""select run_key, queue, priority, phase from runs r
+            where status in ({statuses}) and queue is not null and not (phase = 'queued' and (paused or exists
+            (select 1 from timers t where t.run_key = r.run_key and t.key = ''))) order by run_key"""
+        return [QueuedRun(*row) for row in self._rows(sql)]
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many runs there are, by workflow and status."""

@@ -58,6 +58,15 @@ class TimerRow(NamedTuple):
     key: str
 
 
+class QueuedRun(NamedTuple):
+    """An open run of a queue; in the phase `queued` it waits for its turn."""
+
+    run_key: int
+    queue: str
+    priority: int
+    phase: str
+
+
 class AnswerRow(msgspec.Struct, frozen=True, gc=False):
     """The first answer to an idempotency key, with the digest of the request that it answered."""
 

@@ -96,6 +96,10 @@ def sentence(known: Gathered) -> str:
     if status == "paused":
         return f"{name} is paused since {began}{_by_whom(records)}; what wakes it: `runs resume`{ending}"
     if status == "queued":
+        if run["waiting_on"] == "queue":
+            queue = f"the queue {cell(run['queue'])}"
+            wakes = f"a place in {queue}, by the end of another of its runs or by its rate"
+            return f"{name} waits for its turn in {queue} since {began}; what wakes it: {wakes}{ending}"
         until = f" until {instant(run['waiting_until'])}" if run["waiting_until"] else ""
         return f"{name} is queued since {began}{until}; it begins by itself{ending}"
     doing = "is undoing what it did" if status == "compensating" else "is running"

@@ -97,6 +97,9 @@ async def _asleep(runtime: Runtime, row: Any) -> str | None:
     if run is not None and run.attempts:
         return None  # a step in flight does
     timers = await runtime.read(lambda reader: reader.timers_of(row.run_key))
+    if row.phase == "queued" and row.queue is not None and not timers:
+        there = runtime.actors.coordinator.engine.queues.is_known(row.run_key)
+        return None if there else f"its queue {row.queue} does not know it"
     if row.phase == "queued":
         return None if [timer.key for timer in timers] == [""] else "no timer to begin with"
     last = (await records(runtime, row.id))[-1]
@@ -105,6 +108,6 @@ async def _asleep(runtime: Runtime, row: Any) -> str | None:
         return f"nothing in flight, and its last record is {last.kind}"
     armed = {timer.key for timer in timers}
     for call in waits[-1].calls:
-        if call.kind in ("signal", "approval") or call.key in armed:
+        if call.kind in ("signal", "approval", "child") or call.key in armed:
             return None
     return f"it waits for {waits[-1].calls}, and its timers are {sorted(armed)}"
