@@ -24,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_every_page_is_in_it_and_in_its_menu(site: Path) -> None:
-    """Strict: no dead link, no dead anchor. Each page of the docs, and the README, CONTRIBUTING, runbook and changes."""
+    """Strict: no dead link, no dead anchor. Each page of the docs, the README, CONTRIBUTING, runbook and changes."""
     names = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"index", "contributing", "runbook", "changelog"}
     assert names <= {path.stem for path in site.glob("*.html")}
     index = (site / "index.html").read_text()
