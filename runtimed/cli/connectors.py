@@ -141,6 +141,38 @@ def reset(shell: Shell, name: str, cursor: str | None, dry_run: bool, reason: st
     return 0
 
 
+@connectors.command()
+@click.argument("name")
+@click.option("--requirement", "requirements", multiple=True, metavar="PKG==VER",
+              help="What to install, again for each; --hash=sha256:... may follow in the same word.")  # fmt: skip
+@with_shell
+def install(shell: Shell, name: str, requirements: tuple[str, ...]) -> None:
+    """Make a virtual environment for a Singer tap or an Airbyte connector; its command is found there first.
+
+    Without --requirement, what was installed before is installed anew."""
+    from actors.flow.definitions import NAME
+    from runtimed.cli.text import emit_one
+    from runtimed.connectors import installing
+    from runtimed.connectors.polls import FOLDER
+
+    if not NAME.match(name) or name.startswith("."):
+        raise click.BadParameter(f"{name!r} is no connector's name", param_hint="NAME")
+    folder = shell.settings.paths.data_dir / FOLDER / name
+    before = installing.installed(folder)
+    wanted = requirements or (before.requirements if before is not None else ())
+    if not wanted:
+        raise click.UsageError("nothing was installed for it before: say --requirement PKG==VER")
+    made = installing.install(folder, list(wanted), shell.note)
+    emit_one(shell, msgspec.json.encode(made), lambda one: _show_installed(shell, one), "environment")
+
+
+def _show_installed(shell: Shell, made: dict[str, Any]) -> None:
+    from runtimed.cli.text import table
+
+    rows = [(each["name"], each["version"], each["licence"], each["record_sha256"][:16]) for each in made["packages"]]
+    table(shell, ["PACKAGE", "VERSION", "LICENCE", "HASH"], rows)
+
+
 def _would(shell: Shell, preview: dict[str, Any]) -> None:
     from runtimed.cli.text import cell
 
