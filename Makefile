@@ -23,8 +23,9 @@ help: ## show this list
 
 setup: $(READY) ## the virtual environment with everything pinned and hashed
 
-demo: $(READY) ## orders, kill -9 in the middle, restart, a table: nothing lost, nothing charged twice
+demo: $(READY) ## orders and a sync, kill -9 in the middle, a table each: nothing lost, nothing done twice
 	@$(BIN)/python -m examples.shop.demo
+	@$(BIN)/python -m examples.sync.demo
 
 serve: $(READY) ## the daemon on the example shop, until Ctrl-C
 	@$(BIN)/python -m examples.shop.serve

@@ -7,12 +7,8 @@ and holds the outcome against the file and against the outside's ledger. Exits 0
 
 from __future__ import annotations
 
-import argparse
-import random
 import shlex
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,59 +17,28 @@ import trio
 
 from examples.shop import orders, verdict
 from examples.shop.orders import WRONG, Expected
-from examples.shop.processes import Daemon, DaemonLost, outside
+from examples.shop.processes import Daemon, outside
+from examples.story import PAGE, DemoFailed, Story, tell
+from examples.table import Row, render
 
 BATCH = 100
-PAGE = 200
 DEADLINE_SECONDS = 150.0
 FEED_SPAN = (0.30, 0.70)  # the first kill falls while orders come in: shares of the orders sent
 WORK_SPANS = [(0.15, 0.32), (0.42, 0.58), (0.70, 0.88)]  # the others: shares of all effects outside
 KILLS = 1 + len(WORK_SPANS)
 REASONS = {True: "looks fine", False: "address unknown"}
-PATIENCE_SECONDS = 30.0  # how long one request is tried again while the daemon is away
 
 
-class DemoFailed(Exception):
-    """The demo cannot go on; the text says why."""
-
-
-class Demo:
+class Demo(Story):
     """One performance: what was sent, what was seen, and the tasks that play the parts."""
 
     def __init__(self, daemon: Daemon, ledger: Path, seed: int, began: float) -> None:
-        self.daemon = daemon
+        super().__init__(daemon, seed, began)
         self.expected = orders.read()
         self.accepted = 0
         self.fed = 0
-        self.kills: list[str] = []
         self.shown: set[bool] = set()  # which answers were given at the command line
         self._ledger = ledger
-        self._chance = random.Random(seed)
-        self._began = began
-        self._client = daemon.client()
-
-    def say(self, text: str) -> None:
-        """A line of the story, with the time since its beginning."""
-        print(f"{trio.current_time() - self._began:6.1f} s  {text}", flush=True)
-
-    async def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        """One request, tried again while the daemon is away: ids and keys make the repeat harmless."""
-        with trio.move_on_after(PATIENCE_SECONDS):
-            while True:
-                try:
-                    response = await self._client.request(method, path, **options)
-                except httpx2.TransportError:
-                    await trio.sleep(0.05)
-                    continue
-                if response.status_code != 503:
-                    return response
-                await trio.sleep(0.2)
-        raise DemoFailed(f"{method} {path}: no answer; the end of the daemon's log:\n{self.daemon.log_tail()}")
-
-    async def total(self, status: str) -> int:
-        """How many runs have this status."""
-        response = await self.request("GET", "/v1/runs", params={"status": status, "limit": 1})
-        return int(response.raise_for_status().json()["total"])
 
     async def feed(self) -> None:
         """Send all orders, a hundred in one request; what a kill interrupts is sent again under the same key."""
@@ -98,7 +63,7 @@ class Demo:
             else:
                 self.accepted += 1
 
-    async def decide(self) -> None:
+    async def desk(self) -> None:
         """Answer for the people: the first yes and the first no at the command line, the others over HTTP, each with a
         reason and bound to what was shown."""
         while True:
@@ -108,14 +73,8 @@ class Demo:
                 if yes not in self.shown:
                     await self._decide_by_hand(asked, yes)
                 else:
-                    await self._decide(asked, yes)
+                    await self.decide(asked, yes, REASONS[yes])
             await trio.sleep(0.2)
-
-    async def _decide(self, asked: dict[str, Any], yes: bool) -> None:
-        said = {"approve": yes, "reason": REASONS[yes], "payload_hash": asked["payload_hash"]}
-        key = {"Idempotency-Key": f"desk-{asked['id']}"}  # after a kill, a repeat gets the first answer
-        decide = f"/v1/approvals/{asked['id']}/decide"
-        (await self.request("POST", decide, json=said, headers=key)).raise_for_status()
 
     async def _decide_by_hand(self, asked: dict[str, Any], yes: bool) -> None:
         """Should the daemon be killed just then, the command fails, and whoever is still asked is asked again."""
@@ -127,28 +86,18 @@ class Demo:
             self.shown.add(yes)
             self.say(f"$ runtimed {shlex.join(said)}\n{'':10}{done.stdout.decode().strip()}")
 
-    async def approvals(self) -> list[dict[str, Any]]:
-        """All that was asked of people, and what they said."""
-        return await self._all("/v1/approvals")
-
-    async def kill(self) -> None:
+    async def trouble(self) -> None:
         """Kill the daemon with -9 at random points, and start it again: once while orders come in, then in the work."""
-        at = self._chance.uniform(*FEED_SPAN) * len(self.expected)
+        at = self.chance.uniform(*FEED_SPAN) * len(self.expected)
         while self.fed < at:  # noqa: ASYNC110 - an event a batch would be more code and no truer
             await trio.sleep(0.002)
-        await self._kill_now(f"{self.fed:,} orders sent")
+        await self.kill(f"{self.fed:,} orders sent")
         effects = sum(len(verdict.EFFECTS[one.ending]) for one in self.expected)
         for span in WORK_SPANS:
-            share = self._chance.uniform(*span)
+            share = self.chance.uniform(*span)
             while self._lines() < share * effects:  # noqa: ASYNC110 - a file that another process writes has no event
                 await trio.sleep(0.02)
-            await self._kill_now(f"{share:.0%} of the work")
-
-    async def _kill_now(self, when: str) -> None:
-        await self.daemon.kill()
-        seconds = await self.daemon.start()
-        self.kills.append(when)
-        self.say(f"kill -9 after {when}; ready again after {seconds:.2f} s")
+            await self.kill(f"{share:.0%} of the work")
 
     def _lines(self) -> int:
         with self._ledger.open("rb") as file:
@@ -160,46 +109,23 @@ class Demo:
         while True:
             counts = {status: await self.total(status) for status in ("completed", "failed", "waiting", "blocked")}
             if counts["blocked"]:
-                raise DemoFailed(f"{counts['blocked']} runs are blocked: {await self._blocked()}")
+                raise DemoFailed(f"{counts['blocked']} runs are blocked: {await self.blocked()}")
             if counts["completed"] + counts["failed"] == wanted and len(self.kills) == KILLS:
                 return
             self.say("  ".join(f"{status} {count:,}" for status, count in counts.items()))
             await trio.sleep(1.0)
 
-    async def _blocked(self) -> str:
-        response = await self.request("GET", "/v1/runs", params={"status": "blocked", "limit": 3})
-        return str([(run["id"], run["error"]) for run in response.json()["items"]])
-
-    async def statuses(self) -> dict[str, str]:
-        """The status of every run there is, by its id."""
-        return {run["id"]: run["status"] for run in await self._all("/v1/runs")}
-
-    async def _all(self, path: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        cursor: str | None = None
-        while True:
-            params = {"limit": PAGE} | ({"cursor": cursor} if cursor else {})
-            page = (await self.request("GET", path, params=params)).raise_for_status().json()
-            found += page["items"]
-            cursor = page["next"]
-            if cursor is None:
-                return found
-
     async def play(self) -> None:
         """All parts at once, until the end or the deadline."""
         with trio.move_on_after(DEADLINE_SECONDS) as deadline:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.decide)
-                nursery.start_soon(self.kill)
+                nursery.start_soon(self.desk)
+                nursery.start_soon(self.trouble)
                 await self.feed()
                 await self.wait_for_the_end()
                 nursery.cancel_scope.cancel()
         if deadline.cancelled_caught:
             raise DemoFailed(f"not done after {DEADLINE_SECONDS:.0f} s; the end of the log:\n{self.daemon.log_tail()}")
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
 
 
 async def perform(folder: Path, seed: int) -> bool:
@@ -222,41 +148,17 @@ async def perform(folder: Path, seed: int) -> bool:
     rows = verdict.judge(demo.expected, statuses, verdict.read_ledger(ledger))
     rows += [
         verdict.decisions(demo.expected, approvals),
-        verdict.Row("kill -9", str(len(demo.kills)), "after " + ", ".join(demo.kills)),
-        verdict.Row("exit code of the daemon", str(code), "after SIGTERM", code == 0),
-        verdict.Row("seconds", f"{trio.current_time() - began:.1f}"),
+        Row("kill -9", str(len(demo.kills)), "after " + ", ".join(demo.kills)),
+        Row("exit code of the daemon", str(code), "after SIGTERM", code == 0),
+        Row("seconds", f"{trio.current_time() - began:.1f}"),
     ]
-    print("\n" + verdict.render(rows) + "\n", flush=True)
+    print("\n" + render(rows) + "\n", flush=True)
     return all(row.right is not False for row in rows)
 
 
-def _flatten(group: BaseException) -> list[BaseException]:
-    if isinstance(group, BaseExceptionGroup):
-        return [leaf for inner in group.exceptions for leaf in _flatten(inner)]
-    return [group]
-
-
 def main() -> int:
-    """Parse the arguments, play, clean up; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--seed", type=int, default=None, help="where the kills fall; a new one each time")
-    parser.add_argument("--keep", action="store_true", help="keep the data folder also when all is well")
-    arguments = parser.parse_args()
-    seed = random.randrange(10_000) if arguments.seed is None else arguments.seed
-    folder = Path(tempfile.mkdtemp(prefix="shop-"))
-    right = False
-    try:
-        right = trio.run(perform, folder, seed)
-    except* (DemoFailed, DaemonLost) as failures:
-        for failure in _flatten(failures):
-            print(f"\n{failure}", file=sys.stderr)
-    except* KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-    if right and not arguments.keep:
-        shutil.rmtree(folder)
-    else:
-        print(f"journal, ledger and log are in {folder}; the same kills again: --seed {seed}")
-    return 0 if right else 1
+    """Perform; returns the exit code."""
+    return tell(perform, (__doc__ or "").split("\n", maxsplit=1)[0], "shop-")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from examples.shop.orders import COMPLETED, DECLINED, REFUSED, SOLD_OUT, WRONG, Expected
+from examples.table import Row, exactly
 
 # The effects that each ending leaves outside, in their order.
 EFFECTS: dict[str, tuple[str, ...]] = {
@@ -50,24 +51,6 @@ def read_ledger(path: Path) -> Ledger:
     return Ledger(effects, charged, refunded, outcomes)
 
 
-class Row(NamedTuple):
-    """One line of the table; `right` is None where there is nothing to judge."""
-
-    label: str
-    value: str
-    note: str = ""
-    right: bool | None = None
-
-
-def _number(count: int) -> str:
-    return f"{count:,}"
-
-
-def _exactly(label: str, count: int, expected: int, note: str = "") -> Row:
-    right = count == expected
-    return Row(label, _number(count), note if right else f"expected {expected:,}  {note}".rstrip(), right)
-
-
 def _endings(expected: list[Expected], statuses: Mapping[str, str]) -> list[Row]:
     accepted = [one for one in expected if one.ending != WRONG]
     ends = Counter(one.ending for one in accepted)
@@ -79,14 +62,14 @@ def _endings(expected: list[Expected], statuses: Mapping[str, str]) -> list[Row]
     )
     found = Counter(statuses.values())
     return [
-        Row("orders in the file", _number(len(expected))),
-        _exactly("wrong rows recorded", recorded_wrong, 0, f"{len(expected) - len(accepted)} refused at the door"),
-        _exactly("lost", lost, 0, f"{len(accepted):,} accepted"),
-        _exactly("completed", found["completed"], ends[COMPLETED]),
-        _exactly(
+        Row("orders in the file", f"{len(expected):,}"),
+        exactly("wrong rows recorded", recorded_wrong, 0, f"{len(expected) - len(accepted)} refused at the door"),
+        exactly("lost", lost, 0, f"{len(accepted):,} accepted"),
+        exactly("completed", found["completed"], ends[COMPLETED]),
+        exactly(
             "failed", found["failed"], len(accepted) - ends[COMPLETED], ", ".join(f"{n} {ends[n]}" for n in failures)
         ),
-        _exactly("ended as they had to", right_end, len(accepted)),
+        exactly("ended as they had to", right_end, len(accepted)),
     ]
 
 
@@ -99,11 +82,11 @@ def _outside(expected: list[Expected], ledger: Ledger) -> list[Row]:
     twice = {kind: sum(done.count(kind) > 1 for done in effects.values()) for kind in ("charge", "ship")}
     repeated = f"{ledger.outcomes['repeated']:,} repeats got their first answer"
     return [
-        _exactly("undone", undone, to_undo, "refund after release, newest first"),
-        _exactly("refunds that match", matching, to_undo, "the amount of the charge"),
-        _exactly("charged twice", twice["charge"], 0, repeated),
-        _exactly("shipped twice", twice["ship"], 0),
-        _exactly("effects as expected", as_told, len(expected), "per order, in order, in the outside's ledger"),
+        exactly("undone", undone, to_undo, "refund after release, newest first"),
+        exactly("refunds that match", matching, to_undo, "the amount of the charge"),
+        exactly("charged twice", twice["charge"], 0, repeated),
+        exactly("shipped twice", twice["ship"], 0),
+        exactly("effects as expected", as_told, len(expected), "per order, in order, in the outside's ledger"),
     ]
 
 
@@ -121,10 +104,4 @@ def decisions(expected: list[Expected], approvals: list[dict[str, Any]]) -> Row:
         status, votes = "approved" if yes else "refused", approval["votes"]
         signed = len(votes) == 1 and votes[0]["approve"] is yes and votes[0]["by"] and votes[0]["reason"]
         right += bool(signed and approval["status"] == status)
-    return _exactly("decided by people", right, len(approvals) + len(asked), "each once, with who, when and why")
-
-
-def render(rows: list[Row]) -> str:
-    """The table as text for a terminal or a file."""
-    marks = {True: "ok", False: "WRONG", None: ""}
-    return "\n".join(f"  {row.label:<24}{row.value:>10}  {marks[row.right]:<6}{row.note}".rstrip() for row in rows)
+    return exactly("decided by people", right, len(approvals) + len(asked), "each once, with who, when and why")

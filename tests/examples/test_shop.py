@@ -13,6 +13,7 @@ import pytest
 from examples.shop import feed, make_orders, orders, payments, verdict
 from examples.shop.orders import COMPLETED, DECLINED, REFUSED, SOLD_OUT, WRONG
 from examples.shop.processes import Daemon, outside
+from examples.table import render
 
 
 def test_the_orders_are_the_same_each_time(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def wrong_rows(tmp_path: Path, statuses: dict[str, str], lines: list[dict[str, A
     ledger = tmp_path / "ledger.jsonl"
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     rows = verdict.judge(orders.read(), statuses, verdict.read_ledger(ledger))
-    assert all(row.label in verdict.render(rows) for row in rows)
+    assert all(row.label in render(rows) for row in rows)
     return {row.label for row in rows if row.right is False}
 
 
