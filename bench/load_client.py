@@ -1,8 +1,8 @@
 """A lean HTTP load generator on a unix socket: plain sockets and prepared bytes: what is measured is the daemon.
 
 `load_client.py SOCKET KIND CONNECTIONS SECONDS` prints JSON. Kinds: `single` (a run a request), `batch` (1,000 runs a
-request), `later` (the same, to start in a year: intake alone), `done` (start a run, wait for its result). Standard
-library only; runs as a process of its own.
+request), `later` (the same, to start in a year: intake alone), `done` (start a run, wait for its result), `paced`
+(runs of 50 steps, CONNECTIONS of them a second, at an even pace). Standard library only; runs as a process of its own.
 """
 
 from __future__ import annotations
@@ -133,10 +133,26 @@ def done(path: str, seconds: float) -> dict[str, object]:
     return {"answers": len(latencies), "seconds": time.perf_counter() - began, "latencies": latencies}
 
 
+def paced(path: str, runs_per_second: int, seconds: float) -> dict[str, object]:
+    """Start a run at each tick, whatever the answers take; those that are late are made up for at once."""
+    connection = Connection(path)
+    mark, latencies = os.urandom(4).hex(), []
+    began = time.perf_counter()
+    for number in range(int(runs_per_second * seconds)):
+        time.sleep(max(0.0, began + number / runs_per_second - time.perf_counter()))
+        asked = time.perf_counter()
+        connection.ask(post("/v1/runs", {"workflow": "fifty", "input": number, "id": f"p-{mark}-{number}"}))
+        latencies.append(time.perf_counter() - asked)
+    return {"answers": len(latencies), "seconds": time.perf_counter() - began, "latencies": latencies}
+
+
 def main() -> None:
     """Parse the arguments, load, print."""
     path, kind, connections, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-    found = done(path, seconds) if kind == "done" else flood(path, kind, connections, seconds)
+    if kind == "paced":
+        found = paced(path, connections, seconds)
+    else:
+        found = done(path, seconds) if kind == "done" else flood(path, kind, connections, seconds)
     print(json.dumps(found))
 
 

@@ -33,6 +33,14 @@ async def ten(ctx: Context, number: int) -> int:
 
 
 @app.workflow
+async def fifty(ctx: Context, number: int) -> int:
+    """Fifty steps, one after the other."""
+    for _ in range(50):
+        number = await ctx.step(add, number)
+    return number
+
+
+@app.workflow
 async def one(ctx: Context, number: int) -> int:
     """One step."""
     result: int = await ctx.step(add, number)
