@@ -246,12 +246,15 @@ class IntakeDesk:
 
     def take_webhook(self, command: m.TakeWebhook, letter: Letter) -> None:
         """Record a verified delivery and what it becomes. One that cannot be delivered is set aside, and is taken all
-        the same: its sender can do nothing about it."""
+        the same: its sender can do nothing about it. Raises PayloadTooLarge: that much is not kept."""
         source, key = WEBHOOK + command.webhook, as_checked_key(command.item.key)
         seq = self._keys.get(source, {}).get(key) or self._reader.delivery_seq(source, key)
         if seq is not None:
             self._writer.when_durable(seq, letter.reply, m.WebhookTaken(seq=seq, repeated=True))
             return
+        size, limit = len(command.item.data), self._engine.limits.payload_max_bytes
+        if size > limit:
+            raise PayloadTooLarge(f"the delivery is {size} bytes, over the limit of {limit}")
         self._check_room()
         self._writer.cut()
         done = self._sort(source, command.deliver, [command.item], command.origin)

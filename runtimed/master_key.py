@@ -59,18 +59,24 @@ class MasterKeys:
         self._known[key_id(key)] = key
         return key_id(key)
 
+    def check_successor(self, identity: str) -> None:
+        """Raise SecretsRefused where the service manager gives the key and has given no other than this one."""
+        from runtimed.envelope import key_id
+
+        if self._credential is not None and self._credential.exists() and key_id(_key_in(self._credential)) == identity:
+            raise SecretsRefused(
+                f"the master key comes from the credential {CREDENTIAL}, and it is the one in use",
+                hint=f"Give the new key as {CREDENTIAL} and this one as {FORMER}, restart, and rotate again.",
+            )
+
     def successor(self, identity: str) -> tuple[bytes, str]:
         """The key to change to from this one, and its id; a fresh one is on disk as `master.key.next` by then. Raises
         SecretsRefused where the service manager gives the key and has given no other yet."""
         from runtimed.envelope import key_id, new_master
 
+        self.check_successor(identity)
         if self._credential is not None and self._credential.exists():
             key = _key_in(self._credential)
-            if key_id(key) == identity:
-                raise SecretsRefused(
-                    f"the master key comes from the credential {CREDENTIAL}, and it is the one in use",
-                    hint=f"Give the new key as {CREDENTIAL} and this one as {FORMER}, restart, and rotate again.",
-                )
         else:
             key = new_master()
             write_whole(self._next, key.hex().encode() + b"\n")

@@ -93,6 +93,7 @@ class SecretVerbs:
     async def rotate_master_key(self, *, reason: str | None = None, origin: m.Origin = m.NOBODY) -> int:
         """Put all secrets under another master key; gives how many there are. Raises SecretsRefused."""
         store = self._store()
+        store.check_master()
         await self.ask(m.NoteSecret(name=MASTER, action="rotate_master", reason=reason, origin=origin))
         return await _in_thread(store.rotate_master)
 

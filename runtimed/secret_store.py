@@ -195,6 +195,13 @@ class SecretStore:
                 raise NotFound(f"there is no secret {name!r}")
             self._write(contents, {other: versions for other, versions in contents.secrets.items() if other != name})
 
+    def check_master(self) -> None:
+        """Raise SecretsRefused unless `rotate_master` has a key to change to, and the one in use."""
+        contents = self._load()
+        if contents.master:
+            self._keys.named(contents.master)
+            self._keys.check_successor(contents.master)
+
     def rotate_master(self) -> int:
         """Put all secrets under another master key: the one that the service manager gives, if it is new, else a fresh
         one in place of `master.key`. Gives how many secrets there are. Raises SecretsRefused.

@@ -89,7 +89,8 @@ def rotate(shell: Shell, name: str | None, grace: float, master: bool, reason: s
     if name is None:
         count = _change(
             shell, "rotate_master", MASTER, reason,
-            lambda client: _number(client, reason), lambda store: store.listed(), lambda store: store.rotate_master(),
+            lambda client: _number(client, reason),
+            lambda store: store.check_master(), lambda store: store.rotate_master(),
         )  # fmt: skip
         _show_master(shell, count)
         return

@@ -9,6 +9,7 @@ import msgspec
 
 from actors.errors import NotAllowed
 from actors.messages import Origin
+from runtimed.http.access import Peer
 from runtimed.http.replies import Reply, json_reply
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
@@ -68,16 +69,20 @@ async def rotate_master(rt: RuntimeSurface, request: Request) -> Reply:
     return json_reply(MasterKeyView(await rt.rotate_master_key(reason=reason, origin=_origin(request))))
 
 
-def check_way(request: Request) -> None:
-    """Raise `NotAllowed` where a value came over the network in the clear: the daemon itself speaks no TLS, so it is
-    the unix socket, a proxy on this host, or one that says that its client spoke TLS."""
-    if request.peer.local or (request.header(b"x-forwarded-proto") or "").lower() == "https":
-        return
+def is_sheltered(peer: Peer, proto: str | None) -> bool:
+    """Whether what comes from this peer was not in the clear on a network: the daemon itself speaks no TLS, so it is the
+    unix socket, a proxy on this host, or one that says (`X-Forwarded-Proto`) that its client spoke TLS."""
+    if peer.local or (proto or "").lower() == "https":
+        return True
     try:
-        near = ipaddress.ip_address(request.peer.address).is_loopback
+        return ipaddress.ip_address(peer.address).is_loopback
     except ValueError:
-        near = False
-    if not near:
+        return False
+
+
+def check_way(request: Request) -> None:
+    """Raise `NotAllowed` where a value came in the clear."""
+    if not is_sheltered(request.peer, request.header(b"x-forwarded-proto")):
         raise NotAllowed(
             "a secret does not travel in the clear",
             hint="Use the unix socket, or a proxy with TLS that sets X-Forwarded-Proto.",

@@ -319,8 +319,9 @@ def test_from_a_file_to_a_credential_and_on_to_the_next(store: SecretStore, tmp_
     assert mine.get("a") == "1"
     mine.rotate_master()
     (tmp_path / "master.key").unlink()
-    with pytest.raises(SecretsRefused, match="the one in use"):
-        mine.rotate_master()
+    for call in (mine.rotate_master, mine.check_master):
+        with pytest.raises(SecretsRefused, match="the one in use"):
+            call()
     (folder / "runtimed_master_key").rename(folder / "runtimed_master_key_former")
     (folder / "runtimed_master_key").write_bytes(envelope.new_master())
     (folder / "runtimed_master_key").chmod(0o400)

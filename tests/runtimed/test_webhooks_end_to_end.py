@@ -177,6 +177,17 @@ async def test_what_does_not_fit_is_set_aside_and_taken(short_dir: Path) -> None
 
 
 @pytest.mark.trio
+async def test_what_is_too_large_is_413(short_dir: Path) -> None:
+    """A signed delivery over the limit of a payload is refused and leaves nothing, also where its body is to be kept:
+    no body can be larger than what the journal takes."""
+    async with world(short_dir, payload_max_bytes=2_000) as w:
+        for name in ("starts", "stores"):
+            answer = await w.deliver(name, {"id": "big", "cents": 1, "note": '"' * 3_000})
+            assert (answer.status, answer.json()["code"]) == (413, "payload_too_large")
+        assert await w.total("webhook_received") == await w.total("delivery_refused") == 0
+
+
+@pytest.mark.trio
 async def test_a_rotation_lets_both_secrets_count_for_its_grace(short_dir: Path) -> None:
     """While the provider still signs with the former secret nothing is refused; a set ends that at once."""
     async with world(short_dir) as w:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actors.messages import NoteSecret
+from runtimed.http.access import Peer
+from runtimed.http.secrets import is_sheltered
 from tests.runtimed.http.conftest import FakeRuntime, Serve
 
 pytestmark = pytest.mark.trio
@@ -52,6 +54,23 @@ async def test_what_is_no_value_is_refused_unseen(serve: Serve, rt: FakeRuntime,
     assert answer.status == 400
     assert CANARY.encode() not in answer.body
     assert rt.asked == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "proto", "allowed"),
+    [
+        (Peer(local=True, uid=0), None, True),
+        (Peer(local=False, address="127.0.0.1"), None, True),
+        (Peer(local=False, address="::1"), None, True),
+        (Peer(local=False, address="198.51.100.7"), "https", True),
+        (Peer(local=False, address="198.51.100.7"), "http", False),
+        (Peer(local=False, address="198.51.100.7"), None, False),
+        (Peer(local=False, address=""), None, False),
+    ],
+)
+async def test_a_value_does_not_travel_in_the_clear(peer: Peer, proto: str | None, allowed: bool) -> None:
+    """The unix socket, this host, and a proxy that says TLS may bring one; nobody else."""
+    assert is_sheltered(peer, proto) is allowed
 
 
 async def test_strangers_get_nothing(serve: Serve, rt: FakeRuntime) -> None:
