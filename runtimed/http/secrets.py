@@ -70,8 +70,8 @@ async def rotate_master(rt: RuntimeSurface, request: Request) -> Reply:
 
 
 def is_sheltered(peer: Peer, proto: str | None) -> bool:
-    """Whether what comes from this peer was not in the clear on a network: the daemon itself speaks no TLS, so it is the
-    unix socket, a proxy on this host, or one that says (`X-Forwarded-Proto`) that its client spoke TLS."""
+    """Whether what comes from this peer was not in the clear on a network: the daemon itself speaks no TLS, so it is
+    the unix socket, a proxy on this host, or one that says (`X-Forwarded-Proto`) that its client spoke TLS."""
     if peer.local or (proto or "").lower() == "https":
         return True
     try:
