@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from wal.views import ConnectorView
 
 WEBHOOK = "webhook"
+_NARROWS = re.compile(r"stream .{1,200} narrows: ")
+"""How the error of a source begins that announces less than before (`actors/shape_desk.py`)."""
 
 
 def standing(view: ConnectorView, *, offline: bool = False) -> str:
     """One sentence: how a connector stands, why it does not poll now, and what would wake it. `offline` says that the
     daemon is down and this is what its file tells."""
+    if view.status == "paused" and _NARROWS.match(view.last_error or ""):
+        return f"It is paused ({view.last_error}): an approval asks whether that is meant, and the decision wakes it."
     if view.status == "paused":
         return f"It is paused: a person held it, and only `runtimed connectors resume {view.name}` wakes it."
     if view.status == "quarantined":

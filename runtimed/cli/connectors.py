@@ -11,6 +11,9 @@ from runtimed.cli.completing import connector_argument, connector_arguments
 from runtimed.cli.options import key_option, reason_option, watch_option, with_shell
 from runtimed.cli.shell import Shell
 
+_ONLY_LIVE = ("errors_total", "polls_total", "failures")
+"""What only a running daemon counts: its file would say 0."""
+
 
 @click.group()
 def connectors() -> None:
@@ -71,16 +74,17 @@ def show(shell: Shell, name: str) -> None:
 
     body, offline = shell.read(read)
     said = standing(msgspec.json.decode(body, type=ConnectorView), offline=offline)
-    emit_one(shell, body, lambda one: _show_one(shell, one, said), "name")
+    hidden = _ONLY_LIVE if offline else ()
+    emit_one(shell, body, lambda one: _show_one(shell, one, hidden, said), "name")
 
 
-def _show_one(shell: Shell, connector: dict[str, Any], said: str) -> None:
+def _show_one(shell: Shell, connector: dict[str, Any], hidden: tuple[str, ...], said: str) -> None:
     from runtimed.cli.text import cell, fields, instant
 
     shown = dict(connector, lag=_seconds(connector["lag"]))
     for name in ("last_poll_at", "next_poll_at"):
         shown[name] = instant(connector[name])
-    fields(shell, [(name.replace("_", " "), value) for name, value in shown.items()])
+    fields(shell, [(name.replace("_", " "), value) for name, value in shown.items() if name not in hidden])
     shell.print(cell(said))
 
 

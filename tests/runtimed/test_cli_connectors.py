@@ -170,7 +170,9 @@ def test_the_file_tells_cursors_totals_and_what_is_held(folder: Path, capsys: py
     assert "the daemon is down" in captured.err
 
     assert run(["connectors", "show", "people", *place]) == 0
-    assert "starting the daemon wakes it" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "starting the daemon wakes it" in shown and "records total   2" in shown
+    assert "errors total" not in shown  # the file does not know
     assert run(["records", "streams", "-o", "id", *place]) == 0
     assert run(["records", "list", "people", "-o", "id", *place]) == 0
     assert capsys.readouterr().out.split() == ["people", "a", "b"]
