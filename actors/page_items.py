@@ -63,6 +63,9 @@ def items_of(connector: str, page: Page, key_path: str | None) -> tuple[list[Sto
     pass untouched, and so does what the source itself sets aside: whoever made them has looked at them."""
     items: list[StoredItem] = []
     refused: list[DeliveryRefused] = []
+    if set(map(type, page.records)) == {StoredItem}:
+        items += page.records  # a child process tells a hundred thousand a second
+        return _with_deleted(items, page), refused
     for record in page.records:
         if type(record) is StoredItem:
             items.append(record)
@@ -71,8 +74,12 @@ def items_of(connector: str, page: Page, key_path: str | None) -> tuple[list[Sto
         else:
             made = _item(connector, record, key_path)
             (items if type(made) is StoredItem else refused).append(made)  # type: ignore[arg-type]
+    return _with_deleted(items, page), refused
+
+
+def _with_deleted(items: list[StoredItem], page: Page) -> list[StoredItem]:
     items.extend(StoredItem(as_key(key), deleted=True) for key in page.deleted)
-    return items, refused
+    return items
 
 
 def _item(connector: str, record: Any, key_path: str | None) -> StoredItem | DeliveryRefused:
@@ -105,6 +112,9 @@ def pieces(items: list[StoredItem], bytes_max: int) -> Iterator[list[StoredItem]
     """The items in pieces that one commit takes: at most `PAGE_RECORDS_MAX` of them, and so many bytes (a single item
     apart, whose own limit is another). No piece is empty; no items make none."""
     first = size = 0
+    if 0 < len(items) <= PAGE_RECORDS_MAX and sum([len(item.data) + len(item.key) for item in items]) <= bytes_max:
+        yield items
+        return
     for place, item in enumerate(items):
         weight = len(item.data) + len(item.key)
         if place > first and (size + weight > bytes_max or place - first >= PAGE_RECORDS_MAX):
