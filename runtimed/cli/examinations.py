@@ -138,15 +138,20 @@ def daemon(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "daemon", f"none is running on this folder{left}")
         return
     try:
-        ready = _answers(socket)
+        ready, reasons = _standing(socket)
     except RuntimedError as error:
         why = f"pid {holder} holds the folder, but: {error}"
         yield Finding("fail", "daemon", "it does not answer", why, "Look at its log; it may still be starting.")
         return
-    if ready:
-        yield Finding("ok", "daemon", f"pid {holder} is ready at {socket}")
+    why = "; ".join(reasons)
+    if not ready:
+        yield Finding("warn", "daemon", f"pid {holder} is not ready", why, "See more: runtimed status")
+    elif why:
+        yield Finding(
+            "warn", "daemon", f"pid {holder} is ready, and has something to say", why, "Mend it, then look again."
+        )
     else:
-        yield Finding("warn", "daemon", f"pid {holder} is not ready", next="See why: runtimed status")
+        yield Finding("ok", "daemon", f"pid {holder} is ready at {socket}")
 
 
 def journal(settings: Settings) -> Iterator[Finding]:
@@ -233,13 +238,18 @@ def _lock_holder(lock: Path) -> int | None:
     return None
 
 
-def _answers(socket: Path) -> bool:
+def _standing(socket: Path) -> tuple[bool, list[str]]:
+    """Whether the daemon takes work, and what it says of itself to those who may know."""
     import anyio
 
     from runtimed.client import Client
 
-    async def main() -> bool:
+    async def main() -> tuple[bool, list[str]]:
         async with Client(socket=socket, timeout=5.0) as client:
-            return await client.ready()
+            detail = await client.link.fetch("GET", "/health/detail")
+            if detail.status in (200, 503) and "problem" not in detail.headers.get("content-type", ""):
+                said = msgspec.json.decode(detail.body)
+                return said["status"] != "fail", list(said["reasons"])
+            return await client.ready(), []
 
     return anyio.run(main)
