@@ -58,7 +58,7 @@ async def test_a_refused_reload_is_told_until_it_is_mended(running: Running, sho
 
 
 async def test_a_stuck_writer_is_told(running: Running) -> None:
-    """While the writer stands still liveness fails, and the detail, which both commands show, says in a sentence why."""
+    """While the writer stands still liveness fails, and the detail, which both commands show, says why."""
     async with running() as daemon:
         daemon.command[daemon.command.index("-m") : daemon.command.index("serve")] = [str(HERE / "impatient.py")]
         await daemon.stop()
