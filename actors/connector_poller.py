@@ -231,8 +231,11 @@ class ConnectorPoller:
         log.error("connector %s crashed", self.spec.name, exc_info=error)
         if self.standing.broken:
             data = ErrorData(type(error).__name__, str(error)[:ERROR_CHARACTERS_MAX])
-            crashes = self.standing.crashes
-            await self._offer(m.QuarantineConnector(name=self.spec.name, error=data, crashes=crashes))
+            command = m.QuarantineConnector(name=self.spec.name, error=data, crashes=self.standing.crashes)
+            try:
+                await self._offer(command)
+            except OURS as unheard:
+                log.warning("connector %s is not quarantined yet, its next crash will: %s", self.spec.name, unheard)
             self._stale = True
 
     @property

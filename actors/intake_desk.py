@@ -132,6 +132,8 @@ class IntakeDesk:
         if len(command.items) > ITEMS_MAX:
             raise InvalidInput(f"a page of {len(command.items)} records; one commit takes {ITEMS_MAX}")
         self._check_room()
+        if command.deliver.kind == "workflow" and self._starts.waiting >= self._engine.limits.runs_active_max:
+            raise Overloaded("as many runs wait to begin as have room in memory")
 
     def _check_room(self) -> None:
         if self._engine.draining:

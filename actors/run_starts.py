@@ -67,6 +67,11 @@ class RunStarts:
         self.begin(new)
         self._accept(letter, m.StartedRuns(items=items))
 
+    @property
+    def waiting(self) -> int:
+        """How many runs are recorded and wait for their turn to begin."""
+        return len(self._ready)
+
     def begin(self, runs: list[ActiveRun]) -> None:
         """Let new runs begin: a few at once, more of them in turn, for they have been recorded."""
         at_once = len(runs) <= BEGIN_AT_ONCE_MAX and not len(self._ready)

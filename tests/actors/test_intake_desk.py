@@ -23,6 +23,7 @@ from actors.errors import (
 )
 from actors.flow.context import Context
 from actors.flow.definitions import App
+from actors.run_starts import RunStarts
 from runtimed.settings import Limits, Settings
 from runtimed.virtual import VirtualRuntime
 from tests.actors.sources import of_kind, stored
@@ -150,6 +151,19 @@ async def test_an_overloaded_disk_takes_no_page(runtime: VirtualRuntime, monkeyp
         await runtime.ask(page("a"))
     runtime.actors.coordinator.engine.draining = False
     assert of_kind(runtime, r.RecordsStored) == []
+
+
+async def test_runs_that_wait_to_begin_hold_back_the_next_page(
+    runtime: VirtualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connector starts no more runs than have room while as many wait already; records are taken all the same."""
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStarts, "waiting", 10_000)
+        with pytest.raises(Overloaded, match="wait to begin"):
+            await runtime.ask(page("a", deliver=GREET))
+        await runtime.ask(page("a"))
+    assert (await runtime.ask(page("b", deliver=GREET, cursor="2"))).records == 1
+    assert await runtime.result("c:b") == 1
 
 
 async def test_the_same_bad_record_is_recorded_once(runtime: VirtualRuntime) -> None:
