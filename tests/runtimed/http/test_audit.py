@@ -210,6 +210,17 @@ def _to_connector(verb: str) -> Callable[[Play], Awaitable[tuple[str, str]]]:
     return act
 
 
+async def _back_up(p: Play) -> tuple[str, str]:
+    target = str(p.http.path.parent / "copy.db")
+    await p.call("POST", "/v1/journal/backup", {"path": target})
+    return "journal.backup", target
+
+
+async def _forget(p: Play) -> tuple[str, str]:
+    await p.call("POST", "/v1/journal/gc", {"older_than": 3_600})
+    return "journal.gc", "older than 3600 s"
+
+
 CALLS: dict[tuple[str, str], Callable[[Play], Awaitable[tuple[str, str]]]] = {
     ("POST", "/v1/runs"): _start,
     ("POST", "/v1/runs/{id}/signal"): _to_run("signal", "patient", "waiting", {"name": "go"}),
@@ -235,6 +246,8 @@ CALLS: dict[tuple[str, str], Callable[[Play], Awaitable[tuple[str, str]]]] = {
     ("DELETE", "/v1/secrets/{name}"): _delete_secret,
     ("POST", "/v1/secrets/{name}/rotate"): _rotate_secret,
     ("POST", "/v1/master-key/rotate"): _rotate_master,
+    ("POST", "/v1/journal/backup"): _back_up,
+    ("POST", "/v1/journal/gc"): _forget,
 }
 """For each route that changes something, a call of it; gives the action and the target that the audit must name."""
 
