@@ -38,7 +38,7 @@ from msgspec import Raw
 from actors import connector_core as core
 from actors import messages as m
 from actors.clock import Clock
-from actors.connector_spec import ConnectorSpec, Page, Poll
+from actors.connector_spec import PAGE_EFFECTS_MAX, PAGE_RECORDS_MAX, ConnectorSpec, Page, Poll
 from actors.errors import (
     ConnectorHeld,
     DefinitionError,
@@ -307,7 +307,8 @@ class ConnectorPoller:
             cursor, encoded = self._checked(page.cursor, before)
             drawn.moved = drawn.moved or cursor != before
         items, refused = items_of(self.spec.name, page, self.spec.key)
-        parts = list(pieces(items, self._tools.piece_bytes_max)) or [[]]
+        items_max = PAGE_RECORDS_MAX if self.spec.deliver.kind == "records" else PAGE_EFFECTS_MAX
+        parts = list(pieces(items, self._tools.piece_bytes_max, items_max)) or [[]]
         for part in parts[:-1]:
             await self._offer_page(row, page, part, [], None, drawn)
         if parts[-1] or refused or encoded is not None:

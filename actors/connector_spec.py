@@ -22,6 +22,8 @@ Cursor = TypeVar("Cursor")
 DeliverKind = Literal["records", "workflow", "signal"]
 PAGE_RECORDS_MAX = 1_000
 """Records that one commit takes; a longer page is taken in pieces, and the cursor moves with the last of them."""
+PAGE_EFFECTS_MAX = 200
+"""The same where each record starts or signals a run: some 30 microseconds each, in which nobody else has a turn."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

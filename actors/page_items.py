@@ -108,16 +108,16 @@ def set_aside(connector: str, item: StoredItem, code: str, why: str, data_bytes_
     return DeliveryRefused(connector, item.key, code, why[:1_000], data)
 
 
-def pieces(items: list[StoredItem], bytes_max: int) -> Iterator[list[StoredItem]]:
-    """The items in pieces that one commit takes: at most `PAGE_RECORDS_MAX` of them, and so many bytes (a single item
-    apart, whose own limit is another). No piece is empty; no items make none."""
+def pieces(items: list[StoredItem], bytes_max: int, items_max: int = PAGE_RECORDS_MAX) -> Iterator[list[StoredItem]]:
+    """The items in pieces that one commit takes: at most so many of them, and so many bytes (a single item apart, whose
+    own limit is another). No piece is empty; no items make none."""
     first = size = 0
-    if 0 < len(items) <= PAGE_RECORDS_MAX and sum([len(item.data) + len(item.key) for item in items]) <= bytes_max:
+    if 0 < len(items) <= items_max and sum([len(item.data) + len(item.key) for item in items]) <= bytes_max:
         yield items
         return
     for place, item in enumerate(items):
         weight = len(item.data) + len(item.key)
-        if place > first and (size + weight > bytes_max or place - first >= PAGE_RECORDS_MAX):
+        if place > first and (size + weight > bytes_max or place - first >= items_max):
             yield items[first:place]
             first, size = place, 0
         size += weight

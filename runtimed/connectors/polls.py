@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ from actors.clock import Clock
 from actors.connector_spec import Ask, ConnectorSpec, Poll, SecretSource
 from actors.rate_budget import RateBudgets
 from actors.shape_desk import ShapeDesk
+from runtimed.connectors.http import SourceHttp, open_http
 from wal.queries import Reader
 
-HTTP_MODULE = "runtimed.connectors.http"
 FOLDER = "connectors"
 """Where connectors have folders of their own, below the data folder."""
 
@@ -41,7 +39,7 @@ class PollMaker:
     ) -> None:
         self._clock, self._secret, self._ask, self._read, self._data_dir = clock, secret, ask, read, data_dir
         self._budgets = RateBudgets(specs.values())
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[str, SourceHttp] = {}
         self._logs = {name: logging.getLogger(f"runtimed.connectors.{name}") for name in specs}
 
     def __call__(self, spec: ConnectorSpec, cursor: Any) -> Poll[Any]:
@@ -61,11 +59,10 @@ class PollMaker:
         found: Raw | None = await self._read(lambda reader: reader.shape(connector, stream))
         return found
 
-    def _open_http(self, spec: ConnectorSpec) -> Any:
+    def _open_http(self, spec: ConnectorSpec) -> SourceHttp:
         client = self._clients.get(spec.name)
-        if client is None and find_spec(HTTP_MODULE) is not None:
-            client = import_module(HTTP_MODULE).open_http(spec, self._budgets.of(spec), self._clock)
-            self._clients[spec.name] = client
+        if client is None:
+            client = self._clients[spec.name] = open_http(spec, self._budgets.of(spec), self._clock)
         return client
 
     async def aclose(self) -> None:

@@ -231,6 +231,16 @@ async def test_long_pages_are_taken_in_pieces_and_the_cursor_moves_last(app: App
         assert len(await stored(runtime, "people")) == 2_500
 
 
+async def test_a_page_of_runs_comes_in_smaller_pieces(app: App) -> None:
+    """What starts runs takes the coordinator longer, and so comes in pieces that leave others their turn."""
+    source = Source([page(*range(450), cursor=1)])
+    declare(app, "people", source, app.workflows["greet"], cursor_type=int)
+    async with opened(app) as runtime:
+        await until(lambda: bytes(view(runtime, "people").cursor) == b"1")
+        advanced = [(len(each.keys), bytes(each.cursor)) for each in of_kind(runtime, r.CursorAdvanced)]
+        assert advanced == [(200, b"null"), (200, b"null"), (50, b"1")]
+
+
 async def test_a_page_under_the_bytes_of_a_commit(app: App) -> None:
     """A piece of a page is at most half of what a batch may hold."""
     rows = [{"id": number, "text": "x" * 400} for number in range(40)]
