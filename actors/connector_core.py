@@ -96,6 +96,11 @@ def ended(standing: Standing, now: float, chance: float, *, records: int, more: 
     return _rested(standing, now + wait, interval_s=interval, failures=0, crashes=0)
 
 
+def at(standing: Standing, due: float) -> Standing:
+    """The next poll comes at an instant that something else than an interval decides."""
+    return _rested(standing, due)
+
+
 def failed(standing: Standing, now: float, chance: float, *, retry_after_s: float | None = None) -> Standing:
     """The source failed; `retry_after_s` is what it asked for."""
     return _failed(standing, now, chance, retry_after_s, standing.crashes)

@@ -207,6 +207,8 @@ class ConnectorPoller:
         if error is None and not self._poll_scope.cancelled_caught:
             more = drawn.more and (drawn.records > 0 or drawn.moved)
             self.standing = core.ended(self.standing, now, chance, records=drawn.records, more=more)
+            if self.spec.due_us is not None:
+                self.standing = core.at(self.standing, now + self._until_due_s(self.spec.due_us))
             self.last_error = None
             if not drawn.more:
                 self.caught_up_us = self._tools.clock.now_us()
@@ -225,6 +227,12 @@ class ConnectorPoller:
             log.warning("connector %s: a poll failed: %s", self.spec.name, type(leaf).__name__)
         else:
             await self._crashed(now, chance, leaf)
+
+    def _until_due_s(self, due_us: Callable[[int], int | None]) -> float:
+        """Seconds until the instant that the clock makes due; no more than `every`, because the clock may jump."""
+        now_us = self._tools.clock.now_us()
+        due = due_us(now_us)
+        return self.spec.every if due is None else min(max(0.0, (due - now_us) / 1e6), self.spec.every)
 
     async def _crashed(self, now: float, chance: float, error: BaseException) -> None:
         self.standing = core.crashed(self.standing, now, chance)

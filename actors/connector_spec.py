@@ -99,7 +99,8 @@ class ConnectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A connector whole. `source(poll)` is an async iterator of `Page`; `every` and `timeout` are seconds, the latter
     between two pages. `key` is the path of the dedup key in a record (`id`, `data.id`); None only where the source
     itself gives keyed items. With `ahead`, the source goes on while its page is on its way to the disk, else only when
-    it is there. What shares a `credential` shares a rate budget of `rate` requests a `rate_period`."""
+    it is there. What shares a `credential` shares a rate budget of `rate` requests a `rate_period`. `due_us(now)`, in
+    microseconds since 1970, names the instant of the next poll where that is one of the clock's; `every` bounds it."""
 
     name: str
     source: Callable[[Poll[Any]], AsyncIterator[Page]]
@@ -114,6 +115,7 @@ class ConnectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     rate: int | None = None
     rate_period: float = 1.0
     options: Mapping[str, Any] = {}
+    due_us: Callable[[int], int | None] | None = None
 
 
 Verify = Literal["stripe", "hubspot_v3", "github", "standard", "none"]

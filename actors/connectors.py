@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from actors.connector_poller import ConnectorPoller, Tools
 from actors.connector_spec import ConnectorSpec
 from actors.errors import ConnectorHeld, ConnectorNotFound
+from actors.schedules import KIND
 from actors.supervisor import Supervisor
 from actors.supervisor_spec import ChildSpec, SupervisorSpec
 from wal.intake import ConnectorRow
@@ -57,7 +58,7 @@ class Connectors:
 
     def figures(self) -> tuple[dict[str, float], dict[str, int], dict[str, int]]:
         """For metrics: lags in seconds, records taken, and polls that failed, by name."""
-        views = self.views()
+        views = [view for view in self.views() if view.kind != KIND]
         lags = {view.name: view.lag for view in views if view.lag is not None}
         records = {view.name: view.records_total for view in views}
         return lags, records, {view.name: view.errors_total for view in views}

@@ -167,6 +167,12 @@ class ConnectorNotFound(NotFound):
     code = "connector_not_found"
 
 
+class ScheduleNotFound(NotFound):
+    """There is no schedule with this name."""
+
+    code = "schedule_not_found"
+
+
 class WebhookNotFound(NotFound):
     """There is no webhook with this name."""
 

@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from actors.connector_spec import PAGE_RECORDS_MAX, Page
 from actors.flow.definitions import NAME
+from actors.schedules import PREFIX as SCHEDULE
 from wal.records import DeliveryRefused, StoredItem
 
 KEY_BYTES_MAX: Final = 1_024
@@ -30,6 +31,7 @@ _encode = msgspec.json.encode
 def delivery_id(source: str, key: str) -> str:
     """The id of the run or signal that a key of a source becomes: `<source>:<key>`, or a digest in the key's place
     where that is no id. The same key has the same id, for ever."""
+    source = source.removeprefix(SCHEDULE)
     plain = f"{source}:{key}"
     if NAME.match(plain):
         return plain

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from actors.errors import RunFailed as RunFailed
     from actors.errors import RunNotFound as RunNotFound
     from actors.errors import RunOutcome as RunOutcome
+    from actors.errors import ScheduleNotFound as ScheduleNotFound
     from actors.errors import SchemaNarrowed as SchemaNarrowed
     from actors.errors import SecretMissing as SecretMissing
     from actors.errors import SecretsRefused as SecretsRefused
@@ -141,6 +142,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RunFailed",
         "RunNotFound",
         "RunOutcome",
+        "ScheduleNotFound",
         "SchemaNarrowed",
         "SecretMissing",
         "SecretsRefused",

@@ -28,6 +28,7 @@ from actors.queues import QueueSpec
 from actors.saga_commands import SagaCommands
 from actors.saga_coordinator import ReadyRuns, SagaCoordinator
 from actors.saga_engine import EngineLimits, SagaEngine
+from actors.schedules import connector_of
 from actors.session_manager import SessionManager
 from actors.state_table import StateTable
 from actors.statistics import StepStatistics
@@ -140,6 +141,9 @@ class Actors:
 
     def _connect(self, settings: Settings, readers: Readers, data_dir: Path | None) -> Connectors:
         specs = specs_of(settings, self._registry)
+        for schedule in self._registry.schedules.values():
+            spec = connector_of(schedule, self._clock.now_us)
+            specs[spec.name] = spec
         ask = self.coordinator.mailbox.ask
         secret = lambda name: self.secret(name)  # noqa: E731, PLW0108 - another is put in its place later
         self.polls = PollMaker(specs, self._clock, secret, ask, readers.read, data_dir)

@@ -22,6 +22,7 @@ from runtimed.client_errors import BadAnswer, DaemonUnreachable, TimedOut, from_
 from runtimed.client_events import EventStream
 from runtimed.client_link import Link, decode, given, part
 from runtimed.client_runs import NewRun, RunHandle, RunVerbs, why
+from runtimed.client_schedules import ScheduleVerbs
 from runtimed.client_secrets import SecretVerbs
 from runtimed.client_tokens import TokenVerbs
 from runtimed.client_wire import Target
@@ -38,7 +39,7 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = 30.0
 
 
-class Client(RunVerbs, ApprovalVerbs, CareVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
+class Client(RunVerbs, ApprovalVerbs, CareVerbs, ConnectorVerbs, ScheduleVerbs, SecretVerbs, TokenVerbs):
     """A connection to a daemon: `async with Client(socket=...) as c`, or `url=` with `token=`.
 
     With neither, the local daemon's socket is used, found as the command line finds it. `timeout` is seconds for one

@@ -28,6 +28,7 @@ from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
 from runtimed.runtime_approvals import ApprovalVerbs
 from runtimed.runtime_connectors import ConnectorVerbs
+from runtimed.runtime_schedules import ScheduleVerbs
 from runtimed.runtime_secrets import SecretVerbs
 from runtimed.runtime_tokens import TokenVerbs
 from runtimed.settings import Settings
@@ -68,7 +69,7 @@ class Handle:
         return f"<run {self.id}>"
 
 
-class Runtime(ApprovalVerbs, ConnectorVerbs, SecretVerbs, TokenVerbs):
+class Runtime(ApprovalVerbs, ConnectorVerbs, ScheduleVerbs, SecretVerbs, TokenVerbs):
     """What `open_runtime` gives. All verbs that change something return when that is on disk."""
 
     def __init__(self, actors: Actors, readers: Readers, registry: Registry, settings: Settings, clock: Clock) -> None:

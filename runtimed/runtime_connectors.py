@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from actors.errors import Draining, InvalidInput
 from actors.intake_desk import check_cursor
+from actors.schedules import KIND
 from runtimed.http.surface import ResetForeseen
 from wal.intake import WEBHOOK, ConnectorRow
 from wal.views import ConnectorView
@@ -36,7 +37,8 @@ class ConnectorVerbs:
         for name, spec in self.webhooks.items():
             view = rows.get(WEBHOOK + name) or ConnectorRow(WEBHOOK + name, "webhook").view()
             views[WEBHOOK + name] = msgspec.structs.replace(view, deliver=str(spec.deliver))
-        return sorted(views.values(), key=lambda view: (view.name, view.kind))
+        shown = [view for view in views.values() if view.kind != KIND]
+        return sorted(shown, key=lambda view: (view.name, view.kind))
 
     async def poll_connector(self, name: str) -> ConnectorView:
         """Let a connector poll at once; the connector as it is when that has begun. Raises ConnectorNotFound,

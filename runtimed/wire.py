@@ -21,6 +21,7 @@ from wal.views import (
     ErrorView,
     HistoryRecord,
     RunView,
+    ScheduleView,
     SessionView,
     StateView,
     StoredView,
@@ -413,6 +414,12 @@ class ConnectorPage(PageFields, frozen=True):
     """All connectors and webhooks, by name."""
 
     items: list[ConnectorView]
+
+
+class SchedulePage(PageFields, frozen=True):
+    """All schedules, by name."""
+
+    items: list[ScheduleView]
 
 
 class ResetPreview(msgspec.Struct, frozen=True):

@@ -222,3 +222,19 @@ class ConnectorView(msgspec.Struct, frozen=True, gc=False):
     refused_total: int = 0
     polls_total: int = 0
     failures: int = 0
+
+
+class ScheduleView(msgspec.Struct, frozen=True, gc=False):
+    """One schedule: which workflow it starts, and when. `every` is seconds; `cron` an expression in `timezone`.
+    `status` is `ok`, `paused`, or how its last look went wrong."""
+
+    name: str
+    workflow: str
+    status: str
+    every: float | None = None
+    cron: str | None = None
+    timezone: str | None = None
+    catchup: str = "last"
+    next_at: str | None = None
+    runs_total: int = 0
+    last_error: str | None = None

@@ -21,6 +21,8 @@ from actors.connector_spec import (
     deliver_to,
 )
 from actors.errors import DefinitionError, DuplicateName, Failure
+from actors.schedules import Catchup, ScheduleSpec
+from actors.schedules import check as check_schedule
 
 Delivery = Literal["at_least_once", "at_most_once"]
 _T = typing.TypeVar("_T")
@@ -293,6 +295,7 @@ class App:
         self.workflows: dict[str, Workflow] = {}
         self.connectors: dict[str, ConnectorSpec] = {}
         self.webhooks: dict[str, WebhookSpec] = {}
+        self.schedules: dict[str, ScheduleSpec] = {}
 
     def __repr__(self) -> str:
         return f"<App {self.name}: {len(self.workflows)} workflows, {len(self.steps)} steps>"
@@ -403,6 +406,36 @@ class App:
 
         return declare
 
+    def schedule(
+        self,
+        *,
+        every: float | None = None,
+        cron: str | None = None,
+        timezone: str = "UTC",
+        input: Any = None,
+        name: str | None = None,
+        catchup: Catchup = "last",
+    ) -> Callable[[Workflow], Workflow]:
+        """Start a workflow at times: `every` so many seconds, or by a `cron` expression in a `timezone`. Stands above
+        `@app.workflow`; a workflow may have several, each with a `name` of its own (default: the workflow's).
+
+        `catchup` says what becomes of what was missed while nothing ran: `last` (the latest one), `all`, or `none`.
+        Raises DefinitionError, DuplicateName."""
+
+        def declare(workflow: Workflow) -> Workflow:
+            if not isinstance(workflow, Workflow):
+                raise DefinitionError(f"a schedule is of a workflow, not of {workflow!r}", hint="Put it on top.")
+            made = _check_name(name or workflow.name, "schedule")
+            spec = ScheduleSpec(
+                name=made, workflow=workflow.name, every=every, cron=cron, timezone=timezone,
+                input=Raw(msgspec.json.encode(input)), catchup=catchup,
+            )  # fmt: skip
+            check_schedule(spec)
+            _register(self.schedules, made, spec, f"app {self.name}: schedule")
+            return workflow
+
+        return declare
+
     def webhook(
         self,
         *,
@@ -438,6 +471,18 @@ class App:
             step.signature.check()
         for workflow in self.workflows.values():
             workflow.check()
+        for schedule in self.schedules.values():
+            self._check_schedule(schedule)
+
+    def _check_schedule(self, schedule: ScheduleSpec) -> None:
+        workflow = self.workflows.get(schedule.workflow)
+        if workflow is None:
+            raise DefinitionError(f"schedule {schedule.name}: app {self.name} has no workflow {schedule.workflow!r}")
+        try:
+            workflow.input.decode(schedule.input)
+        except Exception as error:
+            text = f"schedule {schedule.name}: its input does not fit {workflow.name}: {error}"
+            raise DefinitionError(text, hint="Say input=... with what the workflow takes.") from error
 
 
 def _register(table: dict[str, _T], name: str, value: _T, what: str) -> _T:
@@ -456,6 +501,7 @@ class Registry:
         self.workflows: dict[str, Workflow] = {}
         self.connectors: dict[str, ConnectorSpec] = {}
         self.webhooks: dict[str, WebhookSpec] = {}
+        self.schedules: dict[str, ScheduleSpec] = {}
         for app in apps:
             app.check()
             for step in app.steps.values():
@@ -466,3 +512,5 @@ class Registry:
                 _register(self.connectors, connector.name, connector, "connector")
             for webhook in app.webhooks.values():
                 _register(self.webhooks, webhook.name, webhook, "webhook")
+            for schedule in app.schedules.values():
+                _register(self.schedules, schedule.name, schedule, "schedule")

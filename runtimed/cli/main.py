@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "records": ("runtimed.cli.records:records", "Read what connectors have stored."),
     "token": ("runtimed.cli.token:token", "Give access to programs and people elsewhere; revoke it."),
     "secret": ("runtimed.cli.secret:secret", "Set and rotate what must not be read; values are never shown."),
+    "schedules": ("runtimed.cli.schedules:schedules", "See what begins by the clock; pause, resume, run now."),
     "actors": ("runtimed.cli.actors:actors", "Look at the supervision tree; restart a part."),
     "events": ("runtimed.cli.events:events", "Show committed records as they come."),
     "journal": ("runtimed.cli.journal:journal", "Look at the file: sizes, verification, read-only SQL."),

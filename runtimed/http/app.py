@@ -30,6 +30,7 @@ from runtimed.http import (
     openapi,
     records,
     runs,
+    schedules,
     secrets,
     sessions,
     state,
@@ -58,7 +59,7 @@ from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
 from runtimed.tracing import Tracer
 from wal.tokens import TokenRow
-from wal.views import ActorView, ApprovalView, ConnectorView, RunDetail, SessionView, StateView
+from wal.views import ActorView, ApprovalView, ConnectorView, RunDetail, RunView, SessionView, StateView
 
 PUBLIC, VIEWER, OPERATOR, APPROVER, ADMIN = Level
 
@@ -97,7 +98,7 @@ _WORTHLESS: Final = {
 }
 HEALTH: Final = "application/health+json"
 ACCEPTED: Final = {202: wire.AcceptedView}
-_APPROVAL, _CONNECTOR = "/v1/approvals/{id}", "/v1/connectors/{name}"
+_APPROVAL, _CONNECTOR, _SCHEDULE = "/v1/approvals/{id}", "/v1/connectors/{name}", "/v1/schedules/{name}"
 _TOKEN = "/v1/tokens/{id}"
 _SECRET = "/v1/secrets/{name}"
 _RUN, _SESSION, _STATE = "/v1/runs/{id}", "/v1/sessions/{id}", "/v1/state/{scope}/{key:path}"
@@ -168,6 +169,10 @@ ROUTES: Final = (
         "POST", "/v1/master-key/rotate", secrets.rotate_master, ADMIN,
         {200: wire.MasterKeyView}, wire.ReasonRequest,
     ),
+    Route("GET", "/v1/schedules", schedules.list_schedules, VIEWER, {200: wire.SchedulePage}),
+    Route("POST", _SCHEDULE + "/pause", schedules.pause, OPERATOR, ACCEPTED, wire.ReasonRequest),
+    Route("POST", _SCHEDULE + "/resume", schedules.resume, OPERATOR, ACCEPTED, wire.ReasonRequest),
+    Route("POST", _SCHEDULE + "/trigger", schedules.trigger, OPERATOR, {202: RunView}, wire.ReasonRequest),
     Route("GET", "/v1/connectors", connectors.list_connectors, VIEWER, {200: wire.ConnectorPage}),
     Route("GET", _CONNECTOR, connectors.show, VIEWER, {200: ConnectorView}),
     Route("POST", _CONNECTOR + "/pause", connectors.pause, OPERATOR, ACCEPTED, wire.ReasonRequest),

@@ -72,7 +72,7 @@ async def start(rt: RuntimeSurface, request: Request) -> Reply:
     started: StartedRuns = await rt.ask(command)
     item = started.items[0]
     if item.run is None:
-        return problem_reply(_refusal(item))
+        return problem_reply(refusal(item))
     location = (b"location", b"/v1/runs/" + item.run.id.encode())
     return Reply(201 if item.created else 200, _run_json(item.run, item.created), headers=(location,))
 
@@ -132,7 +132,7 @@ def _run_json(run: RunView, created: bool) -> bytes:
 
 def _item_json(item: StartedRun) -> bytes:
     if item.run is None:
-        return _problem_json(_refusal(item))
+        return _problem_json(refusal(item))
     return b'{"status":%d,"run":%s}' % (201 if item.created else 200, _run_json(item.run, item.created))
 
 
@@ -141,7 +141,8 @@ def _problem_json(problem: Problem | StartRunRequest) -> bytes:
     return b'{"status":%d,"problem":%s}' % (problem.status, encode(problem))
 
 
-def _refusal(item: StartedRun) -> Problem:
+def refusal(item: StartedRun) -> Problem:
+    """Why a run was not started, as a problem document."""
     refused = item.problem or ProblemData(status=500, code="internal", detail="neither a run nor a problem came back")
     return problem_of_data(refused)
 

@@ -12,14 +12,14 @@ import msgspec
 from msgspec import Raw
 
 from actors.connector_spec import WebhookSpec
-from actors.messages import NOBODY, Accepted, Message, Origin
+from actors.messages import NOBODY, Accepted, Message, Origin, StartRun
 from runtimed.secret_store import SecretInfo
 from runtimed.tokens import Refusal
 from wal.backup import Backup
 from wal.liveness import Doubt
 from wal.queries import Reader
 from wal.tokens import TokenRow
-from wal.views import ActorView, ConnectorView, RunDetail
+from wal.views import ActorView, ConnectorView, RunDetail, ScheduleView
 
 T = TypeVar("T")
 
@@ -174,6 +174,18 @@ class RuntimeSurface(Protocol):
 
     def connectors(self) -> list[ConnectorView]:
         """The connectors and webhooks, by name; from memory alone."""
+        ...
+
+    def schedules(self) -> list[ScheduleView]:
+        """All schedules, by name; from memory and point reads alone."""
+        ...
+
+    def schedule(self, name: str, /) -> ScheduleView:
+        """One schedule. Raises `ScheduleNotFound`."""
+        ...
+
+    def triggered(self, name: str, /) -> StartRun:
+        """The run that a schedule would start, for now. Raises `ScheduleNotFound`."""
         ...
 
     async def poll_connector(self, name: str, /) -> ConnectorView:

@@ -15,8 +15,8 @@ import pytest
 import trio
 
 from actors.connector_spec import WebhookSpec
-from actors.errors import ConnectorNotFound, InvalidInput, RunNotFound, SecretMissing
-from actors.messages import NOBODY, Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRuns
+from actors.errors import ConnectorNotFound, InvalidInput, RunNotFound, ScheduleNotFound, SecretMissing
+from actors.messages import NOBODY, Accepted, Message, NoteSecret, Origin, StartedRun, StartedRuns, StartRun, StartRuns
 from runtimed import tokens
 from runtimed.care import Swept
 from runtimed.http.app import ROUTES, Edge, Route
@@ -30,7 +30,7 @@ from wal.journal import Journal
 from wal.liveness import Doubt
 from wal.records import Entry, Record
 from wal.tokens import TokenRow
-from wal.views import ActorView, ConnectorView, RunDetail, RunView
+from wal.views import ActorView, ConnectorView, RunDetail, RunView, ScheduleView
 
 Replies = dict[type[Message], Callable[[Any], Any]]
 
@@ -191,6 +191,15 @@ class FakeRuntime:
 
     def tree(self) -> list[ActorView]:
         return self.actors
+
+    def schedules(self) -> list[ScheduleView]:
+        return []
+
+    def schedule(self, name: str) -> ScheduleView:
+        raise ScheduleNotFound(f"there is no schedule {name!r}")
+
+    def triggered(self, name: str) -> StartRun:
+        raise ScheduleNotFound(f"there is no schedule {name!r}")
 
     def connectors(self) -> list[ConnectorView]:
         return self.sources
