@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors import messages as m
+from actors.schedules import PREFIX as SCHEDULE
 from wal import records as r
 
 Told = tuple[str, str]
@@ -58,6 +59,16 @@ def _on_state(action: str) -> Callable[[Any, Any], Told]:
     return lambda command, reply: (action, f"{command.scope}/{command.key}")
 
 
+def _on_source(verb: str) -> Callable[[Any, Any], Told]:
+    """On a connector, or on a schedule, which is one inside and none to people."""
+
+    def told(command: Any, reply: Any) -> Told:
+        name = command.name.removeprefix(SCHEDULE)
+        return f"{'connector' if name == command.name else 'schedule'}.{verb}", name
+
+    return told
+
+
 ACTIONS: dict[type[m.Message], Callable[[Any, Any], Told | None]] = {
     m.StartRuns: _started,
     m.SignalRun: _on("run.signal", "run_id"),
@@ -72,8 +83,8 @@ ACTIONS: dict[type[m.Message], Callable[[Any, Any], Told | None]] = {
     m.CloseSession: _on("session.close", "id"),
     m.PutState: _on_state("state.put"),
     m.DeleteState: _on_state("state.delete"),
-    m.PauseConnector: _on("connector.pause", "name"),
-    m.ResumeConnector: _on("connector.resume", "name"),
+    m.PauseConnector: _on_source("pause"),
+    m.ResumeConnector: _on_source("resume"),
     m.ResetConnector: _on("connector.reset", "name"),
     m.CreateToken: _on("token.create", "id"),
     m.RevokeToken: lambda command, reply: ("token.revoke", reply.id),

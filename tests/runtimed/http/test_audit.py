@@ -33,6 +33,7 @@ async def call_once() -> None:
     await trio.sleep_forever()
 
 
+@app.schedule(every=86_400.0)
 @app.workflow
 async def patient(ctx: Context) -> None:
     """Wait for a signal."""
@@ -210,6 +211,18 @@ def _to_connector(verb: str) -> Callable[[Play], Awaitable[tuple[str, str]]]:
     return act
 
 
+def _to_schedule(verb: str) -> Callable[[Play], Awaitable[tuple[str, str]]]:
+    async def act(p: Play) -> tuple[str, str]:
+        if verb == "resume":
+            await p.call("POST", "/v1/schedules/patient/pause", {})
+        answer = await p.call("POST", f"/v1/schedules/patient/{verb}", {})
+        if verb == "trigger":
+            return "run.start", str(answer.json()["id"])
+        return f"schedule.{verb}", "patient"
+
+    return act
+
+
 async def _back_up(p: Play) -> tuple[str, str]:
     target = str(p.http.path.parent / "copy.db")
     await p.call("POST", "/v1/journal/backup", {"path": target})
@@ -242,6 +255,9 @@ CALLS: dict[tuple[str, str], Callable[[Play], Awaitable[tuple[str, str]]]] = {
     ("POST", "/v1/connectors/{name}/resume"): _to_connector("resume"),
     ("POST", "/v1/connectors/{name}/reset"): _to_connector("reset"),
     ("POST", "/v1/connectors/{name}/poll"): _to_connector("poll"),
+    ("POST", "/v1/schedules/{name}/pause"): _to_schedule("pause"),
+    ("POST", "/v1/schedules/{name}/resume"): _to_schedule("resume"),
+    ("POST", "/v1/schedules/{name}/trigger"): _to_schedule("trigger"),
     ("PUT", "/v1/secrets/{name}"): _set_secret,
     ("DELETE", "/v1/secrets/{name}"): _delete_secret,
     ("POST", "/v1/secrets/{name}/rotate"): _rotate_secret,
