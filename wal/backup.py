@@ -22,6 +22,7 @@ import msgspec
 
 from wal import upkeep
 from wal.connections import (
+    CHECKSUM_BYTES,
     checksum_vfs,
     expect,
     inspect_file,
@@ -206,6 +207,12 @@ def copy(source: Path, part: Path, descriptor: int) -> int:
         with contextlib.closing(apsw.Connection(str(part), vfs=checksum_vfs())) as new:
             expect(new, "journal_mode", "off")  # it has no name until it is whole: there is nothing to roll back to
             expect(new, "synchronous", 0)
+            if checksum_vfs() is not None:
+                # The VFS learns from the first page that there are checksums to write. The copy writes that page last, and
+                # a page that is in the source's WAL alone has none yet.
+                new.reserve_bytes(reserve=CHECKSUM_BYTES)
+                new.pragma("page_size", int(reader.pragma("page_size")))
+                new.pragma("user_version", 1)
             pages = max(1, STEP_BYTES // int(reader.pragma("page_size")))
             with new.backup("main", reader, "main") as backup:
                 while not backup.done:

@@ -65,6 +65,18 @@ def test_a_backup_is_the_journal_as_of_one_commit(filled: Journal, journal_path:
     assert verify(done.path).problems == []
 
 
+@pytest.mark.slow
+def test_what_is_in_the_wal_alone_is_copied_with_checksums(journal_path: Path, folder: Path, log: Any) -> None:
+    """Pages that no checkpoint has moved yet, more of them than a cache holds, are as good in the copy as the others."""
+    with Journal.open(journal_path) as journal:
+        journal.commit([log.start(1)])
+        journal.checkpoint("truncate")
+        for n in range(300):
+            journal.commit(log.step(1, str(n), payload=b'"' + b"x" * 20_000 + b'"'))
+        assert journal.wal_bytes > 6_000_000
+        assert verify(backup.take(journal_path, folder / "copy.db").path).problems == []
+
+
 def test_a_folder_keeps_the_newest(filled: Journal, journal_path: Path, folder: Path) -> None:
     """In a folder a backup is called by its time and last record; of those so called the newest stay, and nothing
     else is touched."""
