@@ -30,9 +30,14 @@ HIDDEN = "***"
 NO_ADDRESS = "an address that is none"
 
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+_LACKING = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 _SECRET_NAME = re.compile(r"auth|key|token|secret|passw|signature|cookie", re.IGNORECASE)
 _SECRET_CHARACTERS_MIN = 4
 _DIGITS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+class SourceLacks(SourceRefused):
+    """The source does not know what was asked for (400, 404, 410): perhaps it was there before."""
 
 
 def shown(url: str) -> str:
@@ -103,7 +108,8 @@ def of_status(
         return SourceError(text)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return SourceRefused(text, hint="Check the credential and what it may read: `runtimed secret list`.")
-    return SourceRefused(text, hint="Check the connector's options.")
+    kind = SourceLacks if status in _LACKING else SourceRefused
+    return kind(text, hint="Check the connector's options.")
 
 
 def what_it_says(body: bytes, content_type: str, secrets: Collection[str]) -> str:

@@ -23,8 +23,9 @@ from typing import Any
 
 import msgspec
 
-from actors.errors import SourceGarbled, SourceRefused
+from actors.errors import SourceGarbled
 from runtimed.connectors.cursors import closed_s
+from runtimed.connectors.http_faults import SourceLacks
 
 PAGES_MAX = 1_000
 """Pages of one sweep in one poll; the next poll goes on at once."""
@@ -95,7 +96,7 @@ async def _page(ask: Ask, params: dict[str, Any], span: Span) -> Listed:
         return await ask(params)
     try:
         return await ask({**params, "starting_after": span.after})
-    except SourceRefused:
+    except SourceLacks:
         if span.low is None or params.get("created[lte]") == span.low:
             raise
         params["created[lte]"] = span.low

@@ -65,6 +65,13 @@ class MockSource:
         self.before: Callable[[Asked], None] = lambda asked: None
         self.now_s: float | None = None
         self.url = ""
+        self.hold_at: int | None = None
+        self.held, self.released = trio.Event(), trio.Event()
+
+    def hold(self, count: int) -> None:
+        """The `count`th request from now on sets `held`, and waits for `released` before it is answered."""
+        self.hold_at = len(self.asked) + count
+        self.held, self.released = trio.Event(), trio.Event()
 
     def fail(self, *faults: Reply | Callable[[Asked], Reply]) -> None:
         """The next requests meet these."""
@@ -78,6 +85,9 @@ class MockSource:
                 while (asked := await self._request(connection, stream)) is not None:
                     self.asked.append(asked)
                     self.before(asked)
+                    if len(self.asked) == self.hold_at:
+                        self.held.set()
+                        await self.released.wait()
                     fault = self.faults.popleft() if self.faults else None
                     reply = fault if isinstance(fault, Reply) else fault(asked) if fault else self.answer(asked)
                     if not await self._reply(connection, stream, reply):

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from actors.errors import SourceError, SourceGarbled, SourceRefused
 from runtimed.connectors import http, http_faults
 from runtimed.connectors.http import Auth, SourceHttp
+from runtimed.connectors.http_faults import SourceLacks
 from tests.runtimed.connectors.mock_source import (
     DRIP,
     HALF_JSON,
@@ -90,7 +91,7 @@ async def test_each_failure_has_its_error(reply: Reply, kind: type[SourceError],
         client = SourceHttp("s", timeout_s=0.2 if reply is DRIP else 5.0)
         error = await failure(client, f"{source.url}/x")
         await client.aclose()
-        assert type(error) is kind
+        assert type(error) is (SourceLacks if reply.status in (400, 404) else kind)
         assert error.retry_after_s is None
         with pytest.raises(kind, match=said):
             raise error
@@ -117,6 +118,7 @@ async def test_a_nest_too_deep_is_garbled() -> None:
         await client.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.trio
 async def test_an_answer_over_the_cap_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cap counts what an answer unpacks to, and ends it where it is passed."""
@@ -261,6 +263,7 @@ def test_what_an_error_shows_of_an_address() -> None:
     assert http_faults.shown("http://[::1") == "an address that is none"
 
 
+@pytest.mark.slow
 def test_a_process_without_http_loads_no_client() -> None:
     """httpx2 is loaded by the first request, not by a connector that is declared."""
     code = (

@@ -190,7 +190,7 @@ MIXED = {"data": {"items": [record(1, at=1), record(2, at="x")]}}
         (None, [json_reply(MIXED)], CURSOR, SourceGarbled, "do not compare: text and number"),
         (None, [HALF_JSON], {}, SourceGarbled, "whole JSON"),
         (None, [Reply(b"", 500)], {}, SourceError, "500 Internal Server Error"),
-        (None, [Reply(b"", 410)], {}, SourceRefused, "410 Gone"),
+        (None, [Reply(b"", 402)], {}, SourceRefused, "402 Payment Required"),
     ],
 )
 @pytest.mark.trio

@@ -122,6 +122,7 @@ async def test_a_search_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
                 await taken.read_all()
 
 
+@pytest.mark.slow
 @pytest.mark.trio
 async def test_ten_thousand_results_are_not_the_end() -> None:
     """With HubSpot's own limits, 10,250 contacts come, each once."""

@@ -226,6 +226,7 @@ async def test_a_gap_in_events_is_told_and_filled_with_snapshots() -> None:
             assert len(taken.rows) == 36 + 1 + 37 + 1
 
 
+@pytest.mark.slow
 @pytest.mark.trio
 async def test_an_account_at_rest_for_a_month_has_no_gap() -> None:
     """A month without any event is no loss of events: what counts is when they were looked for."""
