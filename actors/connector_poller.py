@@ -283,6 +283,8 @@ class ConnectorPoller:
                         await taken.wait()
             except Exception as error:  # noqa: BLE001 - whose fault it is, `_judge` decides
                 faults.append(error)
+            finally:
+                await poll.rest()
 
     async def _take_pages(
         self,

@@ -82,6 +82,11 @@ class Poll(Generic[Cursor]):
             self._http = self._open_http()
         return self._http
 
+    async def rest(self) -> None:
+        """The poll is over: connections of the client that would only grow stale until the next one are closed."""
+        if self._http is not None and self._open_http is not None:
+            await self._http.rest()
+
 
 class Deliver(msgspec.Struct, frozen=True):
     """What becomes of a record: it goes into the record store, starts a run of workflow `name` (id

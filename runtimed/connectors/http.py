@@ -38,6 +38,8 @@ BUDGET_WAIT_MAX_S = 24.0
 REDIRECTS_MAX = 5
 CONNECTIONS_MAX = 4
 """Connections of one connector."""
+KEPT_ALIVE_S = 5.0
+"""A connection that is not used for so long is not used again: the other side may be closing it."""
 HOLD_S = 1.0
 """How long a credential rests after a 429 that does not say how long."""
 
@@ -98,9 +100,10 @@ class SourceHttp:
         clock: Clock | None = None,
         timeout_s: float = TIMEOUT_S,
         wait_max_s: float = BUDGET_WAIT_MAX_S,
+        every_s: float = 0.0,
     ) -> None:
         self.name, self._budget, self._clock = name, budget, clock or SystemClock()
-        self._timeout_s, self._wait_max_s = timeout_s, wait_max_s
+        self._timeout_s, self._wait_max_s, self._every_s = timeout_s, wait_max_s, every_s
         self._client: httpx2.AsyncClient | None = None
 
     def now_s(self) -> float:
@@ -146,6 +149,11 @@ class SourceHttp:
                 return self._checked(sent, answer)
             sent = sent.redirected(answer)
         raise SourceGarbled(f"{sent.place}: redirected more than {REDIRECTS_MAX} times")
+
+    async def rest(self) -> None:
+        """A poll is over: close what would be stale when the next one comes, so that many at rest hold no sockets."""
+        if self._every_s > KEPT_ALIVE_S:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -215,7 +223,9 @@ class SourceHttp:
                 verify=_authorities(),
                 follow_redirects=False,
                 timeout=httpx2.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)),
-                limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=1),
+                limits=httpx2.Limits(
+                    max_connections=CONNECTIONS_MAX, max_keepalive_connections=1, keepalive_expiry=KEPT_ALIVE_S
+                ),
                 headers={
                     "User-Agent": f"runtimed/{VERSION}",
                     "Accept": "application/json",
@@ -276,6 +286,7 @@ def open_http(spec: ConnectorSpec, budget: Budget | None = None, clock: Clock | 
         clock=clock,
         timeout_s=min(TIMEOUT_S, 0.5 * spec.timeout),
         wait_max_s=min(BUDGET_WAIT_MAX_S, 0.4 * spec.timeout),
+        every_s=spec.every,
     )
 
 

@@ -67,6 +67,7 @@ class MockSource:
         self.url = ""
         self.hold_at: int | None = None
         self.held, self.released = trio.Event(), trio.Event()
+        self._connected, self.all_left = 0, trio.Event()
 
     def hold(self, count: int) -> None:
         """The `count`th request from now on sets `held`, and waits for `released` before it is answered."""
@@ -80,6 +81,17 @@ class MockSource:
     async def serve(self, stream: trio.abc.HalfCloseableStream) -> None:
         """One connection."""
         connection = h11.Connection(h11.SERVER)
+        if not self._connected:
+            self.all_left = trio.Event()
+        self._connected += 1
+        try:
+            await self._serve(connection, stream)
+        finally:
+            self._connected -= 1
+            if not self._connected:
+                self.all_left.set()
+
+    async def _serve(self, connection: h11.Connection, stream: trio.abc.HalfCloseableStream) -> None:
         async with stream:
             try:
                 while (asked := await self._request(connection, stream)) is not None:

@@ -173,6 +173,17 @@ async def test_at_rest_nothing_is_recorded(kind: str) -> None:
         assert view(runtime, "c").lag == pytest.approx(0.0, abs=30.0)
 
 
+async def test_at_rest_no_socket_is_held() -> None:
+    """Between polls that are far apart a connector holds no connection, whether the poll went well or not."""
+    async with serving(source_of("stripe", 3)) as source:
+        async with opened(**{f"c{number}": table_of("stripe", source) for number in range(10)}) as runtime:
+            for number in range(10):
+                source.fail(*[Reply(b"", 500)] * (number % 2))
+                await poll(runtime, f"c{number}")
+            with trio.fail_after(30):
+                await source.all_left.wait()
+
+
 def again(source: MockSource) -> Callable[[Asked], Reply]:
     """Answers once more what it answered to the first request."""
 
