@@ -106,13 +106,13 @@ class ModelTooNew(InvalidInput):
     hint = "Upgrade whatever reads it before whatever writes it."
 
 
-def upcast(data: Mapping[str, Any] | bytes | str, upcasters: Upcasters = UPCASTERS) -> Model:
+def upcast(data: Mapping[str, Any] | bytes | str | msgspec.Raw, upcasters: Upcasters = UPCASTERS) -> Model:
     """A model of today from data of any version of it, as a mapping or as JSON. Raises InvalidInput, ModelTooNew.
 
     What a later minor version added is ignored.
     """
     try:
-        made: Any = msgspec.json.decode(data) if isinstance(data, bytes | str) else dict(data)
+        made: Any = msgspec.json.decode(data) if isinstance(data, bytes | str | msgspec.Raw) else dict(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidInput(f"not the JSON of a model: {error}") from None
     if not isinstance(made, dict) or not isinstance(made.get("model"), str):

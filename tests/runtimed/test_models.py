@@ -28,7 +28,7 @@ def test_a_model_makes_the_round_trip(sample: models.Model) -> None:
     """As JSON or as a mapping, each model comes back equal, with its version; a later minor's field is ignored."""
     text = msgspec.json.encode(sample)
     data = msgspec.json.decode(text)
-    assert upcast(text) == upcast(text.decode()) == upcast(data) == sample
+    assert upcast(text) == upcast(text.decode()) == upcast(msgspec.Raw(text)) == upcast(data) == sample
     assert re.fullmatch(r"1\.\d+\.\d+", data["schema_version"])
     assert upcast({**data, "schema_version": "1.9.0", "loyalty": "gold"}).id == sample.id
 
