@@ -282,9 +282,10 @@ def load(
 
 
 def find_config(environ: Mapping[str, str], cwd: Path) -> Path | None:
-    """The configuration file when none is named: `runtimed.toml` here, or in systemd's configuration folder."""
+    """The configuration file when none is named: `runtimed.toml` here, or in systemd's configuration folder. A folder
+    that we may not look into has none for us."""
     folders = [cwd, *(Path(part) for part in environ.get("CONFIGURATION_DIRECTORY", "").split(":") if part)]
-    return next((folder / CONFIG_NAME for folder in folders if (folder / CONFIG_NAME).is_file()), None)
+    return next((folder / CONFIG_NAME for folder in folders if os.path.isfile(folder / CONFIG_NAME)), None)
 
 
 def differences(old: Settings, new: Settings) -> list[str]:

@@ -61,7 +61,7 @@ def test_a_command_that_is_none_is_seen() -> None:
 
 def test_each_piece_of_configuration_loads(tmp_path: Path) -> None:
     """Every TOML block, and the file that the first steps write, is taken by the daemon's own strict loader."""
-    pieces = [*blocks("toml"), *re.findall(r"printf '(.+?)' >/etc/runtimed", OPERATING)]
+    pieces = [*blocks("toml"), *re.findall(r"printf '(.+?)' >>?/etc/runtimed/", OPERATING)]
     assert len(pieces) >= 3
     for number, piece in enumerate(pieces):
         file = tmp_path / f"{number}.toml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import shutil
 import tempfile
@@ -187,13 +188,16 @@ def limits(settings: Settings) -> Iterator[Finding]:
 
 
 def _files_max(pid: int | None) -> tuple[int, int]:
-    """How many files a process may open: that one, or this one where there is none or it is not ours to ask."""
-    if pid is not None:
-        try:
-            return resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        except (PermissionError, ProcessLookupError):
-            pass  # another user's, or gone just now: ours is the best guess left
-    return resource.getrlimit(resource.RLIMIT_NOFILE)
+    """How many files a process may open: that one, or this one where there is none, or it cannot be seen."""
+    try:
+        limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii") if pid is not None else ""
+        found = re.search(r"^Max open files +(\w+) +(\w+)", limits, re.MULTILINE)
+    except OSError:  # it ended just now, or the kernel hides it
+        found = None
+    if found is None:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (resource.RLIM_INFINITY if each == "unlimited" else int(each) for each in found.groups())
+    return soft, hard
 
 
 def _filesystem(path: Path) -> str:

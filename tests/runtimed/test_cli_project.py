@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -174,6 +176,10 @@ def test_doctor_knows_network_disks_and_few_files(short_dir: Path, monkeypatch: 
 
     monkeypatch.setattr("resource.getrlimit", lambda what: (256, 4096))
     assert next(examinations.limits(settings)).level == "warn"
+    assert examinations._files_max(os.getpid()) == resource.prlimit(
+        os.getpid(), resource.RLIMIT_NOFILE
+    )  # a daemon's own
+    assert examinations._files_max(2**30) == (256, 4096)  # one that ended just now
 
 
 def test_doctor_finds_a_full_disk(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

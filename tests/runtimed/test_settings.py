@@ -232,6 +232,18 @@ def test_the_configuration_is_found_here_or_where_systemd_puts_it(tmp_path: Path
     assert settings.find_config(environ, here) == here_file
 
 
+def test_a_folder_that_may_not_be_looked_into_has_no_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`runuser -u runtimed` in root's home: the current folder is passed over, not a crash."""
+
+    def refuse(path: Any, **more: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.stat", refuse)
+    assert settings.find_config({}, tmp_path) is None
+
+
 def test_differences_name_what_a_reload_would_change(tmp_path: Path) -> None:
     """Two settings are compared key by key, named tables included, derived paths left out."""
     old = load(written(tmp_path, "[queues.a]\nrate = 1\n"), HOME)

@@ -88,6 +88,14 @@ async def reachable(port: int) -> None:
             await trio.sleep(0.05)
 
 
+async def is_sent_work(daemon: Daemon) -> None:
+    """Wait until the balancer has seen that this one is back: it starts runs."""
+    async with daemon.client() as client:
+        with trio.fail_after(20.0):
+            while "\nruntimed_runs_started_total 0.0" in (await client.get("/metrics")).text:  # noqa: ASYNC110 - another process
+                await trio.sleep(0.05)
+
+
 async def roll(daemons: Pair, load: Load, rounds: int) -> None:
     """Restart one after the other, with traffic on both sides of each restart."""
     for _ in range(rounds):
@@ -95,7 +103,7 @@ async def roll(daemons: Pair, load: Load, rounds: int) -> None:
             assert await daemon.stop() == 0
             await load.answers(20)
             await daemon.start()
-            await trio.sleep(0.3)  # the balancer looks ten times a second: it has seen that this one is back
+            await is_sent_work(daemon)  # else the other one would be stopped while the balancer knows no third
             await load.answers(20)
 
 

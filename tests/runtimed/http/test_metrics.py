@@ -23,7 +23,8 @@ DASHBOARD = ROOT / "ops" / "grafana-dashboard.json"
 CONTRACT = {
     "runs": ("workflow", "status"), "runs_started_total": (), "step_seconds": ("workflow", "step"),
     "step_attempts_total": ("outcome",), "commit_seconds": (), "commit_records": (), "journal_seq": (),
-    "sqlite_wal_bytes": (), "disk_free_bytes": (), "disk_full_days": (), "backup_age_seconds": (), "mailbox_messages": ("actor",),
+    "sqlite_wal_bytes": (), "disk_free_bytes": (), "disk_full_days": (), "backup_age_seconds": (),
+    "mailbox_messages": ("actor",),
     "actor_restarts_total": ("actor",), "queue_runs": ("queue", "state"), "approvals_open": (),
     "connector_lag_seconds": ("connector",), "connector_records_total": ("connector",),
     "connector_errors_total": ("connector",), "runs_without_wake_source": (), "loop_lag_seconds": (),
@@ -35,7 +36,8 @@ FULL = RuntimeStatistics(
     version="1.2.3", journal_seq=9, runs={("w", "running"): 1}, runs_started_total=2, runs_in_memory=1, runs_parked=3,
     step_seconds={("w", "s"): Histogram((0.1,), (1, 2), 0.7)}, step_attempts_total={"completed": 3},
     commit_seconds=Histogram((0.1,), (1, 0), 0.01), commit_records=Histogram((1.0,), (1, 0), 1.0), sqlite_wal_bytes=1,
-    disk_free_bytes=2, disk_full_days=3.5, backup_age_seconds=60.0, queue_runs={("default", "ready"): 0}, approvals_open=1,
+    disk_free_bytes=2, disk_full_days=3.5, backup_age_seconds=60.0, queue_runs={("default", "ready"): 0},
+    approvals_open=1,
     connector_lag_seconds={"c": 1.0}, connector_records_total={"c": 2}, connector_errors_total={"c": 3},
     runs_without_wake_source=0, loop_lag_seconds=0.0, trace_spans_total={"sent": 1},
 )  # fmt: skip
