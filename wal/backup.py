@@ -208,8 +208,8 @@ def copy(source: Path, part: Path, descriptor: int) -> int:
             expect(new, "journal_mode", "off")  # it has no name until it is whole: there is nothing to roll back to
             expect(new, "synchronous", 0)
             if checksum_vfs() is not None:
-                # The VFS learns from the first page that there are checksums to write. The copy writes that page last, and
-                # a page that is in the source's WAL alone has none yet.
+                # The VFS learns from the first page that there are checksums to write. The copy writes that page last,
+                # and a page that is in the source's WAL alone has none yet.
                 new.reserve_bytes(reserve=CHECKSUM_BYTES)
                 new.pragma("page_size", int(reader.pragma("page_size")))
                 new.pragma("user_version", 1)

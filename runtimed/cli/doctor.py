@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from runtimed.cli import examinations
+from runtimed.cli import data_findings, examinations
 from runtimed.cli.access_examination import access
 from runtimed.cli.examinations import Finding
 from runtimed.cli.options import shell_of
@@ -27,10 +27,11 @@ _STYLES: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "warn": {"fg": "yel
 @settings_options
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed.")
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
-def doctor(output: str, as_json: bool, **given: Any) -> int:
+@click.option("--fix", is_flag=True, help="Put right what can be safely: rights of files, what killed processes left.")
+def doctor(output: str, as_json: bool, fix: bool, **given: Any) -> int:
     """Examine this machine and the data folder. Ends with 1 if something is wrong."""
     shell = shell_of(click.get_current_context())
-    findings = list(examine(given))
+    findings = list(examine(given, fix=fix))
     if as_json or output == "json" or shell.output == "json":
         shell.print_json(msgspec.json.encode(findings))
     else:
@@ -47,7 +48,7 @@ def _show(shell: Shell, finding: Finding) -> None:
             shell.print(f"{'':18}{label}: {escape(text)}")
 
 
-def examine(given: dict[str, Any]) -> Iterator[Finding]:
+def examine(given: dict[str, Any], *, fix: bool = False) -> Iterator[Finding]:
     """All findings; one that cannot be made is a failing one."""
     yield examinations.python()
     yield examinations.packages()
@@ -69,3 +70,5 @@ def examine(given: dict[str, Any]) -> Iterator[Finding]:
     ]
     for check in checks:
         yield from check(settings)
+    for look in data_findings.CHECKS:
+        yield from look(settings, fix)

@@ -132,7 +132,7 @@ def disk(settings: Settings) -> Iterator[Finding]:
 
 def daemon(settings: Settings) -> Iterator[Finding]:
     """Who holds the folder, and whether the socket answers."""
-    holder = _lock_holder(settings.paths.lock)
+    holder = lock_holder(settings.paths.lock)
     socket = settings.paths.socket
     if holder is None:
         left = f"; {socket} is left of one that was killed, which is harmless" if socket.exists() else ""
@@ -175,7 +175,7 @@ def journal(settings: Settings) -> Iterator[Finding]:
 def limits(settings: Settings) -> Iterator[Finding]:
     """Whether the daemon may open as many files as its settings promise; without one, whether one started here may."""
     wanted = 2 * settings.http.max_connections + FILES_SPARE
-    soft, hard = _files_max(_lock_holder(settings.paths.lock))
+    soft, hard = _files_max(lock_holder(settings.paths.lock))
     if soft != resource.RLIM_INFINITY and soft < wanted:
         why = f"http.max_connections = {settings.http.max_connections} on two listeners needs about {wanted}"
         raise_it = "Raise it: ulimit -n, or LimitNOFILE= in the unit; or lower http.max_connections."
@@ -227,7 +227,7 @@ def _flush_ms(path: Path) -> float:
     return sorted(times)[len(times) // 2] * 1000
 
 
-def _lock_holder(lock: Path) -> int | None:
+def lock_holder(lock: Path) -> int | None:
     """The pid that holds the folder's lock, read from the kernel's table: trying the lock could stop a daemon that
     starts at this moment."""
     try:

@@ -27,7 +27,7 @@ WATERMARK = {**BALLAST, "RUNTIMED__JOURNAL__DISK_FREE_MIN_BYTES": str(LEAST)}
 @asynccontextmanager
 async def small_disk(folder: Path) -> AsyncIterator[None]:
     """A file system of `SIZE` at this folder, while the block lasts; skips where none can be mounted."""
-    folder.mkdir(exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(folder)]
     done = await trio.run_process(mount, capture_stderr=True, check=False) if os.getuid() == 0 else None
     if done is None or done.returncode:
@@ -79,8 +79,8 @@ async def until(daemon: Daemon, path: str, status: int) -> None:
 async def test_a_disk_that_is_full_at_a_commit_costs_nothing_acknowledged(
     running: Running, short_dir: Path, scale: Callable[[int, int], int], figures: Callable[..., None]
 ) -> None:
-    """P5: full at a commit in spite of the watermark: the daemon ends non-zero; started again it has the ballast's room,
-    is up for reads and probes, and refuses new runs; with room it takes them by itself; whatever was acknowledged is there."""
+    """P5: full at a commit in spite of the watermark: the daemon ends non-zero; started again, in the ballast's room,
+    it is up for reads and probes and refuses new runs; with room it takes them again; nothing acknowledged is lost."""
     acknowledged: list[str] = []
     data = short_dir / "data"
     cycles = scale(3, 20)

@@ -67,7 +67,7 @@ def test_a_backup_is_the_journal_as_of_one_commit(filled: Journal, journal_path:
 
 @pytest.mark.slow
 def test_what_is_in_the_wal_alone_is_copied_with_checksums(journal_path: Path, folder: Path, log: Any) -> None:
-    """Pages that no checkpoint has moved yet, more of them than a cache holds, are as good in the copy as the others."""
+    """Pages that no checkpoint has moved yet, more of them than a cache holds, are as good in the copy as others."""
     with Journal.open(journal_path) as journal:
         journal.commit([log.start(1)])
         journal.checkpoint("truncate")
