@@ -39,8 +39,8 @@ STEP_BYTES = 4 * 1024 * 1024
 """So much is copied between two flushes: what a commit's own flush may have to wait for."""
 
 NICE = 5
-"""At 10, a backup of a gigabyte took a minute and a half where both cores were busy; and the longer it takes, the more of
-SQLite's WAL its snapshot holds back."""
+"""At 10, a backup of a gigabyte took a minute and a half where both cores were busy; and the longer it takes, the more
+of SQLite's WAL its snapshot holds back."""
 PART = ".part"
 NAME = re.compile(r"journal-(\d{8}T\d{6}Z)-(\d+)\.db")
 """How backups are called that nobody named: when they were taken, and up to which record they go."""
