@@ -2,7 +2,7 @@
 event, which sends it with durable retries.
 
 It is a connector of the runtime's own, `notify:NAME`, whose source is the journal: what it found and how far it looked
-are one commit, and an event's seq is its key. So a crash anywhere tells nothing twice and forgets nothing. Where
+are one commit, and an event's seq is its key. So a crash anywhere starts nothing twice and forgets nothing. Where
 nothing happened nothing is recorded, or its own record would wake it.
 """
 

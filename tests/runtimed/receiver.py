@@ -35,22 +35,30 @@ class Receiver:
                 await self._came.wait()
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """One connection, one message."""
+        """One connection, one message; a sender that dies in the middle of it has sent none."""
         async with stream:
-            parser = h11.Connection(h11.SERVER)
-            headers: dict[str, str] = {}
-            body = b""
-            while True:
-                event = parser.next_event()
-                if event is h11.NEED_DATA:
-                    parser.receive_data(await stream.receive_some(65_536))
-                elif isinstance(event, h11.Request):
-                    headers = {name.decode(): value.decode() for name, value in event.headers}
-                elif isinstance(event, h11.Data):
-                    body += event.data
-                else:
-                    break
-            await self._answer(stream, parser, headers, body)
+            try:
+                await self._serve(stream)
+            except (h11.RemoteProtocolError, trio.BrokenResourceError):
+                return
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        parser = h11.Connection(h11.SERVER)
+        headers: dict[str, str] = {}
+        body = b""
+        while True:
+            event = parser.next_event()
+            if event is h11.NEED_DATA:
+                parser.receive_data(await stream.receive_some(65_536))
+            elif isinstance(event, h11.Request):
+                headers = {name.decode(): value.decode() for name, value in event.headers}
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                break
+            else:  # it closed before it had sent anything
+                return
+        await self._answer(stream, parser, headers, body)
 
     async def _answer(
         self, stream: trio.SocketStream, parser: h11.Connection, headers: dict[str, str], body: bytes
