@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +71,16 @@ class Connection(TCPServer):
         self.limits = owner.limits
         self._reading = trio.CancelScope(deadline=trio.current_time() + self.limits.header_timeout_s)
         self._head_begun = True
+        self._kept = False  # it has had an answer
+        self._in_turn = False
+        self._local = stream.socket.family == socket.AF_UNIX
         self._hung_up = False
         self._swallowed_bytes = 0
 
     @property
     def idle(self) -> bool:
         """Between two requests, with nothing read of the next."""
-        return not (self.protocol.busy or self._hung_up or self.protocol.has_partial_head)
+        return not (self.protocol.busy or self._in_turn or self._hung_up or self.protocol.has_partial_head)
 
     async def run(self) -> None:
         try:
@@ -130,6 +134,10 @@ class Connection(TCPServer):
                 if not data or self._swallowed_bytes > self.limits.linger_max_bytes:
                     return
                 continue
+            if data and not self.protocol.busy:
+                self._in_turn = True  # what was read is in hand, though nobody has looked at it yet
+                await self.owner.turns[self._local, self._kept].take()
+                self._in_turn = False
             await self.protocol.handle(RawData(bytes(data)))
             if not data:
                 return
@@ -150,6 +158,7 @@ class Connection(TCPServer):
             await self._send(event.data)
         elif isinstance(event, Updated):
             self._head_begun = False
+            self._kept = self._kept or event.idle
             idle_until = trio.current_time() + self.limits.keep_alive_timeout_s
             self._reading.deadline = idle_until if event.idle else float("inf")
         elif isinstance(event, Closed):

@@ -23,6 +23,7 @@ from runtimed.http.errors import BindFailed
 from runtimed.http.faults import overflow_answer
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.protocol import EdgeConfig
+from runtimed.http.turns import Turns
 from runtimed.settings import SOCKET_PATH_MAX_BYTES, Http
 
 log = logging.getLogger("runtimed.http")
@@ -63,6 +64,7 @@ class HttpServer:
         self.config = _config(limits)
         self.context = WorkerContext(None)
         self.draining = trio.Event()
+        self.turns = {(local, kept): Turns() for local in (True, False) for kept in (True, False)}
         self.counts = Counts()
         self._turning_away = 0
         self._open: dict[bool, set[Connection]] = {True: set(), False: set()}
@@ -74,6 +76,13 @@ class HttpServer:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept and serve; see the class. The listeners are closed when this returns."""
+        async with trio.open_nursery() as nursery:
+            for lane in self.turns.values():
+                nursery.start_soon(lane.run)
+            await self._serve(listeners, task_status)
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, listeners: Sequence[trio.SocketListener], task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 start = partial(trio.serve_listeners, self._serve_one, list(listeners), handler_nursery=connections)
