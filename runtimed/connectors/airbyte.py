@@ -20,7 +20,7 @@ from runtimed.connectors.airbyte_messages import AirbyteDialect, Catalog, Name, 
 from runtimed.connectors.child import GRACE_S, GUARD_MARGIN_S, find_command
 from runtimed.connectors.child_source import Launch, read_child
 from runtimed.connectors.keys import FIELDS_MAX, key_reader
-from runtimed.connectors.options import Seconds, read_options
+from runtimed.connectors.options import Seconds, command_of, read_options
 from runtimed.connectors.scratch import Scratch, with_secrets
 from runtimed.escape import escape
 from runtimed.settings import Connector
@@ -50,6 +50,7 @@ class Chosen(msgspec.Struct, frozen=True):
 
 def make(name: str, settings: Connector) -> ConnectorSpec:
     """The connector of a `kind = "airbyte"` table. Raises ConfigError."""
+    command_of(name, settings.command)
     options = read_options(name, settings.options, AirbyteOptions)
     return ConnectorSpec(
         name=name, kind="airbyte", source=_source(settings, options),

@@ -6,7 +6,7 @@ Raises `ConfigError` with `connectors.NAME.options.KEY` and what was expected th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
@@ -56,6 +56,13 @@ def key_of(name: str, key: str | None, default: str | None = None) -> str:
     if found := key or default:
         return found
     raise ConfigError(f"connectors.{name}.key: it is needed: which field tells two records apart", hint='key = "id"')
+
+
+def command_of(name: str, command: Sequence[str]) -> Sequence[str]:
+    """The command of a kind that runs one. Raises ConfigError if there is none."""
+    if command and command[0].strip():
+        return command
+    raise ConfigError(f"connectors.{name}.command: it is needed: the program to run", hint='command = ["tap-x"]')
 
 
 def revealed(value: str, secret: Callable[[str], str] | None) -> str:

@@ -21,7 +21,7 @@ from runtimed.connectors.child import GRACE_S, GUARD_MARGIN_S, find_command
 from runtimed.connectors.child_source import Announcement, Launch, read_child
 from runtimed.connectors.json_lines import decode_block
 from runtimed.connectors.keys import FIELDS_MAX, NoKey, Reader, key_reader
-from runtimed.connectors.options import Seconds, read_options
+from runtimed.connectors.options import Seconds, command_of, read_options
 from runtimed.connectors.scratch import Scratch, with_secrets
 from runtimed.escape import escape
 from runtimed.settings import Connector
@@ -74,6 +74,7 @@ _decoder = msgspec.json.Decoder(Message)
 
 def make(name: str, settings: Connector) -> ConnectorSpec:
     """The connector of a `kind = "singer"` table. Raises ConfigError."""
+    command_of(name, settings.command)
     options = read_options(name, settings.options, SingerOptions)
     return ConnectorSpec(
         name=name, kind="singer", source=_source(settings, options),

@@ -236,6 +236,8 @@ def test_options_are_read_strictly() -> None:
     ]:
         with pytest.raises(ConfigError, match=named):
             singer.make("crm", settings("singer", command=["tap"], options=options))
+    with pytest.raises(ConfigError, match=r"connectors\.crm\.command: it is needed"):
+        singer.make("crm", settings("singer"))
 
 
 def lines(*messages: str) -> bytes:
