@@ -70,8 +70,9 @@ async def open_approvals(runtime: Runtime) -> list[Any]:
 
 async def until_asked(runtime: Runtime) -> Any:
     with trio.fail_after(PATIENCE_S):
+        seq = runtime.feed.seq  # before looking: what comes while we look is to wake us
         while not (found := await open_approvals(runtime)):
-            await runtime.feed.wait_beyond(runtime.feed.seq)
+            seq = await runtime.feed.wait_beyond(seq)
     (approval,) = found
     return approval
 
