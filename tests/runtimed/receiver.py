@@ -34,6 +34,17 @@ class Receiver:
             while len(self.taken if taken else self.messages) < count:
                 await self._came.wait()
 
+    async def until_told(self, run_ids: set[str]) -> None:
+        """Wait until messages about exactly these runs were taken, and see that each of them had one id."""
+        with trio.fail_after(20):
+            while {each["data"]["run_id"] for each in self.taken} != run_ids:
+                await self._came.wait()
+        told = {
+            (each["data"]["run_id"], headers["webhook-id"])
+            for each, headers in zip(self.messages, self.headers, strict=True)
+        }
+        assert len(told) == len(run_ids), told
+
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, one message; a sender that dies in the middle of it has sent none."""
         async with stream:
