@@ -5,7 +5,6 @@ A kind is a module with `make(name, settings) -> ConnectorSpec`, loaded when a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
@@ -31,6 +30,7 @@ KINDS: Final[dict[str, str]] = {
 NAME_CHARACTERS_MAX: Final = 100
 """A connector's name is also that of its actor, and the beginning of its runs' ids."""
 CONNECTORS_MAX: Final = 1_000
+NAMES_SHOWN_MAX: Final = 12
 
 
 def specs_of(settings: Settings, registry: Registry) -> dict[str, ConnectorSpec]:
@@ -40,14 +40,19 @@ def specs_of(settings: Settings, registry: Registry) -> dict[str, ConnectorSpec]
     """
     specs = dict(registry.connectors)
     for name, table in settings.connectors.items():
-        key = f"connectors.{name}"
-        if name in specs:
-            raise ConfigError(f"{key}: an app has a connector of this name already", hint="Give one another name.")
-        specs[name] = _made(name, table)
+        try:
+            if name in specs:
+                said = f"connectors.{name}: an app has a connector of this name already"
+                raise ConfigError(said, hint="Give one another name.")
+            specs[name] = _made(name, table)
+            _check(name, specs[name].deliver, registry)
+        except ConfigError as error:
+            where = settings.paths.config
+            raise ConfigError(f"{where}: {error}" if where else str(error), hint=error.hint) from None
     if len(specs) > CONNECTORS_MAX:
         raise ConfigError(f"{len(specs)} connectors; one runtime takes {CONNECTORS_MAX}")
-    for name, spec in specs.items():
-        _check(f"connectors.{name}", name, spec.deliver, registry)
+    for name, spec in registry.connectors.items():
+        _check(name, spec.deliver, registry)
     return specs
 
 
@@ -70,12 +75,13 @@ def _deliver(key: str, said: str, run_id_from: str | None) -> Deliver:
         raise ConfigError(f"{key}.deliver: {error}") from None
 
 
-def _check(key: str, name: str, deliver: Deliver, registry: Registry) -> None:
+def _check(name: str, deliver: Deliver, registry: Registry) -> None:
+    key = f"connectors.{name}"
     if not NAME.match(name) or len(name) > NAME_CHARACTERS_MAX:
         raise ConfigError(f"{key}: the name is not 1 to {NAME_CHARACTERS_MAX} characters of A-Z a-z 0-9 . _ : -")
     if deliver.kind == "workflow" and deliver.name not in registry.workflows:
-        known: Mapping[str, object] = registry.workflows
-        there = ", ".join(sorted(known)[:12]) or "none"
+        theirs = sorted(name for name in registry.workflows if not name.startswith("runtimed."))
+        there = ", ".join(theirs[:NAMES_SHOWN_MAX]) or "none"
         raise ConfigError(
             f"{key}.deliver: no workflow {deliver.name!r} is registered; there are: {there}",
             hint="Check the name, and that its app is loaded (daemon.apps).",

@@ -11,6 +11,7 @@ from wal.connections import open_reader
 from wal.journal import Journal
 
 pytestmark = [pytest.mark.trio, pytest.mark.slow]
+TAP = '[connectors.crm]\nkind = "singer"\ncommand = ["tap"]\n'
 
 
 async def refused(daemon: Daemon) -> str:
@@ -34,8 +35,10 @@ async def refused(daemon: Daemon) -> str:
         ("[limits]\nthreads_max = 0\n", "limits.threads_max", "a whole number from 1"),
         ("[daemon]\ndrain_timeout = -1.0\n", "daemon.drain_timeout", "a number from 0.0"),
         ('[http]\nbind = "nowhere"\n', "http.bind", "HOST:PORT"),
+        (TAP + 'deliver = "workflow:gone"\n', "connectors.crm.deliver", "there are: ending, resting, waiting"),
+        (TAP + "options = { gone = 1 }\n", "connectors.crm.options", "gone"),
     ],
-    ids=["unknown key", "wrong type", "out of range", "negative", "no address"],
+    ids=["unknown key", "wrong type", "out of range", "negative", "no address", "no workflow", "no option"],
 )
 async def test_a_mistake_in_the_settings_is_named(
     running: Running, short_dir: Path, text: str, key: str, expected: str
