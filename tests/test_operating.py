@@ -85,6 +85,10 @@ def test_the_probes_of_kubernetes_are_routes_and_its_stop_is_long_enough() -> No
 def test_the_haproxy_of_the_page_is_the_haproxy_of_the_test() -> None:
     """What is shown is what the rolling restarts were tried with: the same way of asking, nothing retried."""
     (shown,) = re.findall(r"```\n(backend runtimed.*?)```", OPERATING, re.DOTALL)
-    for line in ("option httpchk", "http-check send meth GET uri /health/ready ver HTTP/1.1 hdr Host localhost"):
+    for line in (
+        "timeout check 2s",
+        "option httpchk",
+        "http-check send meth GET uri /health/ready ver HTTP/1.1 hdr Host localhost",
+    ):
         assert line in shown
         assert line in HAPROXY

@@ -23,6 +23,7 @@ defaults
     timeout connect 2s
     timeout client 30s
     timeout server 30s
+    timeout check 2s
     retries 0
 frontend in
     bind 127.0.0.1:{port}
