@@ -39,6 +39,11 @@ class CurrentStep:
         return self._info.id
 
     @property
+    def generation(self) -> int:
+        """How often the run had continued as new."""
+        return self._info.generation
+
+    @property
     def trace_id(self) -> str | None:
         """The run's trace."""
         return self._info.trace_id

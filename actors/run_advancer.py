@@ -22,10 +22,10 @@ from actors.advance_marker import AdvanceMarker
 from actors.children import Children
 from actors.clock import Clock
 from actors.current_step import CurrentStep
-from actors.flow.calls import AttemptCall, Call, State, StateCall, StepCall, TimerCall, encode
+from actors.flow.calls import AttemptCall, Call, ContinueCall, State, StateCall, StepCall, TimerCall, encode
 from actors.flow.definitions import Registry
 from actors.flow.driver import Flow
-from actors.flow.run_info import Hold
+from actors.flow.run_info import Hold, info_of
 from actors.flow.saga_core import UNDO_MARK
 from actors.outside_trio import OutsideTrio
 from actors.queues import Queues, QueueSpec
@@ -114,6 +114,7 @@ class RunAdvancer:
         self._settled, self._dice = settled, dice
         self.advanced_total = self.started_total = self.parked_total = 0
         self.queues = Queues(queues)
+        self.begin_later: Callable[[ActiveRun], None] = lambda run: None  # set by whoever has runs begin in turn
         self.children: Children | None = None  # set by whoever can start and find runs
         self.dead = False
         self.draining = False  # what attempts end with is recorded, but no run goes on to its next step
@@ -179,6 +180,8 @@ class RunAdvancer:
             self._drop(run, flow)
         if flow.ended:
             self._end(run)
+        elif flow.continued is not None:
+            self._begin_anew(run, flow.continued)
         elif flow.holds:
             self._block(run, next(iter(flow.holds.values())))
         elif not run.attempts:
@@ -231,6 +234,8 @@ class RunAdvancer:
         if isinstance(ask, StateCall):
             info = flow.info
             return self.state.answer(ask, info.tenant, info.classification)
+        if isinstance(ask, ContinueCall):
+            return flow.continuation(ask)
         if isinstance(ask, Call):
             fact = ask.fact(self.clock.now_us())
             assert fact is not None
@@ -377,6 +382,13 @@ class RunAdvancer:
     def _blocked(self, run: ActiveRun, blocked: r.RunBlocked) -> None:
         if run.blocked:  # else somebody has let it go on meanwhile, and nothing is settled
             self._settled(run.id, run.workflow, blocked)
+
+    def _begin_anew(self, run: ActiveRun, continued: r.RunContinued) -> None:
+        """The run's code goes on with another input and without its past, in its turn: one that does nothing but go on
+        like that must let others pass."""
+        self.close_flow(run)
+        run.info, run.started_at, run.begun = info_of(continued), self.clock.now_us(), False
+        self.begin_later(run)
 
     def _end(self, run: ActiveRun) -> None:
         run.ended = True

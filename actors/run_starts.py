@@ -12,9 +12,9 @@ from actors.active_run import ActiveRun
 from actors.checks import check_id, check_words, decode_input, problem
 from actors.errors import IdConflict, InvalidInput, Overloaded, PayloadTooLarge, UnknownWorkflow
 from actors.flow.definitions import Workflow
-from actors.flow.run_info import RunInfo
+from actors.flow.run_info import RunInfo, info_of
 from actors.mailbox import Letter
-from actors.saga_engine import SagaEngine, info_of
+from actors.saga_engine import SagaEngine
 from wal import records as r
 from wal.errors import RuntimedError
 from wal.queries import Reader

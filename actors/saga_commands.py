@@ -87,6 +87,7 @@ class SagaCommands:
         self._ended_sessions: dict[str, None] = {}
         starts = RunStarts(engine, reader, ready, new_id, self._session_of, self._accept)
         state = StateDesk(engine, self._owner, self._accept)
+        engine.begin_later = ready.put
         engine.children = Children(
             starts.start_child, self._open, self._cancel_run, reader.run_view, engine.tell, self._told
         )

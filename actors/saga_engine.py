@@ -14,7 +14,7 @@ from actors.active_run import ActiveRun
 from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.context import Context
 from actors.flow.driver import Flow
-from actors.flow.run_info import History, Hold, RunInfo
+from actors.flow.run_info import History, Hold, RunInfo, info_of
 from actors.run_advancer import EngineLimits as EngineLimits
 from actors.run_advancer import RunAdvancer, about_run
 from wal import records as r
@@ -72,11 +72,11 @@ class SagaEngine(RunAdvancer):
             self._call_back(run)
             return
         first = entries[0].record
-        assert isinstance(first, r.RunStarted), first
+        assert isinstance(first, (r.RunStarted, r.RunContinued)), first
         info = info_of(first)
         run.started_at = entries[0].at
         begun_at = run.started_at
-        if first.start_at is not None or first.queue is not None:
+        if isinstance(first, r.RunStarted) and (first.start_at is not None or first.queue is not None):
             recorded = [(entry.record, entry.at) for entry in entries] + [
                 (record, at) for record, _, at in run.deferred
             ]
@@ -249,20 +249,3 @@ class SagaEngine(RunAdvancer):
     def _log_sink(self, run: ActiveRun) -> Callable[[int, str, tuple[Any, ...], dict[str, Any]], None]:
         about = {**about_run(run), "workflow": run.workflow}
         return lambda level, message, args, more: log.log(level, message, *args, extra={**more, **about})
-
-
-def info_of(started: r.RunStarted) -> RunInfo:
-    """What a run knows of itself, from its first record."""
-    return RunInfo(
-        started.id,
-        started.workflow,
-        started.input,
-        0,
-        started.session_id,
-        started.tenant,
-        started.classification,
-        started.trace_id,
-        started.traceparent,
-        started.parent_id,
-        started.parent_call,
-    )

@@ -11,6 +11,7 @@ Each play has a loop, a clock and a journal of its own, in a worker thread, so t
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -323,9 +324,15 @@ def _difference(expected: Ending, found: Ending) -> str:
 
 def _run_again(kept: list[Entry], play: Play) -> Iterator[str]:
     """What no kill may do: an attempt of a step whose completion was on disk."""
-    done = {(entry.run_key, entry.record.key) for entry in kept if isinstance(entry.record, r.StepCompleted)}
-    for run_key, call, step, attempt in play.executed:
-        if (run_key, call) in done:
+    done: set[tuple[int, int, str]] = set()
+    generations: Counter[int] = Counter()
+    for entry in kept:
+        if isinstance(entry.record, r.RunContinued):
+            generations[entry.run_key] = entry.record.generation
+        elif isinstance(entry.record, r.StepCompleted):
+            done.add((entry.run_key, generations[entry.run_key], entry.record.key))
+    for run_key, call, step, attempt, generation in play.executed:
+        if (run_key, generation, call) in done:
             yield f"attempt {attempt} of {step} (call {call}) began after its completion was recorded"
 
 

@@ -77,12 +77,14 @@ class HoldingGate(GilGate):
 
 
 class Executed(NamedTuple):
-    """An attempt that was let go: of which run, for which call, of which step, and which one of them (from 1)."""
+    """An attempt that was let go: of which run, for which call, of which step, which one of them (from 1), and in
+    which generation of a run that continues as new."""
 
     run_key: int
     call: str
     step: str
     attempt: int
+    generation: int = 0
 
 
 class VirtualRuntime(Runtime):
@@ -120,7 +122,8 @@ class VirtualRuntime(Runtime):
         start = actors.runner.start
 
         def note(attempt: Attempt) -> None:
-            self.executed.append(Executed(attempt.run_key, attempt.call_key, attempt.step.name, attempt.attempt))
+            which = (attempt.run_key, attempt.call_key, attempt.step.name, attempt.attempt)
+            self.executed.append(Executed(*which, attempt.current.generation))
             start(attempt)
 
         actors.runner.start = note  # type: ignore[method-assign]

@@ -98,7 +98,11 @@ def fold(records: Iterable[HistoryRecord]) -> Picture:
 def step(before: Picture, record: HistoryRecord) -> Picture:
     """The picture after one more record."""
     data = data_of(record.data)
-    if record.kind == "run_started":  # also where a run continues as new: a history begins again under its id
+    if record.kind in (
+        "run_started",
+        "run_continued",
+    ):  # also where a run continues as new: a history begins again under its id
+        data = data.get("started") or data
         started = RunStarted("", "", NULL, start_at=micros(data.get("start_at")), queue=data.get("queue"))
         return Picture(
             record.seq,

@@ -22,11 +22,14 @@ from wal.views import NULL, AuditView, EventView, HistoryRecord, Page, RunDetail
 
 _ENTRY_COLUMNS = "seq, run_key, prev_seq, at, body"
 
+_CONTINUED = '{"kind":"run_continued",'
+"""Where a run began anew: what lies before it is no part of what its code is replayed from."""
+
 _WALK = f"""with recursive walk (seq, run_key, prev_seq, at, body) as (
         select {_ENTRY_COLUMNS} from records where seq = :last and seq > :after
         union all
         select r.seq, r.run_key, r.prev_seq, r.at, r.body from walk join records r on r.seq = walk.prev_seq
-        where walk.prev_seq > :after
+        where walk.prev_seq > :after and substr(walk.body, 1, {len(_CONTINUED)}) <> '{_CONTINUED}'
     ) select {_ENTRY_COLUMNS} from walk limit :limit"""
 
 _PAGE = """with recursive walk (seq, prev_seq) as (
@@ -60,15 +63,16 @@ _encoder = msgspec.json.Encoder()
 
 
 def entries(db: apsw.Connection, run_key: int, *, last_seq: int | None, after: int) -> list[Entry]:
-    """All entries of a run with a seq beyond `after`, in order, up to `last_seq` or else the run's last. Read in
-    pieces, each a statement of its own: what is recorded meanwhile lies beyond `last_seq` and is not seen."""
+    """All entries of a run with a seq beyond `after`, in order, up to `last_seq` or else the run's last; of a run that
+    began anew, those since then. Read in pieces, each a statement of its own: what is recorded meanwhile lies beyond
+    `last_seq` and is not seen."""
     if last_seq is None:
         last_seq = scalar(db, "select last_seq from runs where run_key = ?", (run_key,))
     found: list[Entry] = []
     while last_seq is not None and last_seq > after:
         rows = all_rows(db, _WALK, {"last": last_seq, "after": after, "limit": PAGE_ROWS_MAX})
         found += (decode_entry(*row) for row in rows)
-        last_seq = rows[-1][2] if rows else None
+        last_seq = rows[-1][2] if rows and not rows[-1][4].startswith(_CONTINUED) else None
     found.reverse()
     return found
 

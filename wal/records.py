@@ -71,6 +71,16 @@ class RunStarted(Fact, frozen=True, gc=False):
     parent_call: str | None = None
 
 
+class RunContinued(Fact, frozen=True, gc=False):
+    """The run's code began anew, with another input, and this is where its history begins: `started` says all that
+    replay knows of the run. `generation` counts; `signals` are those that nobody had asked for yet."""
+
+    key: str
+    started: RunStarted
+    generation: int = 1
+    signals: dict[str, list[Raw]] = {}
+
+
 class RunWaiting(Fact, frozen=True, gc=False):
     """The run has nothing in flight: what it waits for, until when, and all its open calls. A note for people and
     for waking; replay does not read it."""
@@ -641,8 +651,8 @@ RECORD_TYPES: tuple[type[Fact], ...] = tuple(
 )  # fmt: skip
 
 Record = (
-    RunStarted | RunWaiting | RunPaused | RunResumed | RunCancelRequested | RunBlocked | RunRetried | RunCompensating
-    | RunCompleted | RunFailed | RunCancelled | AttributesSet | PatchMarked | OutputEmitted
+    RunStarted | RunContinued | RunWaiting | RunPaused | RunResumed | RunCancelRequested | RunBlocked | RunRetried
+    | RunCompensating | RunCompleted | RunFailed | RunCancelled | AttributesSet | PatchMarked | OutputEmitted
     | StepScheduled | StepCompleted | StepFailed | StepInterrupted | StepUnknown | StepResolved
     | CompensationAdded | CompensationScheduled | CompensationCompleted | CompensationFailed
     | TimerSet | TimerFired | TimerCancelled | SignalReceived | SignalSetAside

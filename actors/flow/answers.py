@@ -66,6 +66,9 @@ class AnsweredRun(Scheduler):
         self._history = history or History()
         self._patches = set(self._history.patches)
         self._signals: defaultdict[str, deque[Raw]] = defaultdict(deque)
+        for name, values in info.signals.items():
+            self._signals[name].extend(values)
+        self.continued: r.RunContinued | None = None  # the code is to begin anew
         self._signal_waits: defaultdict[str, list[SignalCall]] = defaultdict(list)
         # Children that have not ended, by the key of their start: how each was started, and whether it is cancelled.
         self.children: dict[str, tuple[r.ChildStarted, bool]] = {}

@@ -248,6 +248,17 @@ class EmitCall(Call):
         return type(record) is r.OutputEmitted and record.key == self.key and bytes(record.value) == bytes(self.value)
 
 
+class ContinueCall(Call):
+    """`ctx.continue_as_new(input)`; never answered: the code that awaits it is put away."""
+
+    __slots__ = ("input",)
+    kind = "continue"
+
+    def __init__(self, input: Raw) -> None:
+        super().__init__()
+        self.input = input
+
+
 class StateCall(Call):
     """Base of the state surface's calls; the coordinator answers them with a record at once."""
 

@@ -27,6 +27,7 @@ from actors.flow.calls import (
     PLAIN_BYTES_MAX,
     Call,
     Cancelled,
+    ContinueCall,
     EmitCall,
     GroupCall,
     Parked,
@@ -296,6 +297,24 @@ class Context:
 
         return ChildStartCall(found, given, id, self.run_id, handle)
 
+    def continue_as_new(self, input: Any = None) -> Coroutine[Any, Any, Any]:
+        """End this history, and begin the workflow anew under the same id, with another input: for a run that goes on
+        for ever. Signals that nobody has asked for go with it; what was done so far is not undone any more.
+
+        Never returns. Await it in the workflow itself, not in a branch of a gather or race (DefinitionError). Raises
+        InvalidInput where the input does not fit."""
+        flow = self._live()
+        workflow = flow.workflow
+        assert workflow is not None
+        given = payload(input, flow.payload_max_bytes, "the new input")
+        try:
+            workflow.input.decode(given)
+        except Exception as error:
+            raise InvalidInput(f"the new input does not fit {workflow.name}: {error}") from error
+        if flow.current.group is not None:
+            raise DefinitionError("ctx.continue_as_new was called in a branch of a gather or race")
+        return _continue(flow, ContinueCall(given))
+
     def emit(self, value: Any) -> Call:
         """Await that a value is appended to the run's output stream."""
         flow = self._live()
@@ -384,6 +403,11 @@ class Context:
     def _seed(self, what: str, count: int) -> bytes:
         seed = f"{self.run_id}/{self._flow.info.generation}/{what}/{count}"
         return hashlib.blake2b(seed.encode(), digest_size=16).digest()
+
+
+async def _continue(flow: Flow, call: ContinueCall) -> Any:
+    await flow.settle_all()  # of what is in flight nobody would hear any more
+    return await call
 
 
 async def _run_child(call: ChildStartCall) -> Any:

@@ -23,6 +23,7 @@ from actors.flow.calls import (
     AttemptCall,
     Call,
     Cancelled,
+    ContinueCall,
     EmitCall,
     Settle,
     State,
@@ -98,6 +99,24 @@ class Flow(AnsweredRun):
         ask.first_at = self.now_us
         self.starts.append(ask)
 
+    def continuation(self, ask: ContinueCall) -> r.RunContinued:
+        """The record with which the code begins anew."""
+        info = self.info
+        started = r.RunStarted(
+            info.id,
+            info.workflow,
+            ask.input,
+            session_id=info.session_id,
+            tenant=info.tenant,
+            classification=info.classification,
+            trace_id=info.trace_id,
+            traceparent=info.traceparent,
+            parent_id=info.parent_id,
+            parent_call=info.parent_call,
+        )
+        signals = {name: list(values) for name, values in self._signals.items() if values}
+        return r.RunContinued(ask.key, started, info.generation + 1, signals)
+
     def recorded(self, ask: Call | r.Fact, fact: r.Fact) -> None:
         """What was taken from `asks` is recorded as `fact`: mark it, and answer those that need nothing else."""
         if isinstance(ask, AttemptCall):
@@ -109,6 +128,9 @@ class Flow(AnsweredRun):
         elif isinstance(ask, EmitCall):
             self._answer(ask, None)
             self._variables.run(self.drain)
+        elif isinstance(ask, ContinueCall):
+            assert isinstance(fact, r.RunContinued)
+            self.continued = fact
         elif isinstance(ask, ChildStartCall):
             assert isinstance(fact, r.ChildStarted)
             self.children[ask.key] = (fact, False)
@@ -228,6 +250,10 @@ class Flow(AnsweredRun):
                 self.asks.append(r.RunCompensating())
             await self.compensate(self._root, everything=True)
         self.asks.append(r.RunCancelled())
+
+    async def settle_all(self) -> None:
+        """Wait until no attempt of the run is in flight."""
+        await self.settle(self._root)
 
     async def settle(self, scope: Scope) -> None:
         """Wait until no attempt of this scope is in flight."""

@@ -26,6 +26,26 @@ class RunInfo(msgspec.Struct, frozen=True):
     traceparent: str | None = None
     parent_id: str | None = None
     parent_call: str | None = None
+    signals: Mapping[str, list[Raw]] = {}
+
+
+def info_of(first: r.RunStarted | r.RunContinued) -> RunInfo:
+    """What a run knows of itself, from the record that its history begins with."""
+    started = first if isinstance(first, r.RunStarted) else first.started
+    return RunInfo(
+        started.id,
+        started.workflow,
+        started.input,
+        0 if isinstance(first, r.RunStarted) else first.generation,
+        started.session_id,
+        started.tenant,
+        started.classification,
+        started.trace_id,
+        started.traceparent,
+        started.parent_id,
+        started.parent_call,
+        {} if isinstance(first, r.RunStarted) else first.signals,
+    )
 
 
 class Hold(msgspec.Struct, frozen=True):

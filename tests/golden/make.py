@@ -148,6 +148,8 @@ def others(later: int) -> list[tuple[int, Record]]:
         (5, r.RunPaused("uid:0", "wait for ann")),
         (5, r.RunResumed("uid:0", "ann is back")),
         (5, r.RunPaused("uid:0", "ann left")),
+        (6, r.RunStarted("order-7", "ship", Raw(b"1"))),
+        (6, r.RunContinued("0", r.RunStarted("order-7", "ship", Raw(b"2")), 1, {"go": [Raw(b"1")]})),
     ]  # fmt: skip
 
 
@@ -159,8 +161,8 @@ def story() -> list[tuple[int, Record]]:
         *openings(later),
         *completed(later),
         *others(later),
-        # 6: starts later; the rest of the daemon's life
-        (6, r.RunStarted("order-6", "ship", Raw(b"1"), start_at=later)),
+        # 7: starts later; the rest of the daemon's life
+        (7, r.RunStarted("order-6", "ship", Raw(b"1"), start_at=later)),
         (0, r.StateWritten("", "global", "gone", 1, Raw(b"1"))),
         (0, r.StateWritten("", "global", "gone", 2, deleted=True, by="uid:0")),
         (0, r.SessionTouched("session-1", later + SECOND, "uid:0")),

@@ -23,6 +23,8 @@ SAMPLES: dict[Any, Any] = {
     dict[str, Any]: {"city": "Rome"},
     list[str]: ["ops"],
     list[int]: [3, 4],
+    dict[str, list[Raw]]: {"go": [Raw(b'{ "x": 1}')]},
+    records.RunStarted: records.RunStarted("order-1", "checkout", Raw(b'{ "cents": 1 }')),
     dict[str, str]: {"content-type": "application/json"},
     dict[str, int]: {"tok1": 7},
     list[records.StoredItem]: [records.StoredItem("k1", Raw(b'{"id":1}'), True)],
