@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from actors import messages as m
+from actors.connector_spec import ConnectorSpec
 from actors.errors import InvalidId, InvalidInput
 from actors.flow.definitions import NAME, Workflow
 from actors.flow.descriptions import unfit
@@ -71,3 +72,12 @@ def at_path(error: Exception, root: str, kind: Any) -> str:
 def problem(error: RuntimedError) -> m.ProblemData:
     """A refusal as data."""
     return m.ProblemData(status=error.status, code=error.code, detail=str(error), hint=error.hint)
+
+
+def check_cursor(spec: ConnectorSpec | None, cursor: Raw) -> None:
+    """Raise InvalidInput unless the cursor is JSON of the type that the connector's code takes, or null."""
+    try:
+        if msgspec.json.decode(cursor) is not None:
+            msgspec.json.decode(cursor, type=Any if spec is None else spec.cursor_type)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"$.cursor: {error}") from None

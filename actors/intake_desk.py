@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from actors import messages as m
 from actors.active_run import ActiveRun
-from actors.checks import check_id
+from actors.checks import check_cursor, check_id
 from actors.connector_spec import ConnectorSpec, Deliver
 from actors.errors import (
     Conflict,
@@ -131,9 +131,18 @@ class IntakeDesk:
             raise InvalidInput(f"stream {stream[:80]!r}: expected 1 to {STREAM_CHARACTERS_MAX} printable characters")
         if len(command.items) > ITEMS_MAX:
             raise InvalidInput(f"a page of {len(command.items)} records; one commit takes {ITEMS_MAX}")
+        if command.cursor is not None:
+            self._check_json(command.cursor, "$.cursor")
         self._check_room()
         if command.deliver.kind == "workflow" and self._starts.waiting >= self._engine.limits.runs_active_max:
             raise Overloaded("as many runs wait to begin as have room in memory")
+
+    def _check_json(self, value: Raw, where: str) -> None:
+        limit = self._engine.limits.payload_max_bytes
+        if len(value) > limit:
+            raise PayloadTooLarge(f"{where} is {len(value)} bytes, over the limit of {limit}")
+        if (fault := payload_fault(bytes(value))) is not None:
+            raise InvalidInput(f"{where}: it {fault}")
 
     def _check_room(self) -> None:
         if self._engine.draining:
@@ -303,6 +312,7 @@ class IntakeDesk:
 
     def _reset(self, command: m.ResetConnector, letter: Letter) -> None:
         row, origin = self._need(command.name), command.origin
+        self._check_json(command.cursor, "$.cursor")
         check_cursor(self._specs.get(row.name), command.cursor)
         record = r.ConnectorReset(row.name, command.cursor, origin.by, command.reason, origin.trace_id)
         self._move(letter, row, record, cursor=command.cursor, generation=row.generation + 1)
@@ -323,6 +333,7 @@ class IntakeDesk:
         self._writer.when_durable(seq, letter.reply, m.Accepted(seq=seq, id=row.name))
 
     def _note_shape(self, command: m.NoteShape, letter: Letter) -> None:
+        self._check_json(command.shape, "$.shape")
         record = r.SchemaSeen(command.connector, command.stream, command.shape, command.by)
         seq = self._writer.append(record, weight=len(command.shape))
         self._writer.when_durable(seq, letter.reply, m.Accepted(seq=seq, id=command.connector))
@@ -364,17 +375,6 @@ class IntakeDesk:
             del waiting[key]
         if not waiting:
             del self._keys[source]
-
-
-def check_cursor(spec: ConnectorSpec | None, cursor: Raw) -> None:
-    """Raise InvalidInput unless the cursor is JSON of the type that the connector's code takes, or null."""
-    try:
-        if msgspec.json.decode(cursor) is not None:
-            msgspec.json.decode(cursor, type=Any if spec is None else spec.cursor_type)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"$.cursor: {error}") from None
-    if (fault := payload_fault(bytes(cursor))) is not None:
-        raise InvalidInput(f"$.cursor: it {fault}")
 
 
 def as_checked_key(key: str) -> str:

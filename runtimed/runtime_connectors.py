@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
+from actors.checks import check_cursor
 from actors.errors import Draining, InvalidInput
-from actors.intake_desk import check_cursor
 from actors.schedules import KIND
 from runtimed.http.surface import ResetForeseen
 from wal.intake import WEBHOOK, ConnectorRow

@@ -20,6 +20,7 @@ from actors.errors import (
     InvalidId,
     InvalidInput,
     Overloaded,
+    PayloadTooLarge,
 )
 from actors.flow.context import Context
 from actors.flow.definitions import App
@@ -235,6 +236,18 @@ async def test_a_page_without_anything_makes_no_record(runtime: VirtualRuntime) 
     await runtime.ask(page(cursor='{"state":1}'))
     await runtime.ask(page(cursor='{"state":1}'))
     assert [bytes(each.cursor) for each in of_kind(runtime, r.CursorAdvanced)] == [b'{"state":1}']
+
+
+@pytest.mark.parametrize("cursor", [b'"\xff"', b"[" * 600 + b"]" * 600, b'"' + b"x" * 2_000 + b'"'])
+async def test_a_cursor_that_cannot_be_kept_is_refused(runtime: VirtualRuntime, cursor: bytes) -> None:
+    """A cursor or a shape that no journal could hold never gets to the writer."""
+    for command in (
+        m.TakePage(connector="c", generation=0, deliver=STORE, items=items("a"), cursor=Raw(cursor)),
+        m.NoteShape(connector="c", stream="s", shape=Raw(cursor)),
+    ):
+        with pytest.raises((InvalidInput, PayloadTooLarge)):
+            await runtime.ask(command)
+    assert of_kind(runtime, r.RecordsStored) == of_kind(runtime, r.SchemaSeen) == []
 
 
 @pytest.mark.parametrize("stream", ["", "x" * 201, "two\nlines"])
