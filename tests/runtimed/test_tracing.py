@@ -6,12 +6,14 @@ import logging
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
+from actors.errors import SourceError
 from actors.step_runner import StepRunner
-from runtimed import App, Context, Failure, Retry, open_runtime
+from runtimed import App, Context, Failure, Page, Poll, Retry, open_runtime
 from runtimed.config_layers import ConfigError
 from runtimed.settings import Telemetry
 from runtimed.tracing import Span, TracedStepRunner, Tracer, open_tracer, span_id_of_run, trace_id_of_run
@@ -139,6 +141,36 @@ async def test_what_the_caller_does_not_sample_is_not_sent(collected: Collected)
     """A traceparent whose sampled flag is off is respected."""
     await ran("r4", "x", f"00-{TRACE}-{CALLER}-00")
     assert collected.spans == []
+
+
+polled = App("polled")
+
+
+@polled.workflow
+async def welcome(ctx: Context, person: dict[str, str]) -> None:
+    """What a record starts."""
+
+
+@polled.connector(every=3600.0, key="id", deliver=welcome)
+async def people(poll: Poll[int]) -> AsyncIterator[Page]:
+    """One record, then a fault of the source."""
+    yield Page(records=[{"id": "a", "card": CANARY}], cursor=1)
+    raise SourceError(f"the source said {CANARY}")
+
+
+@pytest.mark.trio
+async def test_a_poll_and_what_it_starts_are_one_trace(collected: Collected) -> None:
+    """A poll begins a trace; the run that its record starts is a child of it. How it failed is told by type alone."""
+    async with open_runtime(polled, writer="memory") as rt:
+        await rt.poll_connector("people")
+        await rt.actors.connectors.wait_idle()
+        found = await rt.settled("people:a", 20.0)
+        assert found.status == "completed"
+    by_name = {span.name: span for span in collected.spans}
+    poll, run = by_name["poll people"], by_name["welcome"]
+    assert (poll.kind, poll.error, poll.attributes["runtimed.records"]) == ("client", "SourceError", 1)
+    assert (run.trace_id, run.parent_id) == (poll.trace_id, poll.span_id)
+    assert CANARY not in repr(collected.spans)
 
 
 def test_a_request_is_a_child_of_the_callers_span_or_begins_the_trace() -> None:
