@@ -21,7 +21,7 @@ from runtimed.connectors.child import GRACE_S, GUARD_MARGIN_S, find_command
 from runtimed.connectors.child_source import Launch, read_child
 from runtimed.connectors.keys import FIELDS_MAX, key_reader
 from runtimed.connectors.options import Seconds, command_of, read_options
-from runtimed.connectors.scratch import Scratch, with_secrets
+from runtimed.connectors.scratch import Scratch, Secrets
 from runtimed.escape import escape
 from runtimed.settings import Connector
 
@@ -55,7 +55,8 @@ def make(name: str, settings: Connector) -> ConnectorSpec:
     return ConnectorSpec(
         name=name, kind="airbyte", source=_source(settings, options),
         deliver=deliver_to(settings.deliver, settings.run_id_from), every=settings.every,
-        timeout=settings.timeout + options.grace + GUARD_MARGIN_S, ahead=True, credential=settings.credential,
+        timeout=2 * (settings.timeout + options.grace + GUARD_MARGIN_S),  # `discover` and the first page of `read`
+         ahead=True, credential=settings.credential,
     )  # fmt: skip
 
 
@@ -64,11 +65,11 @@ def _source(settings: Connector, options: AirbyteOptions) -> Any:
         scratch = Scratch(poll.folder)
         try:
             command = find_command(settings.command, poll.folder)
-            environ = with_secrets(options.env, poll.secret)
-            config = with_secrets(settings.config, poll.secret)
+            secrets = Secrets(poll.secret)
+            environ, config = secrets.fill(options.env), secrets.fill(settings.config)
 
             def launch(*arguments: str) -> Launch:
-                return Launch([*command, *arguments], environ, options.grace, settings.timeout)
+                return Launch([*command, *arguments], environ, options.grace, settings.timeout, secrets.hide)
 
             discover = launch("discover", "--config", str(scratch.write("config.json", config)))
             catalog = await _discover(poll, discover, scratch)

@@ -6,7 +6,7 @@ a fault is handed on before the fault is raised, so that the next poll begins be
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import trio
@@ -46,12 +46,13 @@ class Dialect(Protocol):
 
 class Launch(NamedTuple):
     """How a child is started: its command, more environment, seconds from SIGTERM to SIGKILL, seconds of silence after
-    which it counts as hanging."""
+    which it counts as hanging; and what takes secrets out of what it says."""
 
     command: Sequence[str]
     environ: Mapping[str, str]
     grace_s: float
     idle_s: float
+    hide: Callable[[str], str]
 
 
 async def read_child(poll: Poll[Any], launch: Launch, dialect: Dialect, scratch: Scratch) -> AsyncIterator[Page]:
@@ -61,9 +62,20 @@ async def read_child(poll: Poll[Any], launch: Launch, dialect: Dialect, scratch:
     child = Child.start(launch.command, environ=environ, folder=scratch.path, grace_s=launch.grace_s)
     async with child:
         reading = _Reading(poll, child, dialect, scratch, launch.idle_s)
-        while (pages := await reading.step()) is not None:
+        while (pages := await _hiding(reading, launch.hide)) is not None:
             for page in pages:
                 yield page
+
+
+async def _hiding(reading: _Reading, hide: Callable[[str], str]) -> list[Page] | None:
+    """One step; what it raises shows no secret that the child was given, because a child may say what it likes."""
+    try:
+        return await reading.step()
+    except SourceError as error:
+        text = str(error)
+        if (safe := hide(text)) == text:
+            raise
+        raise type(error)(safe, hint=error.hint, retry_after_s=error.retry_after_s) from None
 
 
 class _Reading:
@@ -78,7 +90,7 @@ class _Reading:
         self._announced: Announcement | None = None  # what it stands at
         self._fault: SourceError | None = None
         self._ended = False
-        self._heard = self._since = trio.current_time()  # the last word; since when something waits
+        self._heard = self._since = self._told = trio.current_time()  # the last word; since when something waits
 
     async def step(self) -> list[Page] | None:
         """The pages that go now, perhaps none; None at the end. Raises SourceError."""
@@ -111,8 +123,16 @@ class _Reading:
         overdue = trio.current_time() - self._since >= HAND_ON_S
         if overdue or chunk is None or batch.is_full:
             self._since = trio.current_time() if overdue else self._since
-            return batch.pages(everything=overdue)
-        return []
+            return batch.pages(everything=overdue) or self._sign_of_life()
+        return self._sign_of_life()
+
+    def _sign_of_life(self) -> list[Page]:
+        """A child that talks of other things than records is not silent: whoever waits for a page is told by an empty
+        one."""
+        if self._heard - self._told < self._idle_s / 2:
+            return []
+        self._told = self._heard
+        return [Page()]
 
     def _take(self, chunk: bytes | None) -> None:
         now = trio.current_time()

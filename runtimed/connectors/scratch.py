@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 
 from actors.errors import SecretMissing
+from runtimed.escape import escape
 
 PREFIX = "poll-"
 SECRET = "secret:"
+HIDDEN_CHARACTERS_MIN = 4
+"""A shorter secret is none, and would be found in every other word."""
 
 
 class Scratch:
@@ -45,14 +48,31 @@ class Scratch:
         shutil.rmtree(self.path, ignore_errors=True)  # the child may have made its files unwritable; the next poll asks
 
 
-def with_secrets(value: Any, secret: Callable[[str], str] | None) -> Any:
-    """The value with each text `secret:NAME` in it replaced by that secret. Raises SecretMissing."""
-    if isinstance(value, str) and value.startswith(SECRET):
-        if secret is None:
-            raise SecretMissing(f"there is no secret {value.removeprefix(SECRET)!r} here")
-        return secret(value)
-    if isinstance(value, Mapping):
-        return {key: with_secrets(each, secret) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [with_secrets(each, secret) for each in value]
-    return value
+class Secrets:
+    """Fills secrets in, and remembers which, so that nothing that a child says afterwards can show them."""
+
+    def __init__(self, secret: Callable[[str], str] | None) -> None:
+        self._secret = secret
+        self._shown: set[str] = set()
+
+    def fill(self, value: Any) -> Any:
+        """The value with each text `secret:NAME` in it replaced by that secret. Raises SecretMissing."""
+        if isinstance(value, str) and value.startswith(SECRET):
+            if self._secret is None:
+                raise SecretMissing(f"there is no secret {value.removeprefix(SECRET)!r} here")
+            found = self._secret(value)
+            self._shown.add(found)
+            return found
+        if isinstance(value, Mapping):
+            return {key: self.fill(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.fill(each) for each in value]
+        return value
+
+    def hide(self, text: str) -> str:
+        """The text, already escaped for people, without the secrets that were filled in."""
+        for value in sorted(self._shown, key=len, reverse=True):
+            for form in (value, escape(value)):
+                if len(form) >= HIDDEN_CHARACTERS_MIN:
+                    text = text.replace(form, "[hidden]")
+        return text

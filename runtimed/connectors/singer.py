@@ -22,7 +22,7 @@ from runtimed.connectors.child_source import Announcement, Launch, read_child
 from runtimed.connectors.json_lines import decode_block
 from runtimed.connectors.keys import FIELDS_MAX, NoKey, Reader, key_reader
 from runtimed.connectors.options import Seconds, command_of, read_options
-from runtimed.connectors.scratch import Scratch, with_secrets
+from runtimed.connectors.scratch import Scratch, Secrets
 from runtimed.escape import escape
 from runtimed.settings import Connector
 from wal.records import StoredItem
@@ -87,9 +87,10 @@ def _source(settings: Connector, options: SingerOptions) -> Any:
     async def source(poll: Poll[Any]) -> AsyncIterator[Page]:
         scratch = Scratch(poll.folder)
         try:
-            command = [*find_command(settings.command, poll.folder), *_arguments(poll, settings, options, scratch)]
-            environ = with_secrets(options.env, poll.secret)
-            launch = Launch(command, environ, options.grace, settings.timeout)
+            secrets = Secrets(poll.secret)
+            arguments = _arguments(poll.cursor, secrets.fill(settings.config), options.catalog, scratch)
+            command = [*find_command(settings.command, poll.folder), *arguments]
+            launch = Launch(command, secrets.fill(options.env), options.grace, settings.timeout, secrets.hide)
             dialect = SingerDialect(options.streams, settings.key)
             async with aclosing(read_child(poll, launch, dialect, scratch)) as pages:  # type: ignore[type-var]
                 async for page in pages:
@@ -100,15 +101,14 @@ def _source(settings: Connector, options: SingerOptions) -> Any:
     return source
 
 
-def _arguments(poll: Poll[Any], settings: Connector, options: SingerOptions, scratch: Scratch) -> list[str]:
+def _arguments(cursor: Any, config: Any, catalog: str | dict[str, Any] | None, scratch: Scratch) -> list[str]:
     """Configuration, state and catalog as files that only we can read."""
-    arguments = ["--config", str(scratch.write("config.json", with_secrets(settings.config, poll.secret)))]
-    if isinstance(options.catalog, str):
-        arguments += ["--catalog", options.catalog]
-    elif options.catalog is not None:
-        arguments += ["--catalog", str(scratch.write("catalog.json", options.catalog))]
-    if poll.cursor is not None:
-        arguments += ["--state", str(scratch.write("state.json", poll.cursor))]
+    arguments = ["--config", str(scratch.write("config.json", config))]
+    if catalog is not None:
+        path = catalog if isinstance(catalog, str) else str(scratch.write("catalog.json", catalog))
+        arguments += ["--catalog", path]
+    if cursor is not None:
+        arguments += ["--state", str(scratch.write("state.json", cursor))]
     return arguments
 
 

@@ -228,6 +228,43 @@ say(type="STATE", value=3)
     assert os.listdir(folder) == []
 
 
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_tap_that_tells_its_secrets_is_not_repeated(tmp_path: Path) -> None:
+    """A secret that a tap writes to its stderr, or into a line that is no message, is not in the error."""
+    script = tmp_path / "tap.py"
+    script.write_text(
+        "import json, sys\n"
+        "key = json.load(open(sys.argv[sys.argv.index('--config') + 1]))['key']\n"
+        "print('using', key, flush=True) if 'aloud' in sys.argv else sys.exit('bad key ' + key)\n",
+        encoding="utf-8",
+    )
+    for more, sentence in [([], r"ended with code 1: bad key \[hidden\]"), (["aloud"], r"message .*using \[hidden\]")]:
+        command = [sys.executable, "-S", str(script), *more]
+        spec = singer.make("crm", settings("singer", command=command, config={"key": "secret:crm"}))
+        with pytest.raises(SourceError, match=sentence) as caught:
+            await World(spec, tmp_path / "crm", {"crm": "s3cret\x1b"}).poll()
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_tap_that_talks_is_not_silent(tmp_path: Path) -> None:
+    """A tap that says only versions for longer than the timeout gives empty pages, so that nobody gives it up."""
+    script = tmp_path / "tap.py"
+    script.write_text(
+        "import time\n"
+        "for _ in range(12):\n"
+        '    print(\'{"type":"ACTIVATE_VERSION","stream":"s","version":1}\', flush=True)\n'
+        "    time.sleep(0.05)\n",
+        encoding="utf-8",
+    )
+    spec = singer.make("crm", settings("singer", command=[sys.executable, "-S", str(script)], timeout=0.4))
+    tap = World(spec, tmp_path / "crm")
+    await tap.poll()
+    assert (tap.pages > 0, tap.taken, tap.cursor) == (True, [], None)
+
+
 def test_options_are_read_strictly() -> None:
     """An unknown option and a wrong type stop the start, and are named."""
     for options, named in [
