@@ -20,8 +20,8 @@ from wal.verify import verify
 
 BEGAN_US = 1_700_000_000_000_000
 RECORDS = 1_000_000
-LARGE_PAYLOAD_BYTES = 2_150
-"""With this result of each step, a million records make a journal of about a gigabyte."""
+LARGE_RECORDS, LARGE_PAYLOAD_BYTES = 1_200_000, 1_750
+"""So many records with such results of their steps make a journal of a gigabyte."""
 STEPS = 4
 BATCH_RECORDS = 1_000
 VERIFY_RECORDS_MIN = 100_000.0
@@ -116,7 +116,7 @@ def measure(folder: Path) -> list[Figure]:
     small.unlink()
     maker = Maker(LARGE_PAYLOAD_BYTES)
     with Journal.open(large) as journal:
-        maker.fill(journal, RECORDS)
+        maker.fill(journal, LARGE_RECORDS)
         before = []
         for _ in range(500):
             batch = maker.batch(10)

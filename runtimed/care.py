@@ -208,7 +208,7 @@ class Care:
             now = trio.current_time()
             if now - looked_at >= LIVENESS_EVERY_S:
                 looked_at = now
-                await self.unwakeable_runs()
+                await self._by_itself("liveness check", self.unwakeable_runs)
             if self._settings.retention_days > 0 and now - forgot_at >= FORGET_EVERY_S:
                 forgot_at = now
                 await self._by_itself("retention", self.forget)
@@ -239,7 +239,7 @@ class Care:
         """Do something nobody asked for: an error is told in the health until it succeeds."""
         try:
             await work()
-        except RuntimedError as error:
+        except (RuntimedError, OSError) as error:  # an OSError is of starting a process
             log.warning("%s failed: %s", what, error)
             self._remarks[what] = f"the last {what} failed: {error}"
         else:

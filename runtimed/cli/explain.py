@@ -30,6 +30,7 @@ class Gathered(msgspec.Struct, frozen=True):
     records: list[View]
     approvals: list[View]
     whole: bool
+    asleep: str | None = None  # why nothing will wake it
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -75,7 +76,8 @@ async def gather(source: Source, run_id: str) -> Gathered:
     approvals: list[View] = []
     if run["waiting_on"] == "approval" or any(record["kind"] == "approval_requested" for record in records):
         approvals = msgspec.json.decode(await source.approvals(run_id=run["id"], limit=PAGE_MAX))["items"]
-    return Gathered(body, run, records, approvals, after is None)
+    asleep = None if run["status"] in (*ENDS, "blocked", "paused") else await source.why_asleep(run["id"])
+    return Gathered(body, run, records, approvals, after is None, asleep)
 
 
 def sentence(known: Gathered) -> str:
@@ -139,6 +141,8 @@ def _details(known: Gathered) -> Iterator[str]:
         yield f"So far: {', '.join(sums)}."
     for attempt in known.attempts:
         yield f"Call {cell(attempt.call)}, {cell(attempt.name)}, has begun and has no outcome yet."
+    if known.asleep is not None:
+        yield f"Nothing will wake it: {cell(known.asleep)}. That is a defect of ours: please report it."
     if not known.whole:
         yield f"Only the first {RECORDS_MAX:,} records of its history were read, and the last."
 
@@ -146,6 +150,8 @@ def _details(known: Gathered) -> Iterator[str]:
 def _next(known: Gathered) -> Iterator[str]:
     run = known.run
     run_id, status = cell(run["id"]), run["status"]
+    if known.asleep is not None:
+        yield f"runtimed runs cancel {run_id}    (undoes what is done)"
     if status == "blocked":
         yield from _unblock(run, run_id, known.attempts)
     elif status == "waiting":

@@ -44,6 +44,7 @@ class Source(Protocol):
     async def session(self, session_id: str) -> bytes: ...
     async def state(self, scope: str, key: str) -> bytes: ...
     async def states(self, scope: str, **filters: Any) -> bytes: ...
+    async def why_asleep(self, run_id: str) -> str | None: ...
     async def connectors(self) -> bytes: ...
     async def connector(self, name: str) -> bytes: ...
     async def streams(self) -> bytes: ...
@@ -90,6 +91,16 @@ class Online:
 
     async def states(self, scope: str, **filters: Any) -> bytes:
         return await self._link.get(f"/v1/state/{part(scope)}", given(**filters))
+
+    async def why_asleep(self, run_id: str) -> str | None:
+        """Why nothing will wake this run, which is a defect; None if something will."""
+        from runtimed.wire import CareView
+
+        try:
+            view = msgspec.json.decode(await self._link.get("/v1/journal"), type=CareView)
+        except NotFound:  # a daemon of a version before it could tell
+            return None
+        return next((doubt.why for doubt in view.unwakeable if doubt.id == run_id), None)
 
     async def connectors(self) -> bytes:
         return await self._link.get("/v1/connectors")
@@ -183,6 +194,10 @@ class Offline:
 
     async def audit(self, *, after: int, limit: int) -> bytes:
         return _encode(self._reader.audit_page(after=after, limit=limit))
+
+    async def why_asleep(self, run_id: str) -> str | None:
+        doubts = self._reader.doubts()
+        return next((doubt.why for doubt in doubts if doubt.run_id == run_id and not doubt.going_on), None)
 
     def events(self, after: int) -> list[EventView]:
         """The next records beyond a seq; empty at the end."""

@@ -95,7 +95,19 @@ def _show(shell: Shell, health: dict[str, Any], metrics: str) -> None:
             ("status", words.get(health["status"], health["status"])),
             ("records", None if seq is None else int(float(seq[1]))),
             ("runs", ", ".join(f"{number} {name}" for name, number in runs.items() if number) or None),
+            ("backup", _backup(checks)),
             ("actors", f"{actors.count('pass')} of {len(actors)} up" if actors else None),
             *[("because", reason) for reason in health.get("reasons", [])],
         ],
     )
+
+
+def _backup(checks: dict[str, Any]) -> str | None:
+    """The last backup in words; None where that is not told."""
+    listed = checks.get("journal:backup")
+    if not listed:
+        return None
+    age = listed[0].get("observedValue")
+    if age is None:
+        return "none"
+    return f"{age / 3600:.1f} hours old: {cell(listed[0].get('output'))}"

@@ -10,7 +10,7 @@ from runtimed.http.replies import Reply, encode
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
 from runtimed.wire import HealthDetail
-from wal.views import ActorView
+from wal.views import ActorView, rfc3339
 
 HEALTH_TYPE: Final = b"application/health+json"
 PASS: Final = Reply(200, b'{"status":"pass"}', HEALTH_TYPE)
@@ -46,10 +46,21 @@ async def detail(rt: RuntimeSurface, request: Request) -> Reply:
         for name, good in (("live", health.live), ("ready", health.ready), ("started", health.started))
     }
     checks["journal:seq"] = [{"componentType": "datastore", "status": "pass", "observedValue": rt.feed.seq}]
+    checks["journal:backup"] = [_backup(rt)]
     for actor in rt.tree():
         checks[f"actor:{actor.path}"] = [_check(actor)]
     body = encode(HealthDetail(status=status, reasons=reasons, checks=checks))
     return Reply(200 if status != "fail" else 503, body, HEALTH_TYPE)
+
+
+def _backup(rt: RuntimeSurface) -> dict[str, Any]:
+    """The last backup, as a component: where it is, and when it was taken; its age is for whoever looks."""
+    last = rt.care.last_backup
+    check: dict[str, Any] = {"componentType": "datastore", "status": "pass", "observedUnit": "seconds"}
+    age = rt.statistics().backup_age_seconds
+    if last is None or age is None:
+        return check | {"output": "there is no backup"}
+    return check | {"observedValue": round(age, 1), "time": rfc3339(last.at), "output": last.path}
 
 
 def _check(actor: ActorView) -> dict[str, Any]:

@@ -46,6 +46,19 @@ async def test_readiness_warns(serve: Any, rt: Any) -> None:
 
 
 @pytest.mark.trio
+async def test_the_detail_tells_of_the_last_backup(serve: Any, rt: Any) -> None:
+    """That there is none, or its age, its time and where it is."""
+    async with serve() as http:
+        checks = (await http.ask("GET", "/health/detail")).json()["checks"]
+        assert checks["journal:backup"][0]["output"] == "there is no backup"
+        await rt.care.backup("/b/x.db")
+        rt.figures = RuntimeStatistics(backup_age_seconds=12.34)
+        (told,) = (await http.ask("GET", "/health/detail")).json()["checks"]["journal:backup"]
+    assert (told["observedValue"], told["observedUnit"], told["output"]) == (12.3, "seconds", "/b/x.db")
+    assert told["time"] == "2023-11-14T22:13:20.000000Z"
+
+
+@pytest.mark.trio
 async def test_metrics_have_the_promised_names(serve: Any, rt: Any) -> None:
     """`/metrics` is Prometheus text with the names of the contract, for all figures that there are."""
     rt.figures = RuntimeStatistics(
