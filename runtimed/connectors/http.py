@@ -123,6 +123,14 @@ class SourceHttp:
         answer = await self.request("GET", url, params=params, headers=headers, auth=auth, timeout=timeout)
         return answer.json()
 
+    async def get(self, url: str, **options: Any) -> Answer:
+        """`request` with GET."""
+        return await self.request("GET", url, **options)
+
+    async def post(self, url: str, **options: Any) -> Answer:
+        """`request` with POST."""
+        return await self.request("POST", url, **options)
+
     async def request(
         self,
         method: str,
@@ -142,7 +150,7 @@ class SourceHttp:
             await self._await_budget(sent)
             try:
                 with trio.fail_after(limit_s):
-                    answer = await self._exchange(sent)
+                    answer = await self._exchange(sent, limit_s)
             except trio.TooSlowError:
                 raise SourceError(f"{sent.place} does not answer whole within {limit_s:g} s") from None
             if answer.status not in _REDIRECTS:
@@ -172,7 +180,7 @@ class SourceHttp:
                 raise SourceError(f"{sent.place}: the rate budget is used up for {wait_s:.0f} s", retry_after_s=wait_s)
             await trio.sleep(wait_s)
 
-    async def _exchange(self, sent: _Sent) -> Answer:
+    async def _exchange(self, sent: _Sent, limit_s: float) -> Answer:
         import httpx2
 
         unsendable = SourceRefused(  # httpx's own text would tell what is in the headers
@@ -190,6 +198,7 @@ class SourceHttp:
                 url,
                 headers={**sent.headers, **sent.auth.headers},
                 json=sent.json,
+                timeout=httpx2.Timeout(limit_s, connect=min(CONNECT_TIMEOUT_S, limit_s)),
             ) as response:
                 received = True
                 body = await _body(response, sent.place)
@@ -222,7 +231,6 @@ class SourceHttp:
             self._client = httpx2.AsyncClient(
                 verify=_authorities(),
                 follow_redirects=False,
-                timeout=httpx2.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)),
                 limits=httpx2.Limits(
                     max_connections=CONNECTIONS_MAX, max_keepalive_connections=1, keepalive_expiry=KEPT_ALIVE_S
                 ),

@@ -35,8 +35,8 @@ SEARCHES_MAX = 100
 """Searches of one poll; the next poll goes on at once."""
 IN_VAIN_MAX = 20
 """Searches in a row that get no further, because what they look at moves all the time."""
-RATE, RATE_PERIOD_S = 5, 1.0
-"""Searches that an account may make in a second, by the same page."""
+RATE, RATE_PERIOD_S = 4, 1.0
+"""Searches a second; an account may make 5, by the same page, and others want some."""
 SETTLE_S = 60.0
 MS_PER_S = 1_000
 

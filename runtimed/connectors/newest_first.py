@@ -73,7 +73,7 @@ async def sweep(
     params: dict[str, Any] = {} if span.floor is None else {"created[gte]": span.floor}
     seen = {span.after}
     for _ in range(pages_max):
-        page = await _page(ask, params, span)
+        page = await _page(ask, params, span, seen)
         known = [created for one in page.objects if (created := created_of(one)) is not None]
         closed = closed_s(now_s(), page.date_s, settle_s)
         top = _largest([*(one for one in known if one <= closed), span.top])
@@ -90,16 +90,18 @@ async def sweep(
         yield Swept(page.objects, span, True, closed)
 
 
-async def _page(ask: Ask, params: dict[str, Any], span: Span) -> Listed:
-    """The next page of a sweep; `params` learns where it begins if the object to go on after is gone."""
+async def _page(ask: Ask, params: dict[str, Any], span: Span, seen: set[str | None]) -> Listed:
+    """The next page of a sweep. If the object to go on after is gone, `params` learns where the sweep goes on, and
+    `seen` forgets: objects of that second come once more."""
     if span.after is None:
         return await ask(params)
     try:
         return await ask({**params, "starting_after": span.after})
     except SourceLacks:
-        if span.low is None or params.get("created[lte]") == span.low:
+        if span.low is None:
             raise
         params["created[lte]"] = span.low
+        seen.clear()
         return await ask(params)
 
 

@@ -117,23 +117,28 @@ class _Reading:
 
     async def _begin(self) -> AsyncGenerator[Page, None]:
         """Whether events were lost since the last poll, and from when on they count."""
-        now = self._api.now_s()
-        if self._api.object == "events":
-            seen = self._cursor.seen
-            if seen is not None and is_lost(seen, now) and self._cursor.gap is None:
-                kept = Span(floor=int(now) - EVENTS_KEPT_S)
-                told = self._api.item(gap_event(seen, int(now)))
-                yield self._page([told], list=kept, gap=seen, snapshot=tuple(SINGULAR), listing=Span())
-                raise self._lost(seen)
-        elif self._updates and self._cursor.updates is None and now >= self._memory.ask_again_s:
+        is_events = self._api.object == "events"
+        told = self._cursor.seen if is_events else self._cursor.updates
+        if told is not None and (self._updates or is_events) and self._cursor.gap is None:
+            if not is_lost(told, self._api.now_s()):
+                return
+            now = await self._events_from()  # by the source's clock, ours may be wrong
+            if now is None or is_lost(told, now):
+                yield self._gap(told, int(self._api.now_s()) if now is None else now)
+                raise self._lost(told)
+        elif self._updates and told is None and self._api.now_s() >= self._memory.ask_again_s:
             start = await self._events_from()
             if start is not None:  # how what was read before has changed is not known: it is read anew
                 was_read = self._cursor.list.floor is not None and self._cursor.list.after is None
                 yield self._page([], updates=start, list=Span(floor=self._since) if was_read else self._cursor.list)
-        elif self._updates and self._cursor.updates is not None and is_lost(self._cursor.updates, now):
-            lost = self._cursor.updates
-            yield self._page([], updates=int(now - self._api.settle_s), list=Span(floor=self._since))
-            raise self._lost(lost)
+
+    def _gap(self, told: int, now: int) -> Page:
+        """What a loss makes of the cursor: everything is to be listed anew. A stream of events is told, too."""
+        if self._api.object != "events":
+            return self._page([], updates=now, list=Span(floor=self._since))
+        event = self._api.item(gap_event(told, now))
+        kept = Span(floor=now - EVENTS_KEPT_S)
+        return self._page([event], list=kept, gap=told, snapshot=tuple(SINGULAR), listing=Span())
 
     def _lost(self, floor: int) -> SourceError:
         day = datetime.fromtimestamp(floor, UTC).strftime("%Y-%m-%d %H:%M")

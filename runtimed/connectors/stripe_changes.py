@@ -53,9 +53,10 @@ async def changes(api: Api, since: int) -> AsyncGenerator[Changes, None]:
                 yield Changes(found, None)
         if not whole:
             raise SourceGarbled(f"Stripe lists more than {PAGES_MAX} pages of events for one day")
-        since = max(since, int(closed)) if end is None else end
+        # Our clock may run ahead: what the source's own clock has not passed yet is still open.
+        since = max(since, int(closed) if end is None else min(end, int(closed)))
         yield Changes([], since)
-        if end is None:
+        if since != end:
             return
 
 

@@ -250,7 +250,8 @@ async def test_a_request_is_what_was_asked_for() -> None:
         with pytest.raises(SourceRefused, match="redirects"):
             await client.request("POST", f"{source.url}/old", json={})
         await client.aclose()
-        await client.get_json(f"{source.url}/again")
+        assert (await client.get(f"{source.url}/again")).status == 200
+        assert (await client.post(f"{source.url}/again", json=[1])).json()["body"] == "[1]"
         await client.aclose()
     assert {asked.headers["authorization"] for asked in source.asked if asked.path == "/new"} == {"Bearer t"}
     assert source.asked[0].headers["user-agent"].startswith("runtimed/")

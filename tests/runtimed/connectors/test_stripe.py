@@ -164,6 +164,22 @@ async def test_changes_of_many_days_are_caught_up_with_in_order() -> None:
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("ahead_s", [3 * DAY_S, 40 * DAY_S])
+async def test_changes_are_not_passed_over_by_a_clock_that_runs_ahead(ahead_s: int) -> None:
+    """If our clock is days ahead, changes that the source has still to make are not skipped, nor counted as lost."""
+    async with serving(MockStripe()) as source:
+        source.now_s = NOW_S
+        fill(source, 5)
+        async with taking(spec(source), clock=FixedClock(NOW_S + ahead_s), stripe=KEY) as taken:
+            for number in range(5):
+                await taken.read_all()
+                source.put("customers", "cu_00001", NOW_S + number * 600 + 1, email=f"{number}@new.example")
+                source.now_s += 600
+            await taken.read_all()
+            assert taken.rows["cu_00001"]["email"] == "4@new.example"
+
+
+@pytest.mark.trio
 async def test_a_key_that_may_not_read_events_still_reads_lists() -> None:
     """Without the right to events new objects come all the same; once the right is there, all is read anew."""
     async with serving(MockStripe(events_allowed=False)) as source:
