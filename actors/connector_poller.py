@@ -49,6 +49,7 @@ from actors.errors import (
 )
 from actors.page_items import items_of, pieces
 from actors.poll_faults import ERROR_CHARACTERS_MAX, FAILURES, OURS, closing, described, grouped, leaves_of
+from actors.throughput import Throughput
 from actors.wal_writer import WalWriter
 from wal.intake import ConnectorRow
 from wal.queries import Reader
@@ -93,12 +94,13 @@ class ConnectorPoller:
         self.last_poll_us: int | None = None
         self.caught_up_us: int | None = None
         self.polls_total = self.errors_total = 0
+        self.lately = Throughput()
         self.idle = trio.Event()  # set while no poll is under way
         self.idle.set()
         self._began = trio.Event()
         self._woken = trio.Event()
         self._stale = True  # the journal may know better how it stands
-        self._draining = False
+        self.draining = False
         self._poll_scope = trio.CancelScope()
 
     # --- for the directory: plain calls
@@ -112,7 +114,7 @@ class ConnectorPoller:
         self._woken.set()
 
     def poll_now(self) -> trio.Event:
-        """Have it poll as soon as may be; the event is set when a poll begins."""
+        """Have it poll as soon as may be; the event is set when a poll begins, or none will: it is held, or stops."""
         if self.standing.polling:
             began = trio.Event()
             began.set()
@@ -123,15 +125,16 @@ class ConnectorPoller:
 
     def drain(self) -> None:
         """Poll no more, and break off a poll that is under way: what was not acknowledged is read again."""
-        self._draining = True
+        self.draining = True
         self._poll_scope.cancel()
         self._woken.set()
+        self._answer_waiters()
 
     @property
     def next_poll_us(self) -> int | None:
         """The instant of the next poll, or None."""
         due = self.standing.due
-        if self._draining or math.isinf(due):
+        if self.draining or math.isinf(due):
             return None
         return self._tools.clock.now_us() + round(max(0.0, due - trio.current_time()) * 1e6)
 
@@ -155,14 +158,19 @@ class ConnectorPoller:
         while True:
             if self._stale:
                 await self._read_standing()
-            if self.standing.due <= trio.current_time() and not self._draining:
+            if self.standing.due <= trio.current_time() and not self.draining:
                 await self._poll_once()
                 continue
             self._woken = trio.Event()
             if self._stale:
                 continue
-            with trio.move_on_at(math.inf if self._draining else self.standing.due):
+            with trio.move_on_at(math.inf if self.draining else self.standing.due):
                 await self._woken.wait()
+
+    def _answer_waiters(self) -> None:
+        """Who waits for a poll to begin goes on, and looks how it stands."""
+        began, self._began = self._began, trio.Event()
+        began.set()
 
     async def _read_standing(self) -> ConnectorRow:
         """How the journal has it, with all that is on its way there."""
@@ -175,6 +183,7 @@ class ConnectorPoller:
             self.standing = core.release(self.standing, trio.current_time())
         else:
             self.standing = core.hold(self.standing, "paused" if row.status == "paused" else "quarantined")
+            self._answer_waiters()
         if self.caught_up_us is None:
             self.caught_up_us = row.advanced_at
         return row
@@ -184,14 +193,13 @@ class ConnectorPoller:
         self.polls_total += 1
         self.last_poll_us = self._tools.clock.now_us()
         self.standing = core.begin(self.standing)
-        began, self._began = self._began, trio.Event()
-        began.set()
+        self._answer_waiters()
         self._poll_scope = trio.CancelScope()
         drawn = _Drawn()
         error: BaseException | None = None
         try:
             with self._poll_scope:
-                if self._draining:  # it was said before there was a scope to cancel
+                if self.draining:  # it was said before there was a scope to cancel
                     self._poll_scope.cancel()
                 await self._poll(drawn)
         except Exception as caught:  # noqa: BLE001 - whatever it is, it is told, counted and shown
@@ -346,7 +354,9 @@ class ConnectorPoller:
             origin=self._origin,
         )
         taken: m.PageTaken = await self._offer(command)
-        drawn.records += taken.records - taken.repeated - taken.refused
+        fresh = taken.records - taken.repeated - taken.refused
+        drawn.records += fresh
+        self.lately.add(fresh, self._tools.clock.now_us())
 
     async def _offer(self, command: m.Message) -> Any:
         """Send a command until it is taken in: while all is full, or the disk is, this waits, and so does the source.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from actors.connector_poller import ConnectorPoller, Tools
 from actors.connector_spec import ConnectorSpec
-from actors.errors import ConnectorHeld, ConnectorNotFound
+from actors.errors import ConnectorHeld, ConnectorNotFound, Draining
 from actors.schedules import KIND
 from actors.supervisor import Supervisor
 from actors.supervisor_spec import ChildSpec, SupervisorSpec
@@ -63,12 +63,19 @@ class Connectors:
         records = {view.name: view.records_total for view in views}
         return lags, records, {view.name: view.errors_total for view in views}
 
+    def quarantined(self) -> list[str]:
+        """The names of those that stand still because their code crashed again and again."""
+        return [name for name, poller in self.pollers.items() if poller.standing.held == "quarantined"]
+
     async def poll_now(self, name: str) -> ConnectorView:
-        """Have it poll now; returns when that has begun. Raises ConnectorNotFound, ConnectorHeld."""
+        """Have it poll now; returns when that has begun. Raises ConnectorNotFound, ConnectorHeld, Draining."""
         poller = self._find(name)
-        if poller.standing.held is not None:
+        if poller.standing.held is None and not poller.draining:
+            await poller.poll_now().wait()
+        if poller.standing.held is not None:  # before, or by somebody who was quicker
             raise ConnectorHeld(f"connector {name!r} is {poller.standing.held}: it does not poll")
-        await poller.poll_now().wait()
+        if poller.draining:
+            raise Draining("the runtime is stopping")
         return self.view(name)
 
     # --- what the runtime tells
@@ -117,4 +124,5 @@ class Connectors:
             refused_total=row.refused,
             polls_total=poller.polls_total,
             failures=standing.failures,
+            records_15m=poller.lately.total(now),
         )

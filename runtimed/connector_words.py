@@ -6,7 +6,8 @@ import re
 
 from wal.views import ConnectorView
 
-WEBHOOK = "webhook"
+WEBHOOK, SCHEDULE = "webhook", "schedule"
+"""Kinds that do not poll a source: what is sent to us; and schedules, which have a list of their own."""
 _NARROWS = re.compile(r"stream .{1,200} narrows: ")
 """How the error of a source begins that announces less than before (`actors/shape_desk.py`)."""
 
@@ -44,7 +45,7 @@ def handoff(view: ConnectorView) -> str:
     """When its cursor moves, and what that promises."""
     if view.kind == WEBHOOK:
         return "a delivery is acknowledged only after its record is on disk; a repeated one has no second effect"
-    return "cursor advances only after journal seq: in the commit of the records that it stands for"
+    return "cursor advances only after journal seq, in its records' commit"
 
 
 def _sooner(view: ConnectorView) -> str:

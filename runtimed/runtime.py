@@ -196,6 +196,7 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, ScheduleVerbs, SecretVerbs, TokenVe
             reasons.append("too many records wait for the disk")
         down = [actor.path for actor in self.tree() if actor.status in ("restarting", "failed")]
         reasons.extend(f"{path} is not up" for path in down)
+        reasons.extend(f"connector {name} is quarantined" for name in self.actors.connectors.quarantined())
         ready = self.started and live and not self.draining and self._disk_has_room and not writer.crowded
         return Health(live=live, ready=ready, started=self.started, reasons=reasons)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from runtimed.connector_words import WEBHOOK, handoff
-from tui.format import Line, Piece, TimeStyle, age, clock, stamp, thousands, until
+from tui.format import Line, Piece, TimeStyle, age, clock, size, stamp, thousands, until
 from tui.glyphs import Glyphs
 from wal.views import NULL, ConnectorView
 
@@ -101,11 +101,12 @@ def cursor_text(view: ConnectorView) -> str:
 
 
 def cells_of(view: ConnectorView, now: int, style: TimeStyle, glyphs: Glyphs) -> list[Piece | str]:
-    """A row: name, kind, state, last poll, next, lag, cursor, errors."""
+    """A row: name, kind, state, last poll, next, lag, cursor, what was new lately, errors."""
     errors = Piece(str(view.errors_total), "warn" if view.errors_total else "")
     last = clock(view.last_poll_at, style, now=now)
     state, ahead = word_of(view, glyphs), next_text(view, now)
-    return [view.name, view.kind, state, last, ahead, lag_text(view), cursor_text(view), errors]
+    new = "-" if view.records_15m is None else size(view.records_15m)
+    return [view.name, view.kind, state, last, ahead, lag_text(view), cursor_text(view), new, errors]
 
 
 def pane_lines(view: ConnectorView, sentence: Sequence[Line], now: int) -> list[Line]:
@@ -117,10 +118,11 @@ def pane_lines(view: ConnectorView, sentence: Sequence[Line], now: int) -> list[
     by_hand = f"   set by hand {view.generation}x" if view.generation else ""
     totals = [
         f"{thousands(view.records_total)} records",
+        *([] if view.records_15m is None else [f"{thousands(view.records_15m)} in 15m"]),
+        f"{thousands(view.errors_total)} errors",
         f"{thousands(view.repeated_total)} repeated",
         f"{thousands(view.refused_total)} refused",
         f"{thousands(view.polls_total)} polls",
-        f"{thousands(view.errors_total)} errors",
     ]
     return [
         *sentence,

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from actors.errors import NotFound, RunNotFound
+from runtimed.connector_words import SCHEDULE
 from runtimed.wire import HealthDetail, HistoryPage, RunPage, SessionPage
 from tui.journal_files import copy_files, examine, lock_is_held
 from tui.runs_index import PAGE_RUNS, RunFilter
@@ -250,9 +251,8 @@ class JournalFile:
 
         if int(await self._one("pragma user_version")) < 2:  # a file from before there were connectors
             return []
-        return [
-            connector_row(row).view() for row in await self._rows(f"select {COLUMNS} from connectors order by name")
-        ]
+        rows = await self._rows(f"select {COLUMNS} from connectors where kind <> ? order by name", (SCHEDULE,))
+        return [connector_row(row).view() for row in rows]
 
     # --- what only a daemon knows
 

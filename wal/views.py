@@ -204,7 +204,8 @@ class StoredView(msgspec.Struct, frozen=True, gc=False):
 
 class ConnectorView(msgspec.Struct, frozen=True, gc=False):
     """One connector or webhook. `status` is `ok | polling | paused | backoff | open_breaker | quarantined`; `cursor`
-    is JSON, `lag` seconds since it last read everything there was, None where that is not known."""
+    is JSON, `lag` seconds since it last read everything there was, `records_15m` what was new in the last quarter of an
+    hour; None where that is not known."""
 
     name: str
     kind: str
@@ -222,6 +223,7 @@ class ConnectorView(msgspec.Struct, frozen=True, gc=False):
     refused_total: int = 0
     polls_total: int = 0
     failures: int = 0
+    records_15m: int | None = None
 
 
 class ScheduleView(msgspec.Struct, frozen=True, gc=False):

@@ -46,13 +46,18 @@ def _show_all(shell: Shell, items: list[dict[str, Any]]) -> None:
             instant(each["next_poll_at"]),
             _seconds(each["lag"]),
             each["records_total"],
+            each.get("records_15m"),
             each["errors_total"],
             each["cursor"],
         )
         for each in items
     ]
     if rows:
-        table(shell, ["NAME", "KIND", "STATUS", "LAST POLL", "NEXT", "LAG", "RECORDS", "ERRORS", "CURSOR"], rows)
+        table(
+            shell,
+            ["NAME", "KIND", "STATUS", "LAST POLL", "NEXT", "LAG", "RECORDS", "NEW/15M", "ERRORS", "CURSOR"],
+            rows,
+        )
 
 
 def _seconds(lag: float | None) -> str | None:

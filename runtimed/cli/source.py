@@ -18,7 +18,7 @@ from actors.errors import (
     StreamNotFound,
 )
 from runtimed.client_link import Link, given, part
-from runtimed.connector_words import WEBHOOK
+from runtimed.connector_words import SCHEDULE, WEBHOOK
 from runtimed.wire import OutputItem, StreamView
 from wal.views import EventView, Page, StateView, rfc3339
 
@@ -173,7 +173,7 @@ class Offline:
         return _encode(self._reader.states(scope, **filters))
 
     async def connectors(self) -> bytes:
-        items = [row.view() for row in self._reader.connectors()]
+        items = [row.view() for row in self._reader.connectors() if row.kind != SCHEDULE]
         return _encode(Page(items, None, len(items), self.seq))
 
     async def connector(self, name: str) -> bytes:

@@ -44,7 +44,7 @@ def test_list_and_show(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) 
     assert ask("connectors", "list", "-o", "jsonl") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[1].split() == [
-        "charges", "stripe", "backoff", "2026-01-31T12:00:00Z", "2026-01-31T12:00:30Z", "80s", "12", "3",
+        "charges", "stripe", "backoff", "2026-01-31T12:00:00Z", "2026-01-31T12:00:30Z", "80s", "12", "-", "3",
         '{"id":"ch_9"}',
     ]  # fmt: skip
     assert out[3:5] == ["charges", "crm"]
@@ -153,6 +153,7 @@ def folder(short_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         records.RecordsStored("people", [StoredItem("a", Raw(b'{"n":1}')), StoredItem("b", Raw(b"{}"))]),
         records.CursorAdvanced("people", Raw(b"7"), "files", 2),
         records.ConnectorPaused("crm", "uid:1", "audit"),
+        records.CursorAdvanced("nightly", Raw(b"1"), "schedule", 1),
     ]
     with Journal.open(short_dir / "journal.db") as journal:
         journal.commit([Entry(seq, 0, 0, AT + seq, fact) for seq, fact in enumerate(facts, 1)])
@@ -166,7 +167,7 @@ def test_the_file_tells_cursors_totals_and_what_is_held(folder: Path, capsys: py
     captured = capsys.readouterr()
     items = {item["name"]: item for item in json.loads(captured.out)["items"]}
     assert (items["people"]["cursor"], items["people"]["records_total"], items["people"]["status"]) == (7, 2, "ok")
-    assert items["crm"]["status"] == "paused"
+    assert items["crm"]["status"] == "paused" and len(items) == 2  # a schedule has a list of its own
     assert "the daemon is down" in captured.err
 
     assert run(["connectors", "show", "people", *place]) == 0

@@ -11,12 +11,12 @@ from msgspec import Raw
 
 import runtimed
 from actors.connector_spec import deliver_to
-from actors.errors import ConnectorHeld, ConnectorNotFound, InvalidInput
-from actors.messages import PauseConnector, ResetConnector, ResumeConnector, TakeWebhook
+from actors.errors import ConnectorHeld, ConnectorNotFound, Draining, InvalidInput
+from actors.messages import PauseConnector, QuarantineConnector, ResetConnector, ResumeConnector, TakeWebhook
 from runtimed import App, Page, Poll
 from runtimed.http.connectors import preview
 from runtimed.runtime import Runtime
-from wal.records import StoredItem
+from wal.records import ErrorData, StoredItem
 from wal.views import ConnectorView
 
 app = App("sources")
@@ -53,6 +53,7 @@ async def test_the_runtime_tells_connectors_and_webhooks(short_dir: Path) -> Non
     async with runtimed.open_runtime(app, short_dir) as rt:
         view = await until(rt, "people", COUNT)
         assert (bytes(view.cursor), view.deliver, view.kind) == (b"6", "records", "poller")
+        assert view.records_15m in (0, COUNT)  # it is on disk a moment before its poller is told so
         hook = next(view for view in rt.connectors() if view.kind == "webhook")
         assert (hook.name, hook.records_total, hook.deliver) == ("Hooks", 0, "records")
         item = StoredItem("evt_1", Raw(b'{"id":"evt_1"}'))
@@ -60,6 +61,40 @@ async def test_the_runtime_tells_connectors_and_webhooks(short_dir: Path) -> Non
         assert (await until(rt, "Hooks", 1)).last_poll_at is not None
         assert [view.name for view in rt.connectors()] == ["Hooks", "people"]
         assert rt.statistics().connector_records_total["people"] == COUNT
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_quarantined_connector_is_a_warning(short_dir: Path) -> None:
+    """Health names it, and stays ready: the others go on."""
+    async with runtimed.open_runtime(app, short_dir) as rt:
+        await until(rt, "people", COUNT)
+        assert not rt.health().reasons
+        await rt.ask(QuarantineConnector(name="people", error=ErrorData("KeyError", "'id'"), crashes=5))
+        with trio.fail_after(10):
+            while not rt.actors.connectors.quarantined():
+                await trio.lowlevel.checkpoint()
+        assert (rt.health().reasons, rt.health().ready) == (["connector people is quarantined"], True)
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_poll_that_will_not_begin_is_refused(short_dir: Path) -> None:
+    """Whoever asks for a poll in the moment of a hold, or of the end, is told so, and does not wait for ever."""
+    async with runtimed.open_runtime(app, short_dir) as rt:
+        await until(rt, "people", COUNT)
+        connectors, poller = rt.actors.connectors, rt.actors.connectors.pollers["people"]
+        with trio.fail_after(10):
+            for _ in range(20):  # where in its turn the poller learns of the hold is left to chance
+                await poller.idle.wait()
+                await rt.ask(PauseConnector(name="people"))
+                with pytest.raises(ConnectorHeld):
+                    await rt.poll_connector("people")
+                await rt.ask(ResumeConnector(name="people"))
+            await poller.idle.wait()
+            poller.drain()
+            with pytest.raises(Draining):
+                await connectors.poll_now("people")
 
 
 @pytest.mark.trio

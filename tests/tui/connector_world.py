@@ -24,10 +24,11 @@ def connector(name: str, kind: str, status: str = "ok", **more: Any) -> Connecto
 def connectors() -> list[ConnectorView]:
     """One in each state, and a webhook."""
     return [
-        connector("charges", "stripe", cursor=Raw(b'{"id":"ch_9"}'), records_total=1234, deliver="workflow:welcome"),
+        connector("charges", "stripe", cursor=Raw(b'{"id":"ch_9"}'), records_total=1234, records_15m=31,
+            deliver="workflow:welcome"),
         connector(
             "crm", "hubspot", "backoff", lag=80.0, failures=4, errors_total=4, records_total=31, repeated_total=12,
-            polls_total=90, last_error="SourceError: 503 from api.hubapi.com", cursor=Raw(b"88121"),
+            polls_total=90, last_error="SourceError: 503 from api.hubapi.com", cursor=Raw(b"88121"), records_15m=7,
         ),
         connector("bank", "files", "quarantined", next_poll_at=None, lag=None, last_error="KeyError: 'iban'",
                   errors_total=5),

@@ -274,6 +274,7 @@ def journal(tmp_path: Path) -> Path:
     writer = Writer(folder / "journal.db")
     writer.write(0, records.CursorAdvanced("charges", Raw(b'{"id":"ch_9"}'), "stripe", 12))
     writer.write(0, records.ConnectorPaused("crm", "uid:1", "audit"))
+    writer.write(0, records.CursorAdvanced("nightly", Raw(b"1"), "schedule", 1))
     writer.close()
     return writer.path
 
@@ -282,7 +283,8 @@ async def test_the_file_says_what_the_journal_says(journal: Path) -> None:
     """Cursor, totals and what is held, as the journal's own reader tells them."""
     file = await open_file(journal)
     with Reader.open(journal) as reader:
-        assert await file.connectors() == [row.view() for row in reader.connectors()]
+        told = [row.view() for row in reader.connectors()]
+        assert await file.connectors() == [view for view in told if view.kind != "schedule"]
     assert [(view.name, view.status) for view in await file.connectors()] == [("charges", "ok"), ("crm", "paused")]
     await file.close()
 

@@ -30,6 +30,7 @@ COLUMNS = (
     Column("NEXT", (0, 5, 5, 5), ">"),
     Column("LAG", (5, 5, 6, 6), ">"),
     Column("CURSOR", (0, 12, 20, 30), grow=True),
+    Column("NEW/15m", (0, 0, 7, 7), ">"),
     Column("ERR", (0, 4, 6, 6), ">"),
 )
 SENTENCE_ROWS_MAX = 3
