@@ -42,6 +42,7 @@ from wal.sqlite_wal import check_wal
 if TYPE_CHECKING:
     from wal.queries import Reader
 
+_HEAD = "insert into meta values ('head_seq', ?) on conflict (key) do update set value = excluded.value"
 _INSERT = "insert into records (seq, run_key, prev_seq, at, digest, body) values (?, ?, ?, ?, ?, ?)"
 _MODES = {
     "passive": apsw.SQLITE_CHECKPOINT_PASSIVE,
@@ -169,6 +170,7 @@ class Journal:
             self._db.execute("begin immediate")
             self._db.executemany(_INSERT, rows)
             self._projector.apply(entries)
+            self._db.execute(_HEAD, (rows[-1][0],))  # a chain cannot tell by itself that its end was cut off
             self._db.execute("commit")
         except BaseException as error:
             self._die()

@@ -14,7 +14,7 @@ import msgspec
 from wal import retention, upkeep
 from wal.chain import GENESIS, link
 from wal.codec import decode_entry
-from wal.connections import harden, one_row, open_reader, read_errors
+from wal.connections import harden, one_row, open_reader, read_errors, scalar
 from wal.errors import JournalError
 from wal.migrations import migrate
 from wal.pages import PAGE_ROWS_MAX, snapshot, within_bytes
@@ -117,6 +117,9 @@ class _Verification:
         with snapshot(connection):
             while self._read_some(connection):
                 pass
+            head = scalar(connection, "select value from meta where key = 'head_seq'")  # none in older journals
+            if head is not None and head != self.seq:
+                self.problem(f"the last record is {self.seq}, and {head} was written last")
             for run_key, seq in self._emptied.items():
                 self.problem(f"the body of record {seq} of run {run_key} is gone, and no record says that it may be")
             if self._foldable and not self._emptied:

@@ -53,6 +53,7 @@ TAMPERED = [
     ("update records set run_key = run_key + 1 where seq = 50", "record 50 is not"),
     ("update records set prev_seq = 1 where seq = 50", "record 50 is not"),
     ("update records set digest = randomblob(16) where seq = 50", "record 50 is not"),
+    ("delete from records where seq = (select max(seq) from records)", "was written last"),
     ("delete from records where seq = 50", "records 50 to 50 are missing"),
     ("delete from records where seq <= 3", "records 1 to 3 are missing"),
     ("update records set seq = -1 where seq = 50", "records 50 to 50 are missing"),
@@ -85,6 +86,50 @@ def test_tampering_is_seen(filled: Path, sql: str, problem: str) -> None:
     assert not report.ok
     assert any(problem in one for one in report.problems), report.problems
     assert len(report.problems) <= PROBLEMS_MAX
+
+
+def _tamper(kind: str, rng: random.Random, seqs: list[int]) -> list[str]:
+    """Statements that change, drop or reorder rows of the log, somewhere in it."""
+    at = rng.choice(seqs)
+    if kind == "change":
+        part = rng.choice(["body = replace(body, substr(body, 12, 3), 'xyz')", "at = at + 1", "run_key = run_key + 1"])
+        return [f"update records set {part} where seq = {at}"]
+    if kind == "drop":
+        last = min(at + rng.choice([0, 0, 1, 5, 1_000_000]), seqs[-1])
+        return [f"delete from records where seq between {at} and {last}"]
+    if kind == "drop and close the gap":
+        moved = "update records set seq = seq - 1 where seq = {}"
+        return [f"delete from records where seq = {at}", *(moved.format(seq) for seq in seqs if seq > at)]
+    other = rng.choice([seq for seq in seqs if seq != at])
+    return [
+        f"update records set seq = -1 where seq = {at}",
+        f"update records set seq = {at} where seq = {other}",
+        f"update records set seq = {other} where seq = -1",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.parametrize("kind", ["change", "drop", "drop and close the gap", "reorder"])
+def test_tampering_with_the_log_is_always_seen(
+    filled: Path, tmp_path: Path, kind: str, scale: Callable[[int, int], int], figures: Callable[..., None]
+) -> None:
+    """P17: rows that were changed, dropped (from the end too) or reordered anywhere in the log are reported, always."""
+    with Reader.open(filled) as reader:
+        seqs = list(range(1, reader.head_seq() + 1))
+    rng = random.Random(kind)
+    path = tmp_path / "tampered.db"
+    tries = scale(25, 1_000)
+    seen = 0
+    for _ in range(tries):
+        path.write_bytes(filled.read_bytes())
+        connection = apsw.Connection(str(path), vfs=connections.checksum_vfs())
+        for statement in _tamper(kind, rng, seqs):
+            connection.execute(statement)
+        connection.close()
+        seen += not verify(path).ok
+    figures("P17", **{f"{kind.replace(' ', '_')}_tries": tries, f"{kind.replace(' ', '_')}_seen": seen})
+    assert seen == tries
 
 
 @pytest.mark.slow
