@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from runtimed.connector_words import WEBHOOK, handoff
-from tui.format import Line, Piece, TimeStyle, age, clock, size, stamp, thousands, until
+from tui.format import Line, Piece, TimeStyle, age, clock, micros, size, stamp, thousands, until
 from tui.glyphs import Glyphs
 from wal.views import NULL, ConnectorView
 
@@ -82,9 +82,13 @@ def health_line(views: Sequence[ConnectorView]) -> Line:
 
 
 def next_text(view: ConnectorView, now: int) -> str:
-    """How long until it polls: `push` for what is sent to us, `due` where the time has come."""
+    """How long until it polls, in steps of ten seconds, so that a list at rest does not repaint each second: `push` for
+    what is sent to us, `due` where the time has come."""
     if view.kind == WEBHOOK:
         return "push"
+    at = micros(view.next_poll_at)
+    if at is not None and 0 < at - now < 10_000_000:
+        return "<10s"
     left = until(view.next_poll_at, now)
     return "due" if left == "now" else left
 

@@ -23,7 +23,7 @@ from examples.sync.outside import CUSTOMERS, KEY, LATER
 from examples.table import Row, render
 
 HERE = Path(__file__).resolve().parent
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 150.0
 KILL_SPAN = (0.15, 0.60)  # of the customers' runs
 REASONS = {True: "worth a manager", False: "they asked for none"}
 

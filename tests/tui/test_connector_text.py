@@ -136,6 +136,7 @@ def test_the_health_line_names_the_worst_first() -> None:
     [
         (connector("a", "files", cursor=Raw(b'{"a":1}')), "10s", "0s", '{"a":1}'),
         (connector("a", "files", next_poll_at=at(3), lag=80.0), "due", "1m", "-"),
+        (connector("a", "files", next_poll_at=at(-3)), "<10s", "0s", "-"),
         (connector("a", "files", next_poll_at=None, lag=None), "-", "-", "-"),
         (connector("a", "webhook", next_poll_at=None), "push", "0s", "-"),
     ],
