@@ -67,14 +67,18 @@ def _human(name: str, value: Any) -> Any:
 
 
 @journal.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @with_shell
-def verify(shell: Shell) -> None:
-    """Check structure, digests and derived tables against the records. Ends with 78 if something is wrong."""
+def verify(shell: Shell, file: Path | None) -> None:
+    """Check structure, digests and derived tables against the records. Ends with 78 if something is wrong.
+
+    FILE is a backup, for example; without it, the journal of the data folder is checked.
+    """
     from runtimed.cli.text import emit_one
     from wal.errors import JournalCorrupt
     from wal.verify import verify as check
 
-    report = check(_path(shell))
+    report = check(_path(shell) if file is None else file)
     emit_one(
         shell,
         msgspec.json.encode(report),
