@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.figures import Figure, keep, machine, render
 
-BENCHES = ["steps", "saturated", "intake", "connectors", "restart", "terminal", "probes", "care"]
+BENCHES = ["steps", "saturated", "intake", "access", "connectors", "restart", "terminal", "probes", "care"]
 
 
 def run(name: str) -> list[Figure]:

@@ -128,6 +128,10 @@ class TokenVerbs:
         """The time that expiry goes by, in microseconds since the epoch."""
         return self.tokens.now_us
 
+    def token_counts(self, token_id: str) -> bool:
+        """Whether a token that was right when it was shown still is; from memory alone."""
+        return self.tokens.table.counts(token_id, self.tokens.now_us)
+
     def check_token(self, text: bytes) -> TokenRow | t.Refusal:
         """The token that a request shows, or why it is none; from memory alone."""
         return self.tokens.table.check(text, self.tokens.now_us)

@@ -87,6 +87,11 @@ class TokenTable:
         self._used[token_id] = now_us
         return row
 
+    def counts(self, token_id: str, now_us: int) -> bool:
+        """Whether a token that was right when it was shown still is."""
+        row = self._rows.get(token_id)
+        return row is not None and standing(row, now_us) == "active"
+
     def rows(self) -> list[TokenRow]:
         """All tokens, oldest first, with their last use as it is known by now."""
         return [

@@ -42,6 +42,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[int, ...] = ()
     address: str = ""
     token: str | None = None
+    token_id: str = ""
     token_level: Level = Level.PUBLIC
 
     @property

@@ -261,7 +261,7 @@ class Edge:
         found = self.rt.check_token(text.strip()) if scheme.lower() == b"bearer" else "malformed"
         if isinstance(found, TokenRow):
             level = Level[found.role.upper()]
-            request.peer = msgspec.structs.replace(request.peer, token=found.name, token_level=level)
+            request.peer = msgspec.structs.replace(request.peer, token=found.name, token_id=found.id, token_level=level)
             return
         address = request.peer.address or f"uid:{request.peer.uid}"
         retry_s = self.guesses.failed(address, trio.current_time())

@@ -74,10 +74,12 @@ class EventStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pump(self, send: Send) -> None:
-        rt = self._rt
+        rt, peer = self._rt, self._request.peer
         while True:
             durable = rt.feed.seq
             page, last = await rt.read(self._page)
+            if peer.token is not None and not rt.token_counts(peer.token_id):
+                return  # revoked or expired meanwhile: the record that says so has woken us, and is not sent either
             if page:
                 self._after = last
                 await _chunk(send, page)

@@ -154,6 +154,10 @@ class RuntimeSurface(Protocol):
         """The token that a request shows, or why it is none; from memory alone."""
         ...
 
+    def token_counts(self, token_id: str, /) -> bool:
+        """Whether a token that was right when it was shown still is; from memory alone."""
+        ...
+
     def list_tokens(self) -> list[TokenRow]:
         """All tokens that were ever made, oldest first."""
         ...

@@ -162,6 +162,9 @@ class FakeRuntime:
     def check_token(self, text: bytes, /) -> TokenRow | Refusal:
         return self.tokens.check(text, self.now_us)
 
+    def token_counts(self, token_id: str, /) -> bool:
+        return self.tokens.counts(token_id, self.now_us)
+
     def list_tokens(self) -> list[TokenRow]:
         return self.tokens.rows()
 

@@ -10,6 +10,7 @@ import trio
 from msgspec import Raw
 from trio.testing import wait_all_tasks_blocked
 
+from actors.messages import NOBODY
 from wal.records import OutputEmitted, RunStarted
 
 
@@ -210,3 +211,20 @@ async def test_streams_are_bounded_for_each_client_and_in_all(serve: Any, rt: An
         await another.until(b"retry: 1000")
         assert (await http.ask("HEAD", "/v1/events")).status == 429
     assert http.edge.streams.total == 0
+
+
+@pytest.mark.trio
+async def test_a_stream_ends_with_its_token(serve: Any, rt: Any) -> None:
+    """A stream that was opened with a token ends when that is revoked, before another record is sent."""
+    row, text = rt.new_token("ci", "viewer")
+    async with serve() as http:
+        client = await http.client(tcp=True)
+        await client.send(ask("", f"Authorization: Bearer {text}"))
+        await client.until(b"retry: 1000")
+        start(rt, 1)
+        await client.until(b"id: 2\n")
+        await rt.revoke_token(row.id, reason=None, origin=NOBODY)
+        emit(rt)
+        with trio.fail_after(2):
+            assert seqs(await client.until(b"0\r\n\r\n")) == []
+        assert http.edge.streams.total == 0
