@@ -80,7 +80,7 @@ def small_journal(path: Path, *, clean: bool = True) -> None:
 
 
 def hostile_journal(path: Path, texts: Iterable[str]) -> None:
-    """A run, an approval, a failure and a session for each text, which stands wherever text may stand."""
+    """A run, an approval, a failure, a session and a connector for each text, which stands wherever text may stand."""
     writer = Writer(path)
     for number, text in enumerate(texts):
         encodable = text.encode("utf-8", "replace").decode()
@@ -96,4 +96,8 @@ def hostile_journal(path: Path, texts: Iterable[str]) -> None:
         writer.start(b + 1, f"c{number}")
         writer.write(b + 1, records.RunBlocked(encodable[:40], encodable))
         writer.write(0, records.SessionOpened(f"{encodable[:40]}{number}", encodable[:40], encodable))
+        name = f"{encodable[:40]}{number}"
+        writer.write(0, records.CursorAdvanced(name, payload, encodable[:30] or "x", 1, [encodable[:200]]))
+        writer.write(0, records.DeliveryRefused(name, encodable[:200], encodable[:30], encodable, payload))
+        writer.write(0, records.ConnectorQuarantined(name, records.ErrorData(encodable[:40], encodable), 5))
     writer.close()
