@@ -19,7 +19,7 @@ class CareVerbs:
 
     async def backup(self, path: str | None = None, *, reason: str | None = None) -> BackupView:
         """Take a verified backup to an absolute path on the daemon's host, or into the folder of its settings. Answers
-        when it is there: some 12 s a gigabyte, which may take a longer `timeout` of the client."""
+        when it is there: some 6 s a gigabyte, which may take a longer `timeout` of the client."""
         body: dict[str, Any] = {
             name: value for name, value in (("path", path), ("reason", reason)) if value is not None
         }

@@ -91,3 +91,17 @@ def test_explain_says_that_nothing_will_wake_a_run(folder: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert "Nothing will wake it: it waits for a timer, and there is none." in said
     assert "runtimed runs cancel lost" in said
+
+
+def test_status_tells_of_the_last_backup(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """How old it is and where, or that there is none."""
+    for told, words in (
+        ({"observedValue": 7_200.0, "output": "/b/x.db"}, "2.0 hours old: /b/x.db"),
+        ({"output": "there is no backup"}, "none"),
+    ):
+        detail = {"status": "pass", "reasons": [], "checks": {"journal:backup": [told]}}
+        fake.on("GET", "/health/detail", fake.Reply(200, detail))
+        fake.on("GET", "/metrics", fake.Reply(200, {}))
+        assert run(["status", "--socket", str(fake.socket)]) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("backup"))
+        assert line.endswith(words)
