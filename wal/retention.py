@@ -24,8 +24,8 @@ RUN_SCOPE = "run:"
 
 RUNS_FORGOTTEN_MAX = 200
 RECORDS_FORGOTTEN_MAX = 5_000
-"""What one commit forgets: so many runs, and no further run once they have so many records: some 50 ms (`bench/care.py`: 2,000 records
-in 20 ms)."""
+"""What one commit forgets: so many runs, and no further run once they have so many records, which takes some 50 ms
+(`bench/care.py`: 2,000 records in 20 ms)."""
 
 ENDED = ("completed", "failed", "cancelled")
 
