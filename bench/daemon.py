@@ -31,17 +31,17 @@ def _ready(path: Path) -> bool:
 
 
 class Daemon:
-    """`runtimed serve` on the bench's workflows, or on another `app` (MODULE:NAME) of this folder."""
+    """`runtimed serve` on the bench's workflows, or on other `apps` (MODULE:NAME) of this folder."""
 
-    def __init__(self, data_dir: Path, app: str = "workflows:app") -> None:
-        self.data_dir, self.app = data_dir, app
+    def __init__(self, data_dir: Path, *apps: str) -> None:
+        self.data_dir, self.apps = data_dir, apps or ("workflows:app",)
         self.socket = data_dir / "runtimed.sock"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
         """Start it; returns the seconds until it says that it is ready."""
-        command = [sys.executable, "-P", "-m", "runtimed", "serve", "--app", self.app]
-        command += ["--data-dir", str(self.data_dir)]
+        command = [sys.executable, "-P", "-m", "runtimed", "serve", "--data-dir", str(self.data_dir)]
+        command += [word for app in self.apps for word in ("--app", app)]
         environment = {key: value for key, value in os.environ.items() if key != "RUNTIME_DIRECTORY"}
         with Path(f"{self.data_dir}.log").open("ab") as log:
             began = time.perf_counter()
@@ -93,9 +93,9 @@ class Daemon:
 
 
 @contextmanager
-def running(data_dir: Path, app: str = "workflows:app") -> Iterator[Daemon]:
+def running(data_dir: Path, *apps: str) -> Iterator[Daemon]:
     """A daemon that is ready inside the block and gone after it."""
-    daemon = Daemon(data_dir, app)
+    daemon = Daemon(data_dir, *apps)
     try:
         daemon.start()
         yield daemon

@@ -54,6 +54,7 @@ SHOTS = (
     Shot("approvals", SMALL, ["3"], ["HIGH", "sha256", "decided"]),
     Shot("decision_card", WIDE, ["3", Seen("HIGH"), "enter"], ["payload", "shown escaped", "[Submit]"]),
     Shot("actors", SMALL, ["4"], ["root"]),
+    Shot("connectors", SMALL, ["5", Seen("BACKOFF"), "down", "down"], ["1 backoff", "503", "handoff"]),
     Shot("journal", SMALL, ["7"], ["SEQ"]),
 )
 
@@ -120,7 +121,7 @@ def main() -> int:
         data = folder / "data"
         data.mkdir(mode=0o700)
         write_day(data / "journal.db")
-        with running(data, "pictures.flows:app") as daemon:
+        with running(data, "pictures.flows:app", "pictures.sources:app") as daemon:
             asyncio.run(take_all(daemon, sys.argv[1:]))
     finally:
         shutil.rmtree(folder)
