@@ -118,25 +118,28 @@ def pane_lines(view: ConnectorView, sentence: Sequence[Line], now: int) -> list[
     error = Piece(view.last_error or "none", "warn" if view.last_error else "")
     wait = next_text(view, now)
     ahead = f"in {wait}, {stamp(view.next_poll_at)}" if view.next_poll_at and wait != "due" else wait
-    row = f"{view.failures} failures in a row" if view.failures != 1 else "1 failure in a row"
     by_hand = f"   set by hand {view.generation}x" if view.generation else ""
     totals = [
-        f"{thousands(view.records_total)} records",
+        _counted(view.records_total, "record"),
         *([] if view.records_15m is None else [f"{thousands(view.records_15m)} in 15m"]),
-        f"{thousands(view.errors_total)} errors",
+        _counted(view.errors_total, "error"),
         f"{thousands(view.repeated_total)} repeated",
         f"{thousands(view.refused_total)} refused",
-        f"{thousands(view.polls_total)} polls",
+        _counted(view.polls_total, "poll"),
     ]
     return [
         *sentence,
         [Piece(" last error  ", "dim"), error],
-        [Piece(" backoff     ", "dim"), Piece(f"{row}, next poll {ahead}")],
+        [Piece(" backoff     ", "dim"), Piece(f"{_counted(view.failures, 'failure')} in a row, next poll {ahead}")],
         [Piece(" handoff     ", "dim"), Piece(handoff(view))],
         [Piece(" totals      ", "dim"), Piece("  ".join(totals))],
         [Piece(" cursor      ", "dim"), Piece(f"{cursor_text(view)}{by_hand}")],
         [Piece(" deliver     ", "dim"), Piece(view.deliver or "-")],
     ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{thousands(number)} {noun}{'' if number == 1 else 's'}"
 
 
 # --- the card ---------------------------------------------------------------------------------------------------------
