@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REF: Final = "#/components/schemas/{name}"
 KEYED: Final = "POST"
+BEARER: Final = {"type": "http", "scheme": "bearer", "description": "Over TCP; the unix socket knows its peers."}
 _PARAM: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
@@ -48,7 +49,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "runtimed", "version": "1", "description": "Durable execution for one host."},
         "paths": paths,
-        "components": {"schemas": schemas.components},
+        "components": {"schemas": schemas.components, "securitySchemes": {"bearer": BEARER}},
     }
 
 
@@ -85,6 +86,8 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
         "responses": answers | {"default": {"description": "A problem.", "content": problem}},
     }
+    if route.level.name != "PUBLIC":
+        operation["security"] = [{"bearer": []}]
     if route.request is not None:
         content = {"application/json": {"schema": schemas.of(route.request)}}
         operation["requestBody"] = {"content": content, "required": _required(route.request)}
@@ -125,6 +128,8 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     names = []
+    if route.method not in ("GET", "HEAD") and route.level.name != "PUBLIC":
+        names.append("Runtimed-Reason")
     if route.method == KEYED:
         names.append("Idempotency-Key")
     if route.path.startswith("/v1/state/") and route.method in ("PUT", "DELETE"):

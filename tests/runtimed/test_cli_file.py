@@ -183,3 +183,25 @@ def test_verify_finds_damage(folder: Path, capsys: pytest.CaptureFixture[str]) -
 
     assert run(["journal", "verify", "--data-dir", str(folder)]) == 78
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_the_audit_is_read_from_the_file_across_what_it_does_not_hold(
+    short_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`journal audit` goes on over stretches without a call, page by page, and shows who, what, from where and why,
+    escaped; `--after` begins later."""
+    said = records.CallAudited("run.cancel", "r1", "uid:7", "eve pts/1", "a\x1b[2J b", "t")
+    quiet = [records.StateWritten(key="", scope="global", name="k", version=n + 1) for n in range(25_000)]
+    facts: list[Any] = [said, *quiet, records.CallAudited("token.revoke", "abc", "token:ci", "10.0.0.7", None, "t")]
+    with Journal.open(short_dir / "journal.db") as journal:
+        for at in range(0, len(facts), 5_000):
+            part = facts[at : at + 5_000]
+            journal.commit([Entry(at + n, 0, 0, AT, fact) for n, fact in enumerate(part, 1)])
+
+    assert run(["journal", "audit", "--data-dir", str(short_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "uid:7     run.cancel    r1      eve pts/1" in out
+    assert "token:ci  token.revoke  abc     10.0.0.7" in out
+    assert "\x1b" not in out
+    assert run(["journal", "audit", "--after", "1", "-o", "id", "--data-dir", str(short_dir)]) == 0
+    assert capsys.readouterr().out == "25002\n"
