@@ -19,8 +19,10 @@ from tui.journal_files import lock_is_held
 from tui.offline import JournalFile, open_file
 from tui.runs_index import RunFilter
 from wal.errors import BadCursor, JournalRefused
+from wal.journal import Journal
 from wal.lock import DataFolderLock
 from wal.queries import Reader
+from wal.records import Entry, RunsForgotten
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +76,27 @@ async def test_the_file_says_what_the_journal_says(journal: Path) -> None:
         assert (await file.sessions()).items == reader.sessions().items
         assert (await file.metrics()).counts == {"failed": 1, "waiting": 2}
     assert await close(file) == f"read-only, seq 11, clean=yes: {journal}"
+
+
+async def test_a_forgotten_run_is_not_shown(journal: Path) -> None:
+    """The records of a run that retention forgot have no bodies: they are skipped, and their digests count as held."""
+    small_journal(journal)
+    with Journal.open(journal) as writer:
+        (ended,) = writer.reader().runs(status="failed").items
+        gone = writer.reader().run(ended.id)
+        assert gone is not None
+        writer.commit([Entry(writer.head.seq + 1, 0, 0, 0, RunsForgotten([gone.run_key]))])
+    file = await open_file(journal)
+    try:
+        with Reader.open(journal) as reader:
+            assert await file.events_before(10_000) == reader.events(0)
+        with pytest.raises(RunNotFound):
+            await file.run(gone.id)
+        found = await file.chain_of(gone.last_seq)
+        assert found is not None
+        assert found[2]
+    finally:
+        await file.close()
 
 
 async def test_lists_are_filtered_and_paged(journal: Path) -> None:
