@@ -88,9 +88,10 @@ class Child:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], *, environ: Mapping[str, str], folder: Path, grace_s: float = GRACE_S
+        cls, command: Sequence[str], *, environ: Mapping[str, str], folder: Path | None = None, grace_s: float = GRACE_S
     ) -> Child:
-        """Start the command, a whole path first, in this folder. Its standard input is closed, its session its own."""
+        """Start the command, a whole path first, in this folder or else in the daemon's own. Its standard input is
+        closed, its session its own."""
         guard = [sys.executable, "-I", "-S", str(GUARD), str(grace_s), *command]
         process = subprocess.Popen(
             guard, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,

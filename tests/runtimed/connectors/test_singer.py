@@ -230,6 +230,32 @@ say(type="STATE", value=3)
 
 @pytest.mark.trio
 @pytest.mark.slow
+async def test_paths_are_those_of_the_daemons_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path in the command or the configuration means what it means to the daemon, whatever else is handed
+    over; and what the tap takes for its home and for temporary files is a folder that goes with the poll."""
+    (tmp_path / "tap.py").write_text(
+        """
+import json, os, sys
+with open(json.load(open(sys.argv[sys.argv.index("--config") + 1]))["path"]) as rows:
+    print(json.dumps({"type": "SCHEMA", "stream": "people", "schema": {}, "key_properties": ["id"]}))
+    homes = [os.environ["HOME"], os.environ["TMPDIR"]]
+    for row in rows:
+        print(json.dumps({"type": "RECORD", "stream": "people", "record": {**json.loads(row), "homes": homes}}))
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "people.jsonl").write_text('{"id": 1}\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    table = settings("singer", command=[sys.executable, "-S", "tap.py"], config={"path": "people.jsonl"})
+    tap = World(singer.make("crm", table), tmp_path / "crm")
+    await tap.poll()
+    (row,) = tap.stored["people"].values()
+    assert [Path(home).parent for home in row["homes"]] == [tmp_path / "crm"] * 2
+    assert os.listdir(tmp_path / "crm") == []
+
+
+@pytest.mark.trio
+@pytest.mark.slow
 async def test_a_tap_that_tells_its_secrets_is_not_repeated(tmp_path: Path) -> None:
     """A secret that a tap writes to its stderr, or into a line that is no message, is not in the error."""
     script = tmp_path / "tap.py"
