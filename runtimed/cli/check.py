@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
@@ -15,6 +15,7 @@ from runtimed.cli.shell import Shell
 from runtimed.cli.text import cell, table
 
 if TYPE_CHECKING:
+    from actors.connector_spec import ConnectorSpec, WebhookSpec
     from actors.flow.definitions import App
     from runtimed.settings import Settings
 
@@ -34,17 +35,38 @@ def check(output: str, as_json: bool, **given: Any) -> None:
 
     apps = load_apps(settings.daemon.apps, Path.cwd())
     registry = Registry(*apps)  # names are unique across apps, and what is configured fits them
-    specs_of(settings, registry)
-    webhooks_of(settings, registry)
+    outside = _Outside(specs_of(settings, registry), webhooks_of(settings, registry))
     notifications_of(settings)
     shell = shell_of(click.get_current_context())
     if as_json or output == "json" or shell.output == "json":
-        shell.print_json(msgspec.json.encode(_as_json(settings, apps)))
+        shell.print_json(msgspec.json.encode(_as_json(settings, apps, outside)))
     else:
-        _show(shell, settings, apps)
+        _show(shell, settings, apps, outside)
 
 
-def _as_json(settings: Settings, apps: list[App]) -> dict[str, Any]:
+class _Outside(NamedTuple):
+    """What brings the outside world in, of apps and of the configuration."""
+
+    connectors: dict[str, ConnectorSpec]
+    webhooks: dict[str, WebhookSpec]
+
+    def told(self, apps: list[App]) -> dict[str, list[dict[str, Any]]]:
+        """Each by what is told of it; `app` is None where the configuration declares it."""
+        pollers = {name: app.name for app in apps for name in app.connectors}
+        hooks = {name: app.name for app in apps for name in app.webhooks}
+        return {
+            "connectors": [
+                {"name": name, "kind": spec.kind, "deliver": str(spec.deliver), "app": pollers.get(name)}
+                for name, spec in self.connectors.items()
+            ],
+            "webhooks": [
+                {"name": name, "kind": spec.verify, "deliver": str(spec.deliver), "app": hooks.get(name)}
+                for name, spec in self.webhooks.items()
+            ],
+        }
+
+
+def _as_json(settings: Settings, apps: list[App], outside: _Outside) -> dict[str, Any]:
     return {
         "config": None if settings.paths.config is None else str(settings.paths.config),
         "data_dir": str(settings.paths.data_dir),
@@ -64,15 +86,20 @@ def _as_json(settings: Settings, apps: list[App]) -> dict[str, Any]:
             }
             for app in apps
         ],
+        **outside.told(apps),
     }
 
 
-def _show(shell: Shell, settings: Settings, apps: list[App]) -> None:
+def _show(shell: Shell, settings: Settings, apps: list[App], outside: _Outside) -> None:
     shell.note(f"settings: {settings.paths.config or 'defaults'}, data: {settings.paths.data_dir}")
     rows: list[tuple[Any, ...]] = []
     for app in apps:
         rows += [(app.name, "workflow", each.name, _signals(each)) for each in app.workflows.values()]
         rows += [(app.name, "step", step.name, _about(step)) for step in app.steps.values()]
+    for kind, each in outside.told(apps).items():
+        rows += [
+            (one["app"], kind.removesuffix("s"), one["name"], f"{one['kind']}, to {one['deliver']}") for one in each
+        ]
     if rows:
         table(shell, ["APP", "KIND", "NAME", "ABOUT"], rows)
     else:

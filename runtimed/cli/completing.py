@@ -30,9 +30,19 @@ def _complete(
     id_of: str = "id",
 ) -> list[CompletionItem]:
     """The ids of a page that begin with what is typed, each with a word about it."""
+    return _offer(context, incomplete, lambda shell: shell.read(fetch), describe, id_of)
+
+
+def _offer(
+    context: click.Context,
+    incomplete: str,
+    page: Callable[[Shell], bytes],
+    describe: Callable[[Any], str],
+    id_of: str,
+) -> list[CompletionItem]:
     try:
         options = msgspec.structs.replace(shell_of(context).options, timeout=TIMEOUT_SECONDS, quiet=True)
-        items = msgspec.json.decode(Shell(options).read(fetch))["items"]
+        items = msgspec.json.decode(page(Shell(options)))["items"]
     except (RuntimedError, OSError, msgspec.DecodeError):
         return []  # in the middle of a command line there is nowhere to tell an error
     return [
@@ -80,6 +90,15 @@ def complete_streams(context: click.Context, parameter: click.Parameter, incompl
     )
 
 
+def complete_secrets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of secrets, of a daemon that is up."""
+
+    def page(shell: Shell) -> bytes:
+        return msgspec.json.encode({"items": shell.ask(lambda client: client.secrets())})
+
+    return _offer(context, incomplete, page, lambda secret: f"version {secret['version']}", "name")
+
+
 run_argument = click.argument("run_id", metavar="ID", shell_complete=complete_runs)
 run_arguments = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_runs)
 approval_argument = click.argument("approval_id", metavar="ID", shell_complete=complete_approvals)
@@ -88,3 +107,4 @@ connector_arguments = click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_connectors
 )
 stream_argument = click.argument("stream", metavar="STREAM", shell_complete=complete_streams)
+secret_argument = click.argument("name", metavar="NAME", shell_complete=complete_secrets)

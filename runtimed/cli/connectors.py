@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -10,6 +10,9 @@ import msgspec
 from runtimed.cli.completing import connector_argument, connector_arguments
 from runtimed.cli.options import key_option, reason_option, watch_option, with_shell
 from runtimed.cli.shell import Shell
+
+if TYPE_CHECKING:
+    from runtimed.cli.source import Source
 
 _ONLY_LIVE = ("errors_total", "polls_total", "failures")
 """What only a running daemon counts: its file would say 0."""
@@ -27,14 +30,17 @@ def list_(shell: Shell, watch: bool) -> None:
     """List connectors and webhooks with where they stand."""
     from runtimed.cli.text import emit_page
 
+    async def read(source: Source) -> tuple[bytes, bool]:
+        return await source.connectors(), source.offline
+
     def once() -> None:
-        body = shell.read(lambda source: source.connectors())
-        emit_page(shell, body, lambda items: _show_all(shell, items), "name")
+        body, offline = shell.read(read)
+        emit_page(shell, body, lambda items: _show_all(shell, items, offline), "name")
 
     shell.watch(once, again=watch)
 
 
-def _show_all(shell: Shell, items: list[dict[str, Any]]) -> None:
+def _show_all(shell: Shell, items: list[dict[str, Any]], offline: bool) -> None:
     from runtimed.cli.text import instant, table
 
     rows = [
@@ -47,7 +53,7 @@ def _show_all(shell: Shell, items: list[dict[str, Any]]) -> None:
             _seconds(each["lag"]),
             each["records_total"],
             each.get("records_15m"),
-            each["errors_total"],
+            None if offline else each["errors_total"],
             each["cursor"],
         )
         for each in items
@@ -69,7 +75,6 @@ def _seconds(lag: float | None) -> str | None:
 @with_shell
 def show(shell: Shell, name: str) -> None:
     """Show a connector: where it stands, why it does not poll now, and what would wake it."""
-    from runtimed.cli.source import Source
     from runtimed.cli.text import emit_one
     from runtimed.connector_words import standing
     from wal.views import ConnectorView
@@ -81,6 +86,23 @@ def show(shell: Shell, name: str) -> None:
     said = standing(msgspec.json.decode(body, type=ConnectorView), offline=offline)
     hidden = _ONLY_LIVE if offline else ()
     emit_one(shell, body, lambda one: _show_one(shell, one, hidden, said), "name")
+    if shell.output == "text" and not (shell.options.url or shell.options.socket):  # else the folder is elsewhere
+        _show_environment(shell, name)
+
+
+def _show_environment(shell: Shell, name: str) -> None:
+    """What `install` made for the connector, if anything."""
+    from runtimed.connectors import installing
+    from runtimed.connectors.polls import FOLDER
+
+    try:
+        made = installing.installed(shell.settings.paths.data_dir / FOLDER / name)
+    except installing.InstallFailed as error:  # perhaps only because the folder is another user's
+        shell.note(str(error))
+        return
+    if made is not None:
+        shell.print(f"Its environment, Python {made.python}, installed at {made.installed_at}:")
+        _show_installed(shell, msgspec.to_builtins(made))
 
 
 def _show_one(shell: Shell, connector: dict[str, Any], hidden: tuple[str, ...], said: str) -> None:

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from actors.errors import InvalidInput
+from runtimed.cli.completing import complete_secrets, secret_argument
 from runtimed.cli.options import reason_option, with_shell
 from runtimed.cli.shell import Shell
 
@@ -38,7 +39,7 @@ def secret() -> None:
 
 
 @secret.command("set")
-@click.argument("name")
+@secret_argument
 @reason_option
 @with_shell
 def set_(shell: Shell, name: str, reason: str | None) -> None:
@@ -74,7 +75,7 @@ def list_(shell: Shell) -> None:
 
 
 @secret.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_secrets)
 @click.option(
     "--grace", type=click.FloatRange(0.0, 86_400.0 * 366), default=GRACE_S, show_default=True, metavar="SECONDS",
     help="How long the former value counts too.",
@@ -104,7 +105,7 @@ def rotate(shell: Shell, name: str | None, grace: float, master: bool, reason: s
 
 
 @secret.command()
-@click.argument("name")
+@secret_argument
 @reason_option
 @with_shell
 def delete(shell: Shell, name: str, reason: str | None) -> None:

@@ -59,7 +59,7 @@ async def read_child(poll: Poll[Any], launch: Launch, dialect: Dialect, scratch:
     """The pages of one run of the child. Raises SourceError, with the end of its stderr, for every way in which it can
     go wrong."""
     environ = environment(launch.command[0], scratch.path, launch.environ)
-    # In the daemon's folder, so that a path in `command` or `config` is what it is for everything else that is configured.
+    # In the daemon's own folder, so that a path in `command` or `config` means what it means elsewhere in the settings.
     child = Child.start(launch.command, environ=environ, grace_s=launch.grace_s)
     async with child:
         reading = _Reading(poll, child, dialect, scratch, launch.idle_s)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -14,6 +15,8 @@ from runtimed.cli import completing
 from runtimed.cli.connectors import connectors
 from runtimed.cli.main import run
 from runtimed.cli.options import global_options
+from runtimed.cli.secret import secret
+from runtimed.connectors.installing import Installed, Package
 from tests.runtimed.test_client_connectors import VIEW
 from wal import records
 from wal.journal import Journal
@@ -126,7 +129,7 @@ def test_records(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_names_are_completed(fake: Any) -> None:
-    """Connectors by name with their status; streams with their size."""
+    """Connectors by name with their status; streams with their size; secrets with their version."""
     fake.on("GET", "/v1/connectors", fake.Reply(200, page(VIEW, HOSTILE)))
     fake.on("GET", "/v1/records", fake.Reply(200, page({"name": "people", "records": 2})))
     command = global_options(click.Command("show"))
@@ -137,9 +140,39 @@ def test_names_are_completed(fake: Any) -> None:
         ]  # fmt: skip
         streams = completing.complete_streams(context, context.command.params[0], "p")
         assert [(item.value, item.help) for item in streams] == [("people", "2 records")]
+    fake.on("GET", "/v1/secrets", fake.Reply(200, page({"name": "stripe", "version": 2, "changed_at": "2026-01-31"})))
+    with command.make_context("show", ["--socket", str(fake.socket)]) as context:
+        named = completing.complete_secrets(context, context.command.params[0], "s")
+        assert [(item.value, item.help) for item in named] == [("stripe", "version 2")]
+        assert completing.complete_secrets(context, context.command.params[0], "x") == []
+    for verb in ("set", "rotate", "delete"):
+        named = [p._custom_shell_complete for p in secret.commands[verb].params if p.name == "name"]
+        assert named == [completing.complete_secrets]
     for verb in ("show", "pause", "resume", "poll", "reset"):
         names = [p for p in connectors.commands[verb].params if p.name in ("name", "names")]
         assert [p._custom_shell_complete for p in names] == [completing.complete_connectors]
+
+
+def test_show_says_what_is_installed(
+    fake: Any, ask: Any, short_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tap with an environment of its own: its packages with version, licence and hash. Not of a daemon that is
+    somewhere else, whose data folder is not this one."""
+    monkeypatch.setenv("RUNTIMED__DAEMON__DATA_DIR", str(short_dir))
+    package = Package("tap-tiny", "1.0", "MIT \x1b[2J", "ab" * 32)
+    (short_dir / "connectors" / "crm").mkdir(parents=True)
+    told = Installed("3.11.7", [package], ["tap-tiny==1.0"], "2026-01-31T12:00:00Z", "environments/1")
+    (short_dir / "connectors" / "crm" / "installed.json").write_bytes(msgspec.json.encode(told))
+    fake.on("GET", "/v1/connectors/crm", fake.Reply(200, HOSTILE))
+
+    assert run(["connectors", "show", "crm"]) == 0
+    out = capsys.readouterr().out
+    assert "tap-tiny  1.0      MIT \\x1b[2J  abababababababab" in out and "Python 3.11.7" in out
+    assert ask("connectors", "show", "crm") == 0
+    assert "tap-tiny" not in capsys.readouterr().out
+    (short_dir / "connectors" / "crm" / "installed.json").write_text("{")
+    assert run(["connectors", "show", "crm"]) == 0  # the rest is told all the same
+    assert "installed.json cannot be read" in capsys.readouterr().err
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -169,6 +202,9 @@ def test_the_file_tells_cursors_totals_and_what_is_held(folder: Path, capsys: py
     assert (items["people"]["cursor"], items["people"]["records_total"], items["people"]["status"]) == (7, 2, "ok")
     assert items["crm"]["status"] == "paused" and len(items) == 2  # a schedule has a list of its own
     assert "the daemon is down" in captured.err
+    assert run(["connectors", "list", *place]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("people")).split()
+    assert row[-4:] == ["2", "-", "-", "7"]  # records, and what only a daemon counts: new ones lately, errors
 
     assert run(["connectors", "show", "people", *place]) == 0
     shown = capsys.readouterr().out

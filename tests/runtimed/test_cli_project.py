@@ -95,6 +95,53 @@ def test_check_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     ]
 
 
+def test_check_shows_connectors_and_webhooks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What comes from outside, of apps and of the configuration: what kind, and what becomes of a record; no secret."""
+    (tmp_path / "flows.py").write_text(
+        """
+from runtimed import App, Context, Page, Poll
+app = App("crm")
+@app.workflow
+async def onboard(ctx: Context, person: dict) -> None: ...
+@app.connector(key="id", deliver=onboard)
+async def people(poll: Poll[int]):
+    yield Page()
+@app.webhook(verify="stripe", secrets=["whsec_shown_to_nobody"], key="id", deliver=onboard)
+class Events: ...
+"""
+    )
+    (tmp_path / "runtimed.toml").write_text(
+        """
+[daemon]
+apps = ["flows.py"]
+[connectors.tap]
+kind = "singer"
+command = ["tap-crm"]
+[webhooks.pushes]
+verify = "github"
+secrets = ["secret:hub"]
+"""
+    )
+
+    assert run(["check"]) == 0
+
+    text = capsys.readouterr().out
+    assert [line.split() for line in text.splitlines()[2:]] == [
+        ["crm", "connector", "people", "poller,", "to", "workflow:onboard"],
+        ["-", "connector", "tap", "singer,", "to", "records"],
+        ["crm", "webhook", "Events", "stripe,", "to", "workflow:onboard"],
+        ["-", "webhook", "pushes", "github,", "to", "records"],
+    ]
+    assert run(["check", "--json"]) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told)["connectors"] == [
+        {"name": "people", "kind": "poller", "deliver": "workflow:onboard", "app": "crm"},
+        {"name": "tap", "kind": "singer", "deliver": "records", "app": None},
+    ]
+    assert json.loads(told)["webhooks"][1] == {"name": "pushes", "kind": "github", "deliver": "records", "app": None}
+    assert "whsec" not in text + told
+
+
 @pytest.mark.parametrize(
     ("flows", "said"),
     [
