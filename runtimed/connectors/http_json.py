@@ -61,7 +61,8 @@ class Query(msgspec.Struct, frozen=True, tag="query", forbid_unknown_fields=True
     value: Text
 
 
-Credential = Bearer | Basic | Header | Query
+Credential = Bearer | Basic | Header | Query | Text
+"""A bare text is the token of a `Bearer`."""
 Param = str | int | float | bool
 
 
@@ -95,9 +96,10 @@ def make(name: str, settings: Connector) -> ConnectorSpec:
     """The connector `name`. Raises ConfigError."""
     options = read_options(name, settings.options, HttpJson)
     _check(name, options)
+    sizes = _Sizes()
 
     def source(poll: Poll[Any]) -> AsyncGenerator[Page, None]:
-        return _Reading(options, poll).pages()
+        return _Reading(options, poll, sizes).pages()
 
     return ConnectorSpec(
         name=name,
@@ -127,16 +129,17 @@ def _check(name: str, options: HttpJson) -> None:
 
 def _credential_name(auth: Credential | None) -> str | None:
     """Connectors with the same secret share its rate budget by themselves."""
-    value = (
-        auth.token if isinstance(auth, Bearer) else auth.password if isinstance(auth, Basic) else auth and auth.value
-    )
-    return value if value and value.startswith("secret:") else None
+    match auth:
+        case str(value) | Bearer(value) | Basic(_, value) | Header(_, value) | Query(_, value):
+            return value if value.startswith("secret:") else None
+        case None:
+            return None
 
 
 def credential(auth: Credential | None, secret: Callable[[str], str] | None) -> Auth:
     """What goes with each request. Raises SecretMissing."""
     match auth:
-        case Bearer(token):
+        case Bearer(token) | str(token):
             return Auth(headers={"Authorization": f"Bearer {revealed(token, secret)}"})
         case Basic(username, password):
             plain = revealed(password, secret)
@@ -150,11 +153,24 @@ def credential(auth: Credential | None, secret: Callable[[str], str] | None) -> 
             return Auth()
 
 
+class _Sizes:
+    """How many records the source gives at most, as far as it has shown: it may be fewer than `page_size` asks for."""
+
+    def __init__(self) -> None:
+        self._largest = 0
+
+    def is_last(self, count: int, asked: int | None) -> bool:
+        """Whether a page of so many records is the last: an empty one, or one that is smaller than was asked for and
+        than another was."""
+        self._largest = max(self._largest, count)
+        return count == 0 or (asked is not None and count < min(asked, self._largest))
+
+
 class _Reading:
     """One poll."""
 
-    def __init__(self, options: HttpJson, poll: Poll[Any]) -> None:
-        self._options, self._poll = options, poll
+    def __init__(self, options: HttpJson, poll: Poll[Any], sizes: _Sizes) -> None:
+        self._options, self._poll, self._sizes = options, poll, sizes
         self._next_param = next_param(options)
         self._auth = credential(options.auth, poll.secret)
         self._headers = {name: revealed(value, poll.secret) for name, value in options.headers.items()}
@@ -273,16 +289,16 @@ class _Reading:
 
     def _next(self, answer: Answer, body: Any, count: int) -> Any:
         options = self._options
-        whole = count > 0 and (options.page_size is None or count >= options.page_size)
+        last = self._sizes.is_last(count, options.page_size)
         match options.next:
             case "link":
                 return at_path(body, options.next_path) if options.next_path else _next_link(answer.headers)
             case "token":
                 return at_path(body, options.next_path or "")
             case "offset":
-                return self._read if whole else None
+                return None if last else self._read
             case "page":
-                return self._params[self._next_param] + 1 if whole else None
+                return None if last else self._params[self._next_param] + 1
             case _:
                 return None
 

@@ -90,6 +90,22 @@ async def test_every_way_of_paging(how: str | None, count: int) -> None:
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("how", ["offset", "page"])
+async def test_a_source_that_gives_less_than_is_asked_for(how: str) -> None:
+    """A source with a smaller page than `page_size` is read whole all the same. Once it has shown how much it gives,
+    a smaller page is the last one, and at rest there is one request a poll."""
+    async with serving(Paged(how, 10, size=4)) as source:
+        options = {"page_size": 100, "size_param": "wish", **CURSOR}
+        async with taking(spec(source, how, **options)) as taken:
+            await taken.poll()
+            assert len(taken.rows) == 10 and taken.cursor == 9
+            assert [asked.query["wish"] for asked in source.asked] == ["100"] * 3
+            source.records.append(record(20, at=30))
+            await taken.poll()
+            assert len(taken.rows) == 11 and len(source.asked) == 4
+
+
+@pytest.mark.trio
 async def test_links_in_the_body() -> None:
     """A next link may stand in the answer, relative to the page it is on."""
     async with serving(Paged("header", 10)) as source:
@@ -242,12 +258,13 @@ BASIC = "Basic dTp0MGszbi1vZi1ub2JvZHk="
     ("auth", "check"),
     [
         ({"type": "bearer", "token": "secret:x"}, lambda asked: asked.headers["authorization"] == f"Bearer {TOKEN}"),
+        ("secret:x", lambda asked: asked.headers["authorization"] == f"Bearer {TOKEN}"),
         ({"type": "basic", "username": "u", "password": "secret:x"}, lambda a: a.headers["authorization"] == BASIC),
         ({"type": "header", "name": "X-Key", "value": "secret:x"}, lambda asked: asked.headers["x-key"] == TOKEN),
         ({"type": "query", "name": "key", "value": "secret:x"}, lambda asked: asked.query["key"] == TOKEN),
     ],
 )
-async def test_every_way_of_saying_who_we_are(auth: dict[str, str], check: Callable[[Asked], bool]) -> None:
+async def test_every_way_of_saying_who_we_are(auth: dict[str, str] | str, check: Callable[[Asked], bool]) -> None:
     """The credential goes with each page, and into no error, whatever the source repeats of it."""
     async with serving(Paged("header", 7)) as source, taking(spec(source, "header", auth=auth), x=TOKEN) as taken:
         await taken.poll()
