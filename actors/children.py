@@ -1,16 +1,18 @@
 """Children between their parents and themselves: started, ended and cancelled in the commit that says so.
 
-A record of one run that concerns another is followed by the other's record at once, in an order that a cut anywhere
-between the two can be mended from: a parent's `child_started` before its child's `run_started`, and its `child_ended`
-before its child's own end, so that whoever has something to do yet is found running. What a parent is told moves its
-code later, by `settle`, before the commit may end (`RunAdvancer.close_group`): a parent that starts a thousand children
-one after the other costs no recursion. `mend` finds what a cut has left, when a parent is loaded.
+A record of one run that concerns another is followed by the other's record in the same commit, in an order that a cut
+anywhere between the two can be mended from: a parent's `child_started` before its child's `run_started`, and its
+`child_ended` before its child's own end, so that whoever has something to do yet is found running. What a parent is
+told moves its code later, by `settle`, before the commit may end (`RunAdvancer.close_group`), and so are children
+cancelled: neither a parent that starts a thousand of them one after the other nor a family of many generations costs recursion.
+`mend` finds what a cut has left, when a parent is loaded.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from actors import messages as m
@@ -43,12 +45,18 @@ class Children:
     ) -> None:
         self._start, self._open_run, self._cancel, self._find = start, open_run, cancel, find
         self._tell_run, self._go_on = tell, go_on
-        self._told: deque[ActiveRun] = deque()
+        self._left: deque[Callable[[], None]] = deque()  # what has to be done yet before this commit may end
+        self._owed: Counter[int] = Counter()  # by run key: cancellations of children that it has recorded
 
     def settle(self) -> None:
-        """Let those go on that were told something, and those that are told by that in turn."""
-        while self._told:
-            self._go_on(self._told.popleft())
+        """Let those go on that were told something, cancel those that nobody wants, and so on until nothing is left."""
+        while self._left:
+            self._left.popleft()()
+
+    def owes(self, run: ActiveRun) -> bool:
+        """Whether a child of this run has yet to be cancelled. Until then the run says neither that it waits nor that
+        it is over, so that a crash finds it running, and `mend` does the rest."""
+        return run.run_key in self._owed
 
     def recorded(self, run: ActiveRun, info: RunInfo, fact: r.Fact) -> None:
         """A run has recorded a fact; what follows from it for a child is recorded now."""
@@ -59,7 +67,7 @@ class Children:
                 said = ErrorData(type(error).__name__, str(error))
                 self._tell(run, r.ChildEnded(fact.key, fact.child_id, "refused", error=said))
         elif isinstance(fact, r.ChildCancelled):
-            self._cancelled(info, fact.child_id)
+            self._cancel_later(run, info, fact.child_id)
 
     def ending(self, info: RunInfo, fact: r.Fact) -> None:
         """A run is about to record its end; its parent, if it has one, is told how."""
@@ -90,18 +98,29 @@ class Children:
             elif child.ended_at is not None:
                 self._tell(run, _end_of(child, key))
             elif cancelled:
-                self._cancelled(flow.info, started.child_id)
+                self._cancel_later(run, flow.info, started.child_id)
+        for child_id, cancelled in flow.left_behind.items():
+            if cancelled:
+                self._cancel_later(run, flow.info, child_id)
 
     def _tell(self, parent: ActiveRun, told: r.ChildEnded) -> None:
         self._tell_run(parent, told, len(told.result))
-        self._told.append(parent)
+        self._left.append(partial(self._go_on, parent))
 
-    def _cancelled(self, info: RunInfo, child_id: str) -> None:
+    def _cancel_later(self, run: ActiveRun, info: RunInfo, child_id: str) -> None:
+        self._owed[run.run_key] += 1
+        self._left.append(partial(self._cancelled, run, info, child_id))
+
+    def _cancelled(self, run: ActiveRun, info: RunInfo, child_id: str) -> None:
         reason = f"its parent {info.id} does not want it any more"
         try:
             self._cancel(m.CancelRun(run_id=child_id, reason=reason, origin=BY_US))
         except (RunEnded, RunNotFound):
-            return  # it ended by itself, or was refused
+            pass  # it ended by itself, or was refused
+        self._owed[run.run_key] -= 1
+        if not self._owed[run.run_key]:
+            del self._owed[run.run_key]
+            self._left.append(partial(self._go_on, run))
 
 
 def _end_of(child: RunDetail, key: str) -> r.ChildEnded:

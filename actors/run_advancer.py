@@ -57,8 +57,13 @@ PAYLOADS: dict[type[r.Fact], str] = {
 """Where the facts that code asks for carry what users made, which bounds how many go into a batch."""
 
 
+ENDS = frozenset({r.RunCompleted, r.RunFailed, r.RunCancelled, ContinueCall})
+
+
 def weight_of(fact: r.Fact) -> int:
     """The size of a fact's payload in bytes."""
+    if isinstance(fact, r.RunContinued):
+        return len(fact.started.input) + sum(len(value) for values in fact.signals.values() for value in values)
     field = PAYLOADS.get(type(fact))
     if field is None:
         return 0
@@ -151,10 +156,7 @@ class RunAdvancer:
             self.active.idle.pop(run.run_key, None)
             self.stage.enter_run(run.run_key)
             flow.apply(record, at)
-            if self.draining and any(isinstance(ask, AttemptCall) for ask in flow.asks):
-                self.sleep(run)  # nothing of it is recorded: after the restart the code asks for the same again
-            else:
-                self.pump(run, flow)
+            self.pump(run, flow)
         return seq
 
     def apply(self, run: ActiveRun, record: r.Fact, at: int) -> None:
@@ -182,6 +184,8 @@ class RunAdvancer:
             self._end(run)
         elif flow.continued is not None:
             self._begin_anew(run, flow.continued)
+        elif self.draining and flow.asks and not flow.holds:
+            self.sleep(run)  # that is not recorded: after the restart the code asks for the same again
         elif flow.holds:
             self._block(run, next(iter(flow.holds.values())))
         elif not run.attempts:
@@ -192,7 +196,7 @@ class RunAdvancer:
         while True:
             if flow.notes:  # also those made by what was just recorded: they come before what is asked after them
                 self._record_notes(run, flow)
-            if not asks or flow.holds:
+            if not asks or flow.holds or (self.draining and isinstance(asks[0], AttemptCall)):
                 return
             if flow.records >= records_max and not flow.cancel_requested:  # to undo it takes some more
                 flow.halted = Hold("history_limit", f"more than {records_max} records in one run")
@@ -201,8 +205,14 @@ class RunAdvancer:
             if type(ask) is StepCall:  # the hot path; it advances nothing, so no user code runs
                 run.last_seq = append(ask.fact(0), run.run_key, run.last_seq, None, len(ask.args))
                 flow.scheduled(ask)
+            elif type(ask) in ENDS and self.children is not None and self.children.owes(run):
+                asks.appendleft(ask)
+                return
             else:
                 self._record_ask(run, flow, ask)
+                while run.deferred:  # what it was told by that: it stands before the next ask, here as in the journal
+                    record, _, at = run.deferred.popleft()
+                    self.apply(run, record, at)
                 if flow.halted is not None:
                     return
 
@@ -215,8 +225,11 @@ class RunAdvancer:
         fact = self._fact(run, flow, ask)
         if self.children is not None and isinstance(fact, (r.RunCompleted, r.RunFailed, r.RunCancelled)):
             self.children.ending(flow.info, fact)
-        seq = self.append(run, fact, weight_of(fact))
-        if isinstance(fact, r.TimerSet):
+        at = self.clock.now_us()
+        seq = self.append(run, fact, weight_of(fact), at)
+        if isinstance(fact, r.RunContinued):
+            run.started_at = at  # where its code begins, live as in replay
+        elif isinstance(fact, r.TimerSet):
             self.timers.set(seq, fact.due_at, run.run_key, fact.key)
         elif isinstance(fact, r.ApprovalRequested):
             if fact.expires_at is not None:
@@ -351,8 +364,8 @@ class RunAdvancer:
     # --- resting places
 
     def _wait(self, run: ActiveRun, flow: Flow) -> None:
-        if run.deferred:
-            return  # it has been told something meanwhile, and goes on by that before this commit ends
+        if run.deferred or (self.children is not None and self.children.owes(run)):
+            return  # it goes on before this commit ends
         calls = flow.open_calls()
         if not calls:
             self._block(run, Hold("internal", "nothing is in flight and nothing is awaited; please report this"))
@@ -387,7 +400,7 @@ class RunAdvancer:
         """The run's code goes on with another input and without its past, in its turn: one that does nothing but go on
         like that must let others pass."""
         self.close_flow(run)
-        run.info, run.started_at, run.begun = info_of(continued), self.clock.now_us(), False
+        run.info, run.begun = info_of(continued), False
         self.begin_later(run)
 
     def _end(self, run: ActiveRun) -> None:

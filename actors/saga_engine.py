@@ -100,7 +100,7 @@ class SagaEngine(RunAdvancer):
         flow = run.flow
         assert flow is not None
         flow.end_replay()
-        if self.children is not None and flow.children:
+        if self.children is not None and (flow.children or flow.left_behind):
             self.children.mend(run, flow)
         last = entries[-1].record
         # A signal makes a waiting run run, so what it waits for is then to be said again, if it still does.
@@ -171,9 +171,13 @@ class SagaEngine(RunAdvancer):
         self.active.idle.pop(run.run_key, None)
 
     def told(self, run: ActiveRun) -> None:
-        """Let a run that was told something go on, if it can."""
-        if run.flow is not None and run.deferred and not run.ended:
+        """Let a run that was told something, or whose children have been cancelled, go on if it can."""
+        if run.flow is None or run.ended:
+            return
+        if run.deferred:
             self._catch_up(run)
+        elif not (run.paused or run.blocked):
+            self.pump(run, run.flow)
 
     def reload_with(self, run: ActiveRun, record: r.Fact) -> int:
         """Record the answer that a blocked run waits for, and replay the run from its records."""

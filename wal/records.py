@@ -73,12 +73,14 @@ class RunStarted(Fact, frozen=True, gc=False):
 
 class RunContinued(Fact, frozen=True, gc=False):
     """The run's code began anew, with another input, and this is where its history begins: `started` says all that
-    replay knows of the run. `generation` counts; `signals` are those that nobody had asked for yet."""
+    replay knows of the run. `generation` counts; `signals` are those that nobody had asked for yet, `children` the ids
+    of children that are left behind: they go on, and are cancelled with the run."""
 
     key: str
     started: RunStarted
     generation: int = 1
     signals: dict[str, list[Raw]] = {}
+    children: list[str] = []
 
 
 class RunWaiting(Fact, frozen=True, gc=False):

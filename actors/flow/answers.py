@@ -72,7 +72,8 @@ class AnsweredRun(Scheduler):
         self._signal_waits: defaultdict[str, list[SignalCall]] = defaultdict(list)
         # Children that have not ended, by the key of their start: how each was started, and whether it is cancelled.
         self.children: dict[str, tuple[r.ChildStarted, bool]] = {}
-        self._child_ends: dict[str, r.ChildEnded] = {}
+        self.left_behind = dict.fromkeys(info.children, False)  # by id, of earlier rounds: whether it is cancelled
+        self._child_ends: dict[str, r.ChildEnded] = {}  # of those that may be asked again
         self._child_waits: defaultdict[str, list[ChildResultCall]] = defaultdict(list)
         self._settlers: list[Fiber] = []
         self.holds: dict[str, Hold] = {}
@@ -232,20 +233,29 @@ class AnsweredRun(Scheduler):
         self._answer(call, decision)
 
     def _child_ended(self, record: Any) -> None:
-        if record.key in self._child_ends:
-            return  # told twice: a crash came between this record and the child's own
-        self.children.pop(record.key, None)
-        self._child_ends[record.key] = record
-        for call in self._child_waits.pop(record.key, ()):
+        if not self._is_child(record):
+            self.left_behind.pop(record.child_id, None)
+            return  # of an earlier round, or told twice: a crash came between this record and the child's own
+        del self.children[record.key]
+        waits = self._child_waits.pop(record.key, [])
+        if not any(call.owns for call in waits):  # else there is no handle to ask again, and a result may be large
+            self._child_ends[record.key] = record
+        for call in waits:
             if call.open:
                 self._answer_child(call, record)
             else:
                 self._finish(call)  # its wait was left, and what is round it waited for this
 
+    def _is_child(self, record: r.ChildEnded) -> bool:
+        """Whether this is the end of a child that this round started, and that had not ended."""
+        started, _ = self.children.get(record.key, (None, False))
+        return started is not None and started.child_id == record.child_id
+
     def _answer_child(self, call: ChildResultCall, record: r.ChildEnded) -> None:
         if record.status != "completed":
             self._answer(call, failed(record), raising=True)
             return
+        assert call.workflow is not None
         try:
             value = call.workflow.result.decode(record.result)
         except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
@@ -261,10 +271,17 @@ class AnsweredRun(Scheduler):
             self.children[key] = (started, True)
             self.asks.append(r.ChildCancelled(key, started.child_id))
 
-    def _cancel_run(self, record: Any) -> None:
-        self.cancel_requested = True
+    def _disown_all(self) -> None:
         for key in list(self.children):
             self._disown(key)
+        for child_id, cancelled in self.left_behind.items():
+            if not cancelled:
+                self.left_behind[child_id] = True
+                self.asks.append(r.ChildCancelled("", child_id))
+
+    def _cancel_run(self, record: Any) -> None:
+        self.cancel_requested = True
+        self._disown_all()
         if not self.compensating and self._main is not None:
             self.cancel(self._main, Cancelled())
 
@@ -288,10 +305,15 @@ class AnsweredRun(Scheduler):
         kind = type(record)
         if isinstance(record, r.ChildStarted):
             self.children[record.key] = (record, False)
-        elif isinstance(record, r.ChildCancelled) and record.key in self.children:
-            self.children[record.key] = (self.children[record.key][0], True)
+        elif isinstance(record, r.ChildCancelled):
+            if record.key in self.children:
+                self.children[record.key] = (self.children[record.key][0], True)
+            elif record.child_id in self.left_behind:
+                self.left_behind[record.child_id] = True
         elif isinstance(record, r.ChildEnded):
-            self.children.pop(record.key, None)
+            if self._is_child(record):
+                del self.children[record.key]
+            self.left_behind.pop(record.child_id, None)
         elif kind is r.RunCancelRequested:
             self.cancel_requested = True
         elif kind is r.RunCompensating:

@@ -21,18 +21,21 @@ from wal import records as r
 
 if TYPE_CHECKING:
     from actors.flow.fibers import Scope
+    from actors.flow.run_info import RunInfo
 
 
-def child_id_for(parent_id: str, key: str) -> str:
-    """The id of a child that was given none: its parent's with the call's key, or a digest where that is no id."""
-    made = f"{parent_id}:{key.replace('/', '-')}"
+def child_id_for(parent_id: str, key: str, generation: int = 0) -> str:
+    """The id of a child that was given none: its parent's with the call's key (and before it the generation, of a
+    parent that continued as new), or a digest where that is no id."""
+    place = f"g{generation}:{key}" if generation else key
+    made = f"{parent_id}:{place.replace('/', '-')}"
     return made if NAME.match(made) else blake2b(made.encode(), digest_size=16).hexdigest()
 
 
 class ChildStartCall(Call):
     """`ctx.start_child(workflow, input)`; answered with the child as soon as it is recorded."""
 
-    __slots__ = ("given_id", "input", "make_handle", "parent_id", "workflow")
+    __slots__ = ("given_id", "input", "make_handle", "parent", "workflow")
     kind = "child_start"
 
     def __init__(
@@ -40,12 +43,12 @@ class ChildStartCall(Call):
         workflow: Workflow,
         input: Raw,
         given_id: str | None,
-        parent_id: str,
+        parent: RunInfo,
         make_handle: Callable[[ChildStartCall], Child],
     ) -> None:
         super().__init__()
         self.workflow, self.input, self.given_id = workflow, input, given_id
-        self.parent_id, self.make_handle = parent_id, make_handle
+        self.parent, self.make_handle = parent, make_handle
 
     @property
     def name(self) -> str:
@@ -53,7 +56,7 @@ class ChildStartCall(Call):
 
     @property
     def child_id(self) -> str:
-        return self.given_id or child_id_for(self.parent_id, self.key)
+        return self.given_id or child_id_for(self.parent.id, self.key, self.parent.generation)
 
     def fact(self, now_us: int) -> r.Fact:
         return r.ChildStarted(self.key, self.workflow.name, self.child_id, self.input)
@@ -74,12 +77,12 @@ class ChildStartCall(Call):
 
 class ChildResultCall(Call):
     """The wait for a child's end. With `owns`, leaving the wait cancels the child, and what is round it is undone only
-    when the child has ended."""
+    when the child has ended. Without a `workflow` nobody is to be answered."""
 
     __slots__ = ("child_id", "owns", "scope", "start_key", "workflow")
     kind = "child"
 
-    def __init__(self, workflow: Workflow, start_key: str, child_id: str, owns: bool) -> None:
+    def __init__(self, workflow: Workflow | None, start_key: str, child_id: str, owns: bool) -> None:
         super().__init__()
         self.workflow, self.start_key, self.child_id, self.owns = workflow, start_key, child_id, owns
         self.scope: Scope | None = None

@@ -295,11 +295,12 @@ class Context:
             key, child_id = call.key, call.child_id
             return Child(child_id, found.name, lambda: ChildResultCall(found, key, child_id, owns))
 
-        return ChildStartCall(found, given, id, self.run_id, handle)
+        return ChildStartCall(found, given, id, flow.info, handle)
 
     def continue_as_new(self, input: Any = None) -> Coroutine[Any, Any, Any]:
         """End this history, and begin the workflow anew under the same id, with another input: for a run that goes on
-        for ever. Signals that nobody has asked for go with it; what was done so far is not undone any more.
+        for ever. Signals that nobody has asked for go with it; what was done so far is not undone any more. Children
+        that it only started are left to themselves, and cancelled if the run is cancelled.
 
         Never returns. Await it in the workflow itself, not in a branch of a gather or race (DefinitionError). Raises
         InvalidInput where the input does not fit."""

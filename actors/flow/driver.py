@@ -115,7 +115,8 @@ class Flow(AnsweredRun):
             parent_call=info.parent_call,
         )
         signals = {name: list(values) for name, values in self._signals.items() if values}
-        return r.RunContinued(ask.key, started, info.generation + 1, signals)
+        children = [*self.left_behind, *(child.child_id for child, _ in self.children.values())]
+        return r.RunContinued(ask.key, started, info.generation + 1, signals, children)
 
     def recorded(self, ask: Call | r.Fact, fact: r.Fact) -> None:
         """What was taken from `asks` is recorded as `fact`: mark it, and answer those that need nothing else."""
@@ -232,19 +233,23 @@ class Flow(AnsweredRun):
         self.close()
         self.closing = False
         self._undo.give_up()
-        for key in list(self.children):
-            self._disown(key)
+        self._disown_all()
         children = [ask for ask in self.asks if isinstance(ask, r.ChildCancelled)]
         for table in (self.asks, self.notes, self.calls, self.holds, self._settlers):
             table.clear()
         self._signal_waits.clear()
         self._child_waits.clear()
         self.asks.extend(children)
+        for key, (started, _) in self.children.items():  # what was built on a step goes before the step, here too
+            wait = ChildResultCall(None, key, started.child_id, owns=True)
+            wait.key, wait.scope, wait.state, wait.open = key, self._root, State.ACTIVE, False
+            self.calls[key] = wait
+            self._child_waits[key].append(wait)
         self._main = self.spawn(self._unwind_cancelled(), "", self._root)
         self._variables.run(self.drain)
 
     async def _unwind_cancelled(self) -> None:
-        while self._undo:  # an attempt that is in flight still may add to it
+        while self._undo or not self.settled(self._root):  # an attempt that is in flight still may add to it
             if not self.compensating:
                 self.compensating = True
                 self.asks.append(r.RunCompensating())

@@ -3,7 +3,7 @@ still."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Raw
@@ -27,6 +27,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     parent_id: str | None = None
     parent_call: str | None = None
     signals: Mapping[str, list[Raw]] = {}
+    children: Sequence[str] = ()
 
 
 def info_of(first: r.RunStarted | r.RunContinued) -> RunInfo:
@@ -45,6 +46,7 @@ def info_of(first: r.RunStarted | r.RunContinued) -> RunInfo:
         started.parent_id,
         started.parent_call,
         {} if isinstance(first, r.RunStarted) else first.signals,
+        () if isinstance(first, r.RunStarted) else first.children,
     )
 
 
@@ -70,6 +72,8 @@ class History(msgspec.Struct, frozen=True):
         for record in records:
             if type(record) is r.PatchMarked:
                 patches.add(record.id)
+            elif type(record) is r.RunContinued:
+                continue  # its call is of the round before: of this one nothing is past
             keys = [call.key for call in record.calls] if type(record) is r.RunWaiting else [getattr(record, "key", "")]
             for key in keys:
                 _note_key(furthest, key)
