@@ -4,8 +4,8 @@ A record of one run that concerns another is followed by the other's record in t
 anywhere between the two can be mended from: a parent's `child_started` before its child's `run_started`, and its
 `child_ended` before its child's own end, so that whoever has something to do yet is found running. What a parent is
 told moves its code later, by `settle`, before the commit may end (`RunAdvancer.close_group`), and so are children
-cancelled: neither a parent that starts a thousand of them one after the other nor a family of many generations costs recursion.
-`mend` finds what a cut has left, when a parent is loaded.
+cancelled: neither a parent that starts a thousand of them one after the other nor a family of many generations costs
+recursion. `mend` finds what a cut has left, when a parent is loaded.
 """
 
 from __future__ import annotations

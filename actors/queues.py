@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
+from itertools import islice
 
 import msgspec
 
@@ -102,12 +103,13 @@ class Queues:
             queue.active.discard(run_key)
             queue.waiting.discard(run_key)
 
-    def admit(self, now: float) -> list[int]:
-        """The runs, by key, that may begin now."""
-        return [run_key for queue in self._queues.values() if queue.waiting for run_key in queue.admit(now)]
+    def admit(self, now: float, at_most: int | None = None) -> list[int]:
+        """The runs, by key, that may begin now, or so many of them."""
+        admitted = (run_key for queue in self._queues.values() if queue.waiting for run_key in queue.admit(now))
+        return list(islice(admitted, at_most))
 
     def wait_s(self, now: float) -> float:
-        """Seconds after which a rate lets another run begin; infinite if only the end of one does."""
+        """Seconds after which another run may begin: 0.0 if one may now, infinite if only the end of one lets it."""
         return min((queue.wait_s(now) for queue in self._queues.values() if queue.waiting), default=float("inf"))
 
     def counts(self) -> dict[tuple[str, str], int]:

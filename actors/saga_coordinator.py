@@ -7,6 +7,7 @@ begin or to be recovered come in turn, in slices, so that a thousand of them do 
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,7 +34,6 @@ log = logging.getLogger("runtimed.runs")
 READY_SLICE = 64
 LOAD_BATCH = 64
 PARK_CHECK_S = 5.0
-QUEUE_CHECK_S = 3_600.0
 RECOVERED = ("running", "compensating")
 
 
@@ -281,31 +281,48 @@ class SagaCoordinator:
     # --- queues
 
     def _admit(self) -> None:
-        """Let those runs begin for which their queues have a place."""
-        engine, now = self._engine, trio.current_time()
+        """Let those runs begin for which their queues have a place: a slice of them, if there is room in memory."""
+        engine, now, room = self._engine, trio.current_time(), self._engine.limits.runs_active_max
         if engine.draining:
             return
-        while run_keys := engine.queues.admit(now):  # one that is held by a person leaves its place to the next
-            for run_key in run_keys:
-                run = engine.active.by_key.get(run_key)
-                if run is None:
-                    row = self._reader.run_by_key(run_key)
-                    run = engine.active.add(ActiveRun.from_row(row)) if row is not None else None
-                if run is None or run.ended or run.paused or run.start_at is None:
-                    engine.queues.left(run_key)  # resumed, it waits again
-                else:
-                    engine.begin_waiting(run)
-                    engine.close_group()
-        if engine.queues.wait_s(now) < float("inf"):
+        left = READY_SLICE
+        while engine.queues.wait_s(now) <= 0:  # one that is held by a person leaves its place to the next
+            if left <= 0:
+                self._go_on()
+                return
+            if len(engine.active) >= room and not self._make_room(room):
+                return
+            for run_key in engine.queues.admit(now, min(left, max(1, room - len(engine.active)))):
+                left -= 1
+                self._admit_one(run_key)
+        if engine.queues.wait_s(now) < math.inf:
             self._queue_wake.set()
 
+    def _admit_one(self, run_key: int) -> None:
+        engine = self._engine
+        run = engine.active.by_key.get(run_key)
+        if run is None:
+            row = self._reader.run_by_key(run_key)
+            run = engine.active.add(ActiveRun.from_row(row)) if row is not None else None
+        if run is None or run.ended or run.paused or run.start_at is None:
+            engine.queues.left(run_key)  # resumed, it waits again
+            if run is not None and run.flow is None and not run.ended:
+                engine.sleep(run)
+        else:
+            engine.begin_waiting(run)
+            engine.close_group()
+
     async def _turn_queues(self) -> None:
-        """Look again when a rate lets another run begin. Where only the end of a run does, this waits."""
+        """Look again when a rate lets another run begin, or rather when the next one has come to wait for a rate that
+        lets it begin sooner. Where only the end of a run does, this waits."""
         while True:
             await self._queue_wake.wait()
             self._queue_wake = trio.Event()
-            await trio.sleep(min(self._engine.queues.wait_s(trio.current_time()), QUEUE_CHECK_S))
-            self._go_on()
+            with trio.move_on_after(self._engine.queues.wait_s(trio.current_time())) as waited:
+                await self._queue_wake.wait()
+                self._queue_wake.set()  # and look how long it is now
+            if waited.cancelled_caught:
+                self._go_on()
 
     # --- timers and histories
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import messages as m
+from actors.active_run import ActiveRun, ActiveRuns
 from actors.errors import InvalidInput
 from actors.queues import Queues, QueueSpec
 from runtimed import App, Context
-from runtimed.settings import Queue, Settings
+from runtimed.settings import Limits, Queue, Settings
 from runtimed.virtual import VirtualRuntime
 
 app = App("queueing")
@@ -48,6 +51,7 @@ def runtime_settings() -> Settings:
             "one": Queue(concurrency=1),
             "two": Queue(concurrency=2),
             "slow": Queue(rate=2, rate_period=60.0),
+            "daily": Queue(rate=1, rate_period=86_400.0),
         }
     )
 
@@ -119,6 +123,16 @@ def test_no_more_than_its_places_and_nobody_is_forgotten(acts: list[tuple[str, i
     assert (counts["q", "waiting"], counts["q", "active"]) == (len(waiting), len(active))
 
 
+def test_so_many_are_admitted_in_one_go() -> None:
+    """However many may begin, they are given out in portions, none twice and none left."""
+    queues = Queues({"q": QueueSpec(concurrency=8), "r": QueueSpec()})
+    for run_key in range(1, 21):
+        queues.wait("q" if run_key % 2 else "r", run_key, 0)
+    portions = [queues.admit(0.0, 5) for _ in range(5)]
+    assert [len(portion) for portion in portions] == [5, 5, 5, 3, 0]
+    assert len(set().union(*portions)) == 18
+
+
 # --- in a runtime ---------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +173,53 @@ async def test_a_rate_spreads_the_beginnings(runtime: VirtualRuntime) -> None:
     assert STARTED == ["a", "b", "c", "d"]
     await runtime.advance(60)
     assert "".join(STARTED) == "abcde"
+
+
+@pytest.mark.trio
+async def test_a_slow_queue_does_not_keep_a_fast_one_waiting(runtime: VirtualRuntime) -> None:
+    """Who waits for the rate of one queue is woken in time, whatever another queue waits for."""
+    for name in "ab":
+        await runtime.start(quick, name, id=name, queue="daily")
+    await runtime.advance(1)
+    for name in "cde":
+        await runtime.start(quick, name, id=name, queue="slow")
+    await runtime.advance(45)
+    assert STARTED == ["a", "c", "d", "e"]
+
+
+@pytest.mark.trio
+async def test_a_backlog_that_is_let_go_begins_in_portions(
+    runtime: VirtualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds that may begin at once, because their queue is no more, begin within what may be in memory."""
+    await runtime.start(quick, "first", id="first", queue="daily")
+    spec = m.StartRun(workflow="holding", input=msgspec.Raw(b'"x"'), queue="daily")
+    await runtime.ask(m.StartRuns(items=[spec] * 400, origin=m.Origin()))
+    runtime._virtual_settings = Settings(limits=Limits(runs_active_max=100))
+    sizes, add = [0], ActiveRuns.add
+
+    def noted(table: ActiveRuns, run: ActiveRun) -> ActiveRun:
+        sizes.append(len(table))
+        return add(table, run)
+
+    monkeypatch.setattr(ActiveRuns, "add", noted)
+    await runtime.crash()
+    while STARTED.count("x") < 400:
+        await runtime.advance(0.001)
+    assert max(sizes) <= 100
+
+
+@pytest.mark.trio
+async def test_one_that_is_held_in_a_queue_is_not_kept_in_memory(runtime: VirtualRuntime) -> None:
+    """A paused run whose turn comes lets it pass, and leaves memory again."""
+    await runtime.start(holding, "a", id="a", queue="one")
+    await runtime.start(quick, "b", id="b", queue="one")
+    await runtime.advance(1)
+    await runtime.pause("b")
+    await runtime.advance(1)
+    await runtime.signal("a", "go")
+    await runtime.advance(1)
+    assert not runtime.actors.coordinator.engine.active.by_id
 
 
 @pytest.mark.trio
