@@ -1,11 +1,13 @@
 """The neighbour's side of the step benchmark: the same work on DBOS with its default SQLite. Stands alone.
 
-Run by `bench.steps` in an environment of its own: `dbos_steps.py FOLDER RUNS STEPS CONCURRENCY`; prints JSON.
+Run by `bench.steps` in an environment of its own: `dbos_steps.py FOLDER RUNS STEPS CONCURRENCY GC0 GC1 GC2`, the last
+three the collector's thresholds; prints JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -65,6 +67,7 @@ async def measure(runs: int, steps: int, concurrency: int) -> dict[str, float | 
 def main() -> None:
     """Launch DBOS on a fresh file, measure, print."""
     folder, runs, steps, concurrency = Path(sys.argv[1]), *map(int, sys.argv[2:5])
+    gc.set_threshold(*map(int, sys.argv[5:8]))
     config: DBOSConfig = {
         "name": "bench",
         "system_database_url": f"sqlite:///{folder / 'dbos.sqlite'}",

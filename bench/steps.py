@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import time
@@ -15,6 +16,7 @@ from bench import raw
 from bench.figures import Figure
 from bench.workflows import STEPS, app, ten
 from runtimed import open_runtime
+from runtimed.daemon import GC_THRESHOLDS
 
 CONCURRENCY = 100
 RUNS = 5_000
@@ -47,6 +49,8 @@ async def _concurrent(runtime: Any, runs: int) -> float:
 
 async def _ours(folder: Path) -> tuple[float, float]:
     """Steps a second of concurrent runs, and the wall seconds of a commit when one run is alone."""
+    # The collector as the daemon has it, here and in the neighbour's process.
+    gc.set_threshold(*GC_THRESHOLDS)
     async with open_runtime(app, folder) as runtime:
         await _concurrent(runtime, CONCURRENCY)
         rate = await _concurrent(runtime, RUNS)
@@ -60,7 +64,7 @@ async def _ours(folder: Path) -> tuple[float, float]:
 def _dbos(folder: Path) -> dict[str, Any]:
     script = Path(__file__).with_name("dbos_steps.py")
     folder.mkdir()
-    command = [str(DBOS_PYTHON), str(script), str(folder), str(DBOS_RUNS), str(STEPS), str(CONCURRENCY)]
+    command = [str(DBOS_PYTHON), str(script), str(folder), *map(str, (DBOS_RUNS, STEPS, CONCURRENCY, *GC_THRESHOLDS))]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=DBOS_SECONDS_MAX, check=True)
     found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return found
