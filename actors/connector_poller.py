@@ -76,11 +76,12 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 class _Drawn(msgspec.Struct):
-    """What one poll has brought so far."""
+    """What one poll has brought so far; it `begins` until its first page is taken."""
 
     records: int = 0
     moved: bool = False
     more: bool = False
+    begins: bool = True
 
 
 class ConnectorPoller:
@@ -351,9 +352,11 @@ class ConnectorPoller:
             cursor=cursor,
             stream=page.stream,
             source_kind=self.spec.kind,
+            begins=drawn.begins,
             origin=self._origin,
         )
         taken: m.PageTaken = await self._offer(command)
+        drawn.begins = False
         fresh = taken.records - taken.repeated - taken.refused
         drawn.records += fresh
         self.lately.add(fresh, self._tools.clock.now_us())

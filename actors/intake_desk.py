@@ -83,7 +83,9 @@ class IntakeDesk:
         self._rows: dict[str, tuple[ConnectorRow, int]] = {}
         self._keys: dict[str, dict[str, int]] = {}  # by source: what was delivered and is not durable yet
         self._stored_seqs: OrderedDict[str, int] = OrderedDict()  # by stream: the last record that changed it
-        self._unseen: OrderedDict[str, int] = OrderedDict()  # by stream: pages that need no look at the store
+        self._unseen: dict[
+            str, OrderedDict[str, int]
+        ] = {}  # by connector, stream: pages that need no look at the store
         self._known_bad: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self.handlers: dict[type[m.Message], Callable[[Any, Letter], None]] = {
             m.TakePage: self.take_page,
@@ -108,7 +110,9 @@ class IntakeDesk:
         arrived = len(command.items) + len(command.refused)
         stream = command.stream or command.connector
         moved = bytes(cursor) != bytes(row.cursor)
-        self._drop_unchanged(stream, done)
+        if command.begins:
+            self._unseen.pop(command.connector, None)
+        self._drop_unchanged(command.connector, stream, done)
         self._record_items(stream, command.connector, done)
         if moved or done.stored or done.keys or done.set_aside:
             record = r.CursorAdvanced(
@@ -252,14 +256,15 @@ class IntakeDesk:
         for record in done.set_aside:
             self._writer.append(record, weight=len(record.data))
 
-    def _drop_unchanged(self, stream: str, done: _Yield) -> None:
+    def _drop_unchanged(self, connector: str, stream: str, done: _Yield) -> None:
         """Leave out what the store holds already, byte for byte: a source that is read from its cursor on, inclusively,
         tells its last records at each poll, and one that can only be read whole tells all of them.
 
-        Pages that hold nothing known, one after another, are a first sync: then only some of them are looked at."""
-        left = self._unseen.get(stream, 0)
-        if left:
-            self._unseen[stream] = left - 1
+        Large pages of one poll that hold nothing known are a first sync: then only some of them are looked at."""
+        unseen = self._unseen.setdefault(connector, OrderedDict())
+        large, left = len(done.stored) >= LARGE_PAGE, unseen.get(stream, 0)
+        if large and left:
+            unseen[stream] = left - 1
             return
         if not done.stored or self._stored_seqs.get(stream, 0) > self._writer.durable_seq:
             return  # the store is about to change
@@ -268,8 +273,8 @@ class IntakeDesk:
         if known:
             done.stored = [item for item in done.stored if item.key not in known]
             done.repeated += len(known)
-        elif len(done.stored) >= LARGE_PAGE:
-            _put(self._unseen, stream, UNSEEN_PAGES)
+        elif large:
+            _put(unseen, stream, UNSEEN_PAGES)
 
     # --- webhooks
 

@@ -196,7 +196,8 @@ class DeleteState(Message, frozen=True):
 
 class TakePage(Message, frozen=True):
     """Records of a source, to be taken with its cursor in one commit; None leaves the cursor where it is. `generation`
-    is that of the cursor which the page was read from; `refused` is what of the page has been set aside already.
+    is that of the cursor which the page was read from; `refused` is what of the page has been set aside already;
+    `begins` says that it is the first of its poll.
     Replies `PageTaken`; refused with ConnectorHeld if the connector was paused or reset meanwhile."""
 
     connector: str
@@ -207,6 +208,7 @@ class TakePage(Message, frozen=True):
     cursor: Raw | None = None
     stream: str | None = None
     source_kind: str = "poller"
+    begins: bool = False
     origin: Origin = NOBODY
 
 

@@ -188,10 +188,9 @@ async def test_a_page_that_repeats_what_another_overwrote_is_stored(runtime: Vir
 async def test_a_source_that_is_read_whole_each_time_stores_what_changed(runtime: VirtualRuntime) -> None:
     """Told all its records at each poll, only those that changed are recorded, also deletions and what comes back."""
     keys = [f"k{number}" for number in range(600)]
-    for n, changed in (("1", 600), ("1", 0), ("1", 0)):
-        # the first page held nothing known, so that those behind it are taken for a first sync for a while
-        for _ in range(17 if n == "1" and not changed else 1):
-            await runtime.ask(page(items=items(*keys, n=n), cursor=None))
+    for number in range(3):
+        taken = await runtime.ask(page(items=items(*keys), cursor=None, begins=True))
+        assert taken.repeated == (600 if number else 0)
     before = len(of_kind(runtime, r.RecordsStored))
     taken = await runtime.ask(page(items=[*items(*keys[:599]), *items("k599", n="2")], cursor=None))
     assert (taken.records, taken.repeated) == (600, 599)
@@ -200,6 +199,20 @@ async def test_a_source_that_is_read_whole_each_time_stores_what_changed(runtime
     back = await runtime.ask(page("k1", cursor=None))
     assert (gone.repeated, again.repeated, back.repeated) == (0, 1, 0)
     assert [len(each.items) for each in of_kind(runtime, r.RecordsStored)[before:]] == [1, 1, 1]
+
+
+async def test_a_first_sync_is_compared_with_the_store_now_and_then(runtime: VirtualRuntime) -> None:
+    """Behind a large page without anything known, large pages of the same poll are taken without a look for a while;
+    a small page and the next poll are looked at."""
+    keys = [f"k{number}" for number in range(600)]
+    told = [
+        (await runtime.ask(page(items=items(*some), cursor=None, begins=begins))).repeated
+        for begins, some in ((True, keys), (False, keys), (False, keys[:20]), (True, keys), (False, keys))
+    ]
+    assert told == [0, 0, 20, 600, 600]
+    other = page(items=items(*(f"o{number}" for number in range(600))), cursor=None, connector="d", stream="c")
+    await runtime.ask(other)  # another connector's first sync into the same stream
+    assert (await runtime.ask(page(items=items(*keys), cursor=None))).repeated == 600
 
 
 async def test_the_last_of_two_in_one_page_counts(runtime: VirtualRuntime) -> None:
