@@ -54,7 +54,7 @@ class Answers:
             self._append(record, weight=len(record.reason or ""))
         self.keep(command.origin.request, reply)
 
-    def keep(self, request: RequestKey | None, reply: Message) -> None:
+    def keep(self, request: RequestKey | None, reply: msgspec.Struct) -> None:
         """Record the answer, in the commit of what it answers."""
         if request is None:
             return

@@ -152,12 +152,7 @@ class Care:
     async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Swept:
         """Forget the runs that ended so many seconds ago, or as many as the settings keep; some a commit. Raises
         InvalidInput where neither says how many."""
-        age_s = self._settings.retention_days * DAY_S if older_than_s is None else older_than_s
-        if age_s <= 0:
-            raise InvalidInput(
-                "how old a run must be is not said", hint="Say it, or set journal.retention_days; nothing is forgotten."
-            )
-        older_than = self._clock.now_us() - int(age_s * 1_000_000)
+        older_than = self._clock.now_us() - int(self.age_s(older_than_s) * 1_000_000)
         runs = records = 0
         after: int | None = 0
         while after is not None:
@@ -172,6 +167,15 @@ class Care:
         if runs and not dry_run:
             log.info("forgot %d runs that ended before %s", runs, rfc3339(older_than))
         return Swept(runs, records, older_than, dry_run)
+
+    def age_s(self, older_than_s: float | None) -> float:
+        """How long ago a run must have ended, by default as the settings say. Raises InvalidInput if neither does."""
+        age_s = self._settings.retention_days * DAY_S if older_than_s is None else older_than_s
+        if age_s <= 0:
+            raise InvalidInput(
+                "how old a run must be is not said", hint="Say it, or set journal.retention_days; nothing is forgotten."
+            )
+        return age_s
 
     # --- liveness
 
@@ -218,8 +222,8 @@ class Care:
             await trio.sleep(LOOK_S)
 
     async def _look_into(self, folder: Path) -> None:
-        """Clear away what an interrupted backup left, and find the last one if no record of this journal names any, as
-        after a restore."""
+        """Clear away what an interrupted backup left, and find the last one: after a restore no record names the
+        newest."""
         try:
             for part in await trio.to_thread.run_sync(clean_leftovers, folder):
                 log.info("removed %s, which a backup that was interrupted had left", part)
@@ -227,7 +231,7 @@ class Care:
         except OSError as error:
             self._remarks["backup"] = f"the backups in {folder} cannot be looked at: {error.strerror}"
             return
-        if self.last_backup is None and there:
+        if there and (self.last_backup is None or _place(self.last_backup) < _place(there[-1])):
             self.last_backup = there[-1]
 
     def _is_due(self, since_try_s: float) -> bool:
@@ -248,6 +252,11 @@ class Care:
 
 def _forgettable(older_than: int, after: int, reader: Reader) -> Plan:
     return reader.forgettable(older_than, after)
+
+
+def _place(backup: Backup) -> tuple[int, int]:
+    """By what the later of two is known: a name tells whole seconds."""
+    return backup.at // 1_000_000, backup.seq
 
 
 def _make_folder(folder: Path) -> None:

@@ -16,7 +16,6 @@ from msgspec import Raw
 
 from actors import errors as e
 from actors import messages as m
-from actors.audit import call
 from actors.clock import Clock
 from actors.flow.definitions import Registry, Workflow
 from actors.statistics import HistogramValues
@@ -27,6 +26,7 @@ from runtimed.disk_trend import DiskTrend
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
 from runtimed.runtime_approvals import ApprovalVerbs
+from runtimed.runtime_calls import CallVerbs
 from runtimed.runtime_connectors import ConnectorVerbs
 from runtimed.runtime_schedules import ScheduleVerbs
 from runtimed.runtime_secrets import SecretVerbs
@@ -69,13 +69,14 @@ class Handle:
         return f"<run {self.id}>"
 
 
-class Runtime(ApprovalVerbs, ConnectorVerbs, ScheduleVerbs, SecretVerbs, TokenVerbs):
+class Runtime(ApprovalVerbs, CallVerbs, ConnectorVerbs, ScheduleVerbs, SecretVerbs, TokenVerbs):
     """What `open_runtime` gives. All verbs that change something return when that is on disk."""
 
     def __init__(self, actors: Actors, readers: Readers, registry: Registry, settings: Settings, clock: Clock) -> None:
         self.actors, self.registry, self.settings, self.clock = actors, registry, settings, clock
         self._readers = readers
         self.feed = actors.feed
+        self.calls_at_work: dict[tuple[str, str], trio.Event] = {}
         self.secrets = actors.secrets
         self.tokens = actors.tokens
         self.tokens.load()
@@ -158,17 +159,6 @@ class Runtime(ApprovalVerbs, ConnectorVerbs, ScheduleVerbs, SecretVerbs, TokenVe
         except e.NotFound:  # it ended meanwhile
             return None
         return next((actor for actor in self.tree() if actor.path == path), None)
-
-    async def audit(self, action: str, target: str, origin: m.Origin, reason: str | None = None, /) -> int:
-        """Record a call that no command stands for, and wait until that is on disk; the record's seq, 0 for what is
-        not audited. For calls that change no record: those that do are audited in the commit of what they change."""
-        if origin.via is None:
-            return 0
-        writer = self.actors.writer
-        seq = writer.append(call(action, target, origin, reason))
-        writer.cut()
-        await writer.wait_durable(seq)
-        return seq
 
     @property
     def root(self) -> Supervisor:

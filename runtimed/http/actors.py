@@ -11,7 +11,7 @@ from runtimed.http.replies import Reply, json_reply
 from runtimed.http.requests import Request
 from runtimed.http.surface import RuntimeSurface
 from runtimed.wire import RestartActorRequest
-from wal.views import Page
+from wal.views import ActorView, Page
 
 _RESTART: Final = msgspec.json.Decoder(RestartActorRequest)
 
@@ -27,7 +27,12 @@ async def restart(rt: RuntimeSurface, request: Request) -> Reply:
     path = request.params["path"]
     body = await request.body()
     reason = request.decode(_RESTART, body).reason
-    actor = await rt.restart_actor(path, origin=request.origin(body), reason=reason)
-    if actor is None:
-        raise ActorNotFound(f"there is no actor {path[:200]!r}")
-    return json_reply(actor, 202)
+    origin = request.origin(body)
+
+    async def work() -> ActorView:
+        actor = await rt.restart_actor(path, origin=origin, reason=reason)
+        if actor is None:
+            raise ActorNotFound(f"there is no actor {path[:200]!r}")
+        return actor
+
+    return json_reply(await rt.once(origin, ActorView, work), 202)

@@ -54,9 +54,14 @@ async def poll(rt: RuntimeSurface, request: Request) -> Reply:
     name, body = request.id("name"), await request.body()
     reason = request.decode(_REASON, body).reason
     _steered(rt, name)
-    view = await rt.poll_connector(name)
-    await rt.audit("connector.poll", name, request.origin(body), reason)
-    return json_reply(view, 202)
+    origin = request.origin(body)
+
+    async def work() -> ConnectorView:
+        view = await rt.poll_connector(name)
+        await rt.audit("connector.poll", name, origin, reason)
+        return view
+
+    return json_reply(await rt.once(origin, ConnectorView, work), 202)
 
 
 async def reset(rt: RuntimeSurface, request: Request) -> Reply:

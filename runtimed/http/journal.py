@@ -29,8 +29,14 @@ async def backup(rt: RuntimeSurface, request: Request) -> Reply:
     """Take a verified backup beside everything else; the answer comes when it is there."""
     body = await request.body()
     wanted = request.decode(_BACKUP, body)
-    await rt.audit("journal.backup", wanted.path or "", request.origin(body), wanted.reason)
-    return json_reply(_view(await rt.care.backup(wanted.path)), 201)
+    origin = request.origin(body)
+
+    async def work() -> BackupView:
+        done = await rt.care.backup(wanted.path)
+        await rt.audit("journal.backup", wanted.path or "", origin, wanted.reason)
+        return _view(done)
+
+    return json_reply(await rt.once(origin, BackupView, work), 201)
 
 
 async def forget(rt: RuntimeSurface, request: Request) -> Reply:
@@ -38,11 +44,16 @@ async def forget(rt: RuntimeSurface, request: Request) -> Reply:
     body = await request.body()
     wanted = request.decode(_FORGET, body)
     origin = request.origin(body)
-    if not wanted.dry_run:
-        target = "" if wanted.older_than is None else f"older than {wanted.older_than:.0f} s"
-        await rt.audit("journal.gc", target, origin, wanted.reason)
-    swept = await rt.care.forget(wanted.older_than, dry_run=wanted.dry_run, by=origin.by)
-    return json_reply(ForgottenView(swept.runs, swept.records, rfc3339(swept.older_than) or "", swept.dry_run))
+
+    async def work() -> ForgottenView:
+        rt.care.age_s(wanted.older_than)  # what is refused leaves no record
+        if not wanted.dry_run:
+            target = "" if wanted.older_than is None else f"older than {wanted.older_than:.0f} s"
+            await rt.audit("journal.gc", target, origin, wanted.reason)
+        swept = await rt.care.forget(wanted.older_than, dry_run=wanted.dry_run, by=origin.by)
+        return ForgottenView(swept.runs, swept.records, rfc3339(swept.older_than) or "", swept.dry_run)
+
+    return json_reply(await rt.once(origin, ForgottenView, work))
 
 
 def _view(done: Backup) -> BackupView:

@@ -5,7 +5,7 @@ The daemon's runtime has it; tests have a small one of their own. Figures are sn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -22,6 +22,7 @@ from wal.tokens import TokenRow
 from wal.views import ActorView, ConnectorView, RunDetail, ScheduleView
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Histogram(msgspec.Struct, frozen=True):
@@ -88,6 +89,10 @@ class CareSurface(Protocol):
         """Take a backup."""
         ...
 
+    def age_s(self, older_than_s: float | None) -> float:
+        """How long ago a run must have ended."""
+        ...
+
     async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Any:
         """Forget ended runs; a `runtimed.care.Swept`."""
         ...
@@ -139,6 +144,10 @@ class RuntimeSurface(Protocol):
         self, path: str, /, *, origin: Origin = NOBODY, reason: str | None = None
     ) -> ActorView | None:
         """Restart an actor, once it is recorded who asked for it; None if there is none with this path."""
+        ...
+
+    async def once(self, origin: Origin, kind: type[S], work: Callable[[], Awaitable[S]]) -> S:
+        """Do the work, or give the first answer to this call's idempotency key."""
         ...
 
     async def audit(self, action: str, target: str, origin: Origin, reason: str | None = None, /) -> int:

@@ -86,9 +86,23 @@ async def test_a_backup_is_recorded_and_restores(tmp_path: Path) -> None:
     put = restore(tmp_path / "one.db", tmp_path / "data", force=True)
     assert put.seq == done.seq
     async with opened(tmp_path) as runtime:
+        assert runtime.care.last_backup is None  # it was sent elsewhere, and the past does not know of it
         assert await runtime.handle("one").result() == 2
         with pytest.raises(RunNotFound):
             await runtime.run("two")
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_the_newest_backup_is_known_after_it_was_restored(tmp_path: Path) -> None:
+    """A restored past records the backups before it, not itself: the one in the folder counts all the same."""
+    async with opened(tmp_path) as runtime:
+        await runtime.care.backup(str(tmp_path / "before.db"))
+        done = await runtime.care.backup()
+    restore(Path(done.path), tmp_path / "data", force=True)
+    async with opened(tmp_path) as runtime:
+        assert runtime.care.last_backup is not None
+        assert runtime.care.last_backup.path == done.path
 
 
 @pytest.mark.trio
@@ -191,8 +205,9 @@ async def test_retention_works_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
             await (await runtime.start(double, number, id=f"old-{number}")).result()
     async with opened(tmp_path, retention_days=1e-9) as runtime:
         with trio.fail_after(20.0):
+            looked_at = runtime.feed.seq
             while [run.id for run in (await runtime.runs()).items] != ["old-2"]:  # the newest holds the run key
-                await runtime.feed.wait_beyond(runtime.feed.seq)
+                looked_at = await runtime.feed.wait_beyond(looked_at)
     assert verify(tmp_path / "data" / "journal.db").problems == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,9 @@ class FakeCare:
             raise self.refusal
         self.last_backup = Backup(path or "/backups/journal.db", 9, 4096, 0.5, 1_700_000_000_000_000)
         return self.last_backup
+
+    def age_s(self, older_than_s: float | None) -> float:
+        return older_than_s or 86_400.0
 
     async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Swept:
         await trio.lowlevel.checkpoint()
@@ -151,6 +154,10 @@ class FakeRuntime:
     ) -> ActorView | None:
         self.restarted.append(path)
         return next((actor for actor in self.actors if actor.path == path), None)
+
+    async def once(self, origin: Origin, kind: type[Any], work: Callable[[], Awaitable[Any]]) -> Any:
+        """It keeps no answers."""
+        return await work()
 
     async def audit(self, action: str, target: str, origin: Origin, reason: str | None = None, /) -> int:
         await trio.lowlevel.checkpoint()

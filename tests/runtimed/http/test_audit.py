@@ -372,3 +372,50 @@ async def test_the_audit_is_read_in_pages(play: Any) -> None:
             after = page["next"]
         assert targets == [f"global/k{number}" for number in range(5)]
         assert msgspec.json.encode(page["items"][-1]["reason"]).decode() == f'"{WHY}"'
+
+
+KEPT = {
+    ("POST", "/v1/journal/backup"): "/v1/journal/backup",
+    ("POST", "/v1/journal/gc"): "/v1/journal/gc",
+    ("POST", "/v1/connectors/{name}/poll"): "/v1/connectors/people/poll",
+    ("POST", "/v1/actors/{path:path}/restart"): "/v1/actors/root/sessions/restart",
+}
+"""Routes that no command stands for, and a call of each."""
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("path", KEPT.values())
+async def test_a_call_that_no_command_stands_for_is_done_once_too(play: Any, path: str) -> None:
+    """The repeat of an `Idempotency-Key`, at the same time or later, has the first answer and no second effect; for
+    another request the key is refused, and a refused call leaves neither a record nor an answer."""
+    body = {"older_than": 3_600} if path.endswith("gc") else {}
+    async with play() as p:
+        key = [("Idempotency-Key", "k")]
+        answers: list[Answer] = []
+
+        async def ask() -> None:
+            answers.append(await p.http.ask("POST", path, body, headers=key))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+        await ask()
+        assert answers[0].status < 300, answers[0]
+        assert [(one.status, one.body) for one in answers] == [(answers[0].status, answers[0].body)] * 4
+        assert len(await p.audit()) == 1
+        other = await p.http.ask("POST", path, body | {"reason": "other"}, headers=key)
+        assert (other.status, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert len(await p.audit()) == 1
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/journal/backup", {"path": "relative.db"}), ("/v1/journal/gc", {})], ids=["backup", "gc"]
+)
+async def test_a_refused_care_for_the_data_leaves_nothing(play: Any, path: str, body: Any) -> None:
+    """What the data's care refuses is no call in the audit, and its key may stand for it again."""
+    async with play() as p:
+        before = p.runtime.feed.seq
+        for _ in range(2):
+            assert (await p.http.ask("POST", path, body, headers=[("Idempotency-Key", "k")])).status == 400
+        assert (await p.audit(), p.runtime.feed.seq) == ([], before)
