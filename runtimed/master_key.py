@@ -111,14 +111,14 @@ def _key_in(path: Path) -> bytes:
     return key
 
 
-def read_private(path: Path, max_bytes: int, *, ours: bool = True) -> bytes:
-    """A file that nobody else may read. Raises SecretsRefused if it is another user's, or open to others; `ours` False
-    looks at others' rights alone."""
+def read_private(path: Path, max_bytes: int, *, ours: bool = True, owner: int | None = None) -> bytes:
+    """A file that nobody else may read. Raises SecretsRefused if it is another user's than `owner`, who is the daemon's
+    (this process's, unless said), or open to others; `ours` False looks at others' rights alone."""
     extra = os.O_CLOEXEC | (os.O_NOFOLLOW if ours else 0)  # orchestrators give their credentials as links
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | extra)) as file:
             found = os.fstat(file.fileno())
-            if ours and found.st_uid != os.geteuid():
+            if ours and found.st_uid != (os.geteuid() if owner is None else owner):
                 raise SecretsRefused(f"{path} belongs to user {found.st_uid}, not to the daemon's", hint=_CHOWN)
             if found.st_mode & ((stat.S_IRWXG | stat.S_IRWXO) if ours else stat.S_IRWXO):
                 mode = stat.S_IMODE(found.st_mode)

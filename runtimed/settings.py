@@ -281,6 +281,27 @@ def load(
     return msgspec.structs.replace(bare, paths=paths, daemon=_with_apps(bare.daemon, merged, file))
 
 
+def places(path: Path, environ: Mapping[str, str], data_dir: str | None = None) -> Paths:
+    """Where the daemon is by a file that cannot be used: nothing but its `daemon.data_dir` is read, which a daemon that
+    runs still has. Raises `ConfigError` where not even that can be said."""
+    merged: Layer = {}
+    try:
+        daemon = read_file(path).get("daemon")
+    except ConfigError:
+        if data_dir is None and not environ.get("RUNTIME_DIRECTORY"):
+            raise
+    else:
+        if isinstance(daemon, dict) and "data_dir" in daemon:
+            merged["daemon"] = {"data_dir": daemon["data_dir"]}
+    for dotted, said in read_environ(environ, ENVIRONMENT_PREFIX):
+        if dotted == ["daemon", "data_dir"]:
+            put(merged, dotted, said)
+    if data_dir is not None:
+        put(merged, ["daemon", "data_dir"], Said("--data-dir", data_dir))
+    bare: Settings = build(Settings, merged, _RULES, skip=frozenset({"paths"}))
+    return _paths(bare, merged, path, environ)
+
+
 def find_config(environ: Mapping[str, str], cwd: Path) -> Path | None:
     """The configuration file when none is named: `runtimed.toml` here, or in systemd's configuration folder. A folder
     that we may not look into has none for us."""

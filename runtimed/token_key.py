@@ -16,12 +16,13 @@ FILE_NAME: Final = "token.key"
 FILE_MAX_BYTES: Final = 1_024
 
 
-def read_token_key(folder: Path, environ: Mapping[str, str] = os.environ) -> bytes | None:
-    """The key, or None where none was made yet. Raises SecretsRefused for one that lies open to others or is none."""
+def read_token_key(folder: Path, environ: Mapping[str, str] = os.environ, *, owner: int | None = None) -> bytes | None:
+    """The key, or None where none was made yet; its file must be `owner`'s, the daemon's user, by default that
+    of this process. Raises SecretsRefused for one that lies open to others or is none."""
     given = environ.get("CREDENTIALS_DIRECTORY", "")
     for path, ours in ((Path(given) / CREDENTIAL if given else None, False), (folder / FILE_NAME, True)):
         if path is not None and path.exists():
-            return _decoded(path, read_private(path, FILE_MAX_BYTES, ours=ours))
+            return _decoded(path, read_private(path, FILE_MAX_BYTES, ours=ours, owner=owner))
     return None
 
 

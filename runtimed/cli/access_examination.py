@@ -79,7 +79,8 @@ def _key(settings: Settings, active: list[TokenRow]) -> Iterator[Finding]:
     if not active:
         return
     try:
-        key = read_token_key(settings.paths.data_dir, os.environ)
+        folder = settings.paths.data_dir  # the daemon's user has it, who need not be ours: root examines a service
+        key = read_token_key(folder, os.environ, owner=folder.stat().st_uid)
     except RuntimedError as error:
         yield Finding("fail", "tokens", str(error), "no token counts", error.hint)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from runtimed.cli.options import shell_of
+from runtimed.cli.options import printing_options, shell_of
 from runtimed.cli.settings_options import load_settings, settings_options
 from runtimed.cli.shell import Shell
 from runtimed.cli.text import cell, table
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_options
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed.")
-@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
-def check(output: str, as_json: bool, **given: Any) -> None:
+@printing_options
+def check(**given: Any) -> None:
     """Check settings and apps as `serve` would, and show what is registered. Ends with 78 if something is wrong."""
     settings = load_settings(os.environ, Path.cwd(), given)
     from actors.flow.definitions import Registry
@@ -38,8 +37,11 @@ def check(output: str, as_json: bool, **given: Any) -> None:
     outside = _Outside(specs_of(settings, registry), webhooks_of(settings, registry))
     notifications_of(settings)
     shell = shell_of(click.get_current_context())
-    if as_json or output == "json" or shell.output == "json":
+    if shell.output in ("json", "jsonl"):
         shell.print_json(msgspec.json.encode(_as_json(settings, apps, outside)))
+    elif shell.output == "id":
+        for app in apps:
+            shell.print(cell(app.name))
     else:
         _show(shell, settings, apps, outside)
 

@@ -13,7 +13,7 @@ import msgspec
 from runtimed.cli import data_findings, examinations
 from runtimed.cli.access_examination import access
 from runtimed.cli.examinations import Finding
-from runtimed.cli.options import shell_of
+from runtimed.cli.options import printing_options, shell_of
 from runtimed.cli.settings_options import load_settings, settings_options
 from runtimed.cli.shell import Shell
 from runtimed.escape import escape
@@ -25,17 +25,20 @@ _STYLES: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "warn": {"fg": "yel
 
 @click.command()
 @settings_options
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed.")
-@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
+@printing_options
 @click.option("--fix", is_flag=True, help="Put right what can be safely: rights of files, what killed processes left.")
-def doctor(output: str, as_json: bool, fix: bool, **given: Any) -> int:
+def doctor(fix: bool, **given: Any) -> int:
     """Examine this machine and the data folder. Ends with 1 if something is wrong."""
     shell = shell_of(click.get_current_context())
     findings = list(examine(given, fix=fix))
-    if as_json or output == "json" or shell.output == "json":
+    if shell.output == "json":
         shell.print_json(msgspec.json.encode(findings))
-    else:
-        for finding in findings:
+    for finding in [] if shell.output == "json" else findings:
+        if shell.output == "jsonl":
+            shell.print_json(msgspec.json.encode(finding))
+        elif shell.output == "id":
+            shell.print(finding.subject)
+        else:
             _show(shell, finding)
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
@@ -56,7 +59,8 @@ def examine(given: dict[str, Any], *, fix: bool = False) -> Iterator[Finding]:
     try:
         settings = load_settings(os.environ, Path.cwd(), given)
     except RuntimedError as error:
-        yield Finding("fail", "settings", str(error), "the daemon will not start", error.hint)
+        why = "the daemon will not start; one that runs keeps the settings that it has"
+        yield Finding("fail", "settings", str(error), why, error.hint)
         return
     yield Finding("ok", "settings", str(settings.paths.config or "defaults; no file"))
     checks: list[Callable[[Settings], Iterator[Finding]]] = [

@@ -31,9 +31,14 @@ def _option(*names: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, callback=_keep, expose_value=False, **attributes)
 
 
-_GLOBAL = [
+_PRINTING = [
     _option("-o", "--output", type=click.Choice(["text", "json", "jsonl", "id"]), help="How data is printed."),
     _option("--json", "as_json", is_flag=True, default=None, help="The same as -o json."),
+    _option("--no-color", is_flag=True, default=None, help="No colours; NO_COLOR does the same."),
+    _option("-q", "--quiet", is_flag=True, default=None, help="Nothing on stderr but errors."),
+    _option("-v", "--verbose", is_flag=True, default=None, help="More on stderr."),
+]
+_PLACE = [
     _option("--socket", type=click.Path(), metavar="FILE", envvar="RUNTIMED_SOCKET", help="The daemon's unix socket."),
     _option("--url", metavar="URL", envvar="RUNTIMED_URL", help="The daemon's address, with --token-file."),
     _option(
@@ -49,18 +54,37 @@ _GLOBAL = [
         metavar="DIR",
         help="The data folder: its socket, or its file when the daemon is down.",
     ),
-    _option("--timeout", type=click.FloatRange(0.0, 86_400.0 * 366), metavar="SECONDS", help="The longest to wait."),
-    _option("--no-color", is_flag=True, default=None, help="No colours; NO_COLOR does the same."),
-    _option("-q", "--quiet", is_flag=True, default=None, help="Nothing on stderr but errors."),
-    _option("-v", "--verbose", is_flag=True, default=None, help="More on stderr."),
 ]
+_TIMEOUT = _option(
+    "--timeout", type=click.FloatRange(0.0, 86_400.0 * 366), metavar="SECONDS", help="The longest to wait."
+)
+_FOLDER = _option("--data-dir", type=click.Path(), metavar="DIR", help="The data folder.")
 
 
 def global_options(command: F) -> F:
     """Add the options to a command or group; `shell_of` has what was given."""
-    for option in reversed(_GLOBAL):
+    for option in reversed([*_PRINTING, *_PLACE, _TIMEOUT]):
         command = option(command)
     return command
+
+
+def printing_options(command: F) -> F:
+    """Those that say how it is printed, for a command that asks no daemon."""
+    for option in reversed(_PRINTING):
+        command = option(command)
+    return command
+
+
+def folder_option(command: F) -> F:
+    """`--data-dir` for a command that reads the settings itself; `folder_of` has what was given."""
+    return _FOLDER(command)
+
+
+def folder_of(context: click.Context) -> str | None:
+    """The data folder that was named, before the noun or after the verb."""
+    noted: dict[str, tuple[Any, bool]] = context.meta.get(_META, {})
+    folder: str | None = noted.get("data_dir", (None, False))[0]
+    return folder
 
 
 def shell_of(context: click.Context) -> Shell:

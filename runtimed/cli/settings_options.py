@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+from runtimed.cli.options import folder_of, folder_option
 from runtimed.settings import Settings, find_config, load
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,16 +27,22 @@ FLAGS = {
 
 
 def settings_options(function: F) -> F:
-    """`--config`, `--app` and `--data-dir`."""
+    """`--config`, `--app` and `--data-dir`, which may stand before the noun too. The function gets `data_dir`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        return function(*args, data_dir=folder_of(click.get_current_context()), **given)
+
+    wrapped: Callable[..., Any] = call
     for option in (
-        click.option("--data-dir", type=click.Path(), metavar="DIR", help="The data folder."),
+        folder_option,
         click.option("--app", multiple=True, metavar="MODULE:APP", help="An app, or flows.py; may be repeated."),
         click.option(
             "--config", type=click.Path(), metavar="FILE", help="The settings, else ./runtimed.toml if there."
         ),
     ):
-        function = option(function)
-    return function
+        wrapped = option(wrapped)
+    return cast(F, wrapped)
 
 
 def load_settings(environ: Mapping[str, str], cwd: Path, given: Mapping[str, Any]) -> Settings:

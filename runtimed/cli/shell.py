@@ -153,10 +153,28 @@ class Shell:
         """The socket to talk to: the one named, the data folder's, or the service's."""
         if self.options.socket is not None:
             return self.options.socket
-        own = self.settings.paths.socket
+        own = self._own_socket
         if self.options.data_dir is None and not own.exists() and SYSTEM_SOCKET.exists():
             return str(SYSTEM_SOCKET)
         return str(own)
+
+    @cached_property
+    def _own_socket(self) -> Path:
+        """The socket that the settings name. Settings that became wrong do not hide a daemon that runs with those it
+        has. Raises `ConfigError`."""
+        from runtimed.settings import ConfigError, find_config, places
+
+        try:
+            return self.settings.paths.socket
+        except ConfigError as error:
+            file = find_config(self.environ, Path.cwd())
+            if file is None:
+                raise
+            socket = places(file, self.environ, self.options.data_dir).socket
+            if not socket.exists():
+                raise
+            self.note(f"the settings are wrong: {error}; the daemon keeps those that it has")
+            return socket
 
     def client(self, *, bounded: bool = True, patient: bool = False) -> Client:
         """A client of the daemon that the options name; `bounded` if --timeout is for each of its requests; `patient`

@@ -180,6 +180,74 @@ def test_options_may_stand_before_the_noun_or_after_the_verb(fake: Any, capsys: 
     assert [json.loads(line)["total"] for line in capsys.readouterr().out.splitlines()] == [0, 0]
 
 
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_the_data_folder_may_be_named_before_every_noun(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands that read the settings themselves take global options in both places too; the later one wins."""
+    one = str(tmp_path / "one")
+    for line in (["--data-dir", one, "--json", command], ["--data-dir", "two", command, "--json", "--data-dir", one]):
+        assert run([*line, "--no-color", "-q"]) == 0
+        out = capsys.readouterr().out
+        assert one in out
+        assert json.loads(out)
+
+
+def test_serve_takes_the_data_folder_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`runtimed --data-dir DIR serve` serves DIR, and not the folder that would be meant without it."""
+    served: list[Path] = []
+    monkeypatch.setattr("runtimed.daemon.main", lambda settings, again: served.append(settings.paths.data_dir) or 0)
+    assert run(["--data-dir", str(tmp_path / "one"), "serve"]) == 0
+    assert run(["--data-dir", str(tmp_path / "one"), "serve", "--data-dir", str(tmp_path / "two")]) == 0
+    assert served == [tmp_path / "one", tmp_path / "two"]
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl", "id"])
+def test_the_doctor_prints_as_every_command_does(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`-o json` is one document, `jsonl` a finding a line, `id` what each is about."""
+    assert run(["doctor", "-o", output]) == 0
+    out = capsys.readouterr().out
+    if output == "json":
+        subjects = [each["subject"] for each in json.loads(out)]
+    else:
+        subjects = [json.loads(line)["subject"] if output == "jsonl" else line for line in out.splitlines()]
+    assert {"versions", "sqlite", "settings", "clock"} <= set(subjects)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [('[daemon]\ndata_dir = "HERE"\n[http]\nnonsense = 1\n', []), ("no toml", ["--data-dir", "HERE"])],
+)
+def test_wrong_settings_do_not_hide_a_daemon_that_runs(
+    text: str, named: list[str], fake: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A daemon keeps its settings when a file became wrong: the command finds it, and says what is wrong."""
+    fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))
+    here = str(fake.socket.parent)
+    (tmp_path / "runtimed.toml").write_text(text.replace("HERE", here))
+    assert run(["actors", "tree", *[word.replace("HERE", here) for word in named]]) == 0
+    told = capsys.readouterr().err
+    assert "the settings are wrong: " in told
+    assert "runtimed.toml" in told
+    fake.socket.unlink()
+    assert run(["actors", "tree", *[word.replace("HERE", here) for word in named]]) == 78
+    fake.socket.touch()
+
+
+def test_a_file_that_cannot_be_read_at_all_names_no_daemon(
+    fake: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is not known which daemon is meant, none is asked; a service's socket is in a place of its own."""
+    fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))
+    (tmp_path / "runtimed.toml").write_text("no toml")
+    monkeypatch.setenv("STATE_DIRECTORY", str(fake.socket.parent))
+    assert run(["actors", "tree"]) == 78
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(fake.socket.parent))
+    assert run(["actors", "tree"]) == 0
+
+
 def test_the_environment_names_the_daemon_too(
     fake: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

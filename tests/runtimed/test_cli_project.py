@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runtimed.cli import examinations
+from runtimed.cli.access_examination import access
 from runtimed.cli.inputs import check_json, read_pairs
 from runtimed.cli.main import run
 from runtimed.settings import Settings, load
@@ -246,6 +247,22 @@ def test_pairs_take_json_and_text() -> None:
 def test_valid_json_passes() -> None:
     """Anything that is JSON in UTF-8 passes the check."""
     check_json(' [1, {"é": null}]\n'.encode(), "INPUT")
+
+
+def test_doctor_as_root_takes_a_services_files_for_what_they_are(
+    short_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service's key belongs to the service's user, as its folder does: root, who examines it, finds nothing wrong.
+    A key that is not the folder's owner's is."""
+    key = make_token_key(short_dir)
+    with Journal.open(short_dir / "journal.db") as journal:
+        journal.commit([Entry(1, 0, 0, 1, TokenCreated("a" * 12, "ci", "viewer", digest(key, "a", "b"), None))])
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert not [each for each in access(settings_of(short_dir)) if each.level != "ok"]
+    if os.getuid() == 0:
+        os.chown(short_dir / "token.key", 65_000, -1)
+        (wrong,) = [each for each in access(settings_of(short_dir)) if each.level != "ok"]
+        assert "belongs to user 65000" in wrong.what
 
 
 def test_doctor_explains_access(
