@@ -24,6 +24,10 @@ from wal.records import Entry, RunsForgotten, StateWritten
 PROBLEMS_MAX = 50
 """A report names no more than this; a damaged file could fill memory with them."""
 
+_HEAD = """select max(coalesce((select value from meta where key = 'head_seq'), 0),
+    coalesce((select max(last_seq) from runs), 0))"""
+"""The last record that there must be, as far as it is told beside the log (a record of no run, or a run's last)."""
+
 _ROWS = "select seq, run_key, prev_seq, at, digest, body from records where seq > ? order by seq"
 
 DERIVED: dict[str, str] = {
@@ -117,8 +121,8 @@ class _Verification:
         with snapshot(connection):
             while self._read_some(connection):
                 pass
-            head = scalar(connection, "select value from meta where key = 'head_seq'")  # none in older journals
-            if head is not None and head != self.seq:
+            head = scalar(connection, _HEAD)
+            if head > self.seq:
                 self.problem(f"the last record is {self.seq}, and {head} was written last")
             for run_key, seq in self._emptied.items():
                 self.problem(f"the body of record {seq} of run {run_key} is gone, and no record says that it may be")
