@@ -377,7 +377,7 @@ class App:
         self,
         *,
         key: str,
-        deliver: Workflow | str,
+        deliver: Workflow | str = "records",
         every: float = 30.0,
         name: str | None = None,
         timeout: float = 60.0,
@@ -439,7 +439,7 @@ class App:
     def webhook(
         self,
         *,
-        deliver: Workflow | str,
+        deliver: Workflow | str = "records",
         verify: Verify = "standard",
         secrets: Sequence[str] = (),
         key: str | None = None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 
+from actors.connector_spec import Deliver, Page, Poll
 from actors.errors import DefinitionError, DuplicateName
 from actors.flow.context import Context
 from actors.flow.definitions import App, Registry, Retry, Step, Workflow
@@ -297,3 +299,18 @@ def test_a_step_of_an_app_that_is_not_loaded_is_a_defect() -> None:
     run = Run(calls_foreign)
     assert run.hold.code == "code_error"
     assert "'other'" in run.hold.message
+
+
+def test_records_are_stored_where_nothing_else_is_said() -> None:
+    """In code as in the configuration, `deliver` is the record store unless it says otherwise."""
+    app = App("crm")
+
+    @app.connector(key="id")
+    async def people(poll: Poll[int]) -> AsyncIterator[Page]:
+        yield Page()
+
+    @app.webhook(secrets=["secret:x"])
+    class Events: ...
+
+    assert (app.connectors["people"].deliver, app.webhooks["Events"].deliver) == (Deliver(), Deliver())
+    assert app.connectors["people"].cursor_type is int and people.__name__ == "people" and Events.__name__ == "Events"
