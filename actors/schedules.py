@@ -10,8 +10,9 @@ tick only, `all` runs every one (at most 1,000 of them), `none` goes on with the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count, takewhile
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -28,8 +29,11 @@ TICKS_MAX: Final = 1_000
 LOOK_AGAIN_S: Final = 60.0
 """The wall clock may jump: a schedule looks at it at least so often. A look costs a statement."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LOOK_BACK: Final = timedelta(hours=1)
 LATE_S: Final = 90.0
 """With `catchup = "none"` a tick that is later than this was missed: a look comes at least every minute."""
+
+_FIELDS: Final = 'Five fields: minute, hour, day, month, weekday; "0 6 * * 1-5" is at six on workdays.'
 
 Catchup = Literal["last", "all", "none"]
 
@@ -65,33 +69,40 @@ def check(spec: ScheduleSpec) -> None:
 
 def next_tick(spec: ScheduleSpec, after: datetime) -> datetime | None:
     """The first tick later than an instant (UTC); None if there is none any more."""
+    return next(_ticks_after(spec, after), None)
+
+
+def _ticks_after(spec: ScheduleSpec, after: datetime) -> Iterator[datetime]:
     if spec.every is not None:
         step = timedelta(seconds=spec.every)
-        return EPOCH + ((after - EPOCH) // step + 1) * step
-    found = next(_cron(spec, after), None)
-    return None if found is None else found.astimezone(UTC)
+        yield from (EPOCH + number * step for number in count((after - EPOCH) // step + 1))
+    # In the hour that comes twice a time of day is found that has been: CronSim knows the first of the two only.
+    yield from (tick for found in _cron(spec, after) if (tick := found.astimezone(UTC)) > after)
 
 
-def ticks_between(spec: ScheduleSpec, after: datetime, until: datetime) -> list[datetime]:
-    """The ticks in (after, until], oldest first: at most `TICKS_MAX`, the latest ones."""
-    if spec.every is not None:  # so that a long absence costs no walk
-        after = max(after, until - TICKS_MAX * timedelta(seconds=spec.every))
-    found: list[datetime] = []
-    tick = next_tick(spec, after)
-    while tick is not None and tick <= until:
-        found.append(tick)
-        if len(found) > TICKS_MAX:
-            found.pop(0)
-        tick = next_tick(spec, tick)
-    return found
+def ticks_between(spec: ScheduleSpec, after: datetime, until: datetime, at_most: int = TICKS_MAX) -> list[datetime]:
+    """The ticks in (after, until], oldest first: at most so many, the latest ones. A long absence costs no walk: it is
+    looked back upon in steps that double."""
+    if spec.every is not None:
+        return _ticks(spec, max(after, until - at_most * timedelta(seconds=spec.every)), until)[-at_most:]
+    back = LOOK_BACK
+    while True:
+        begin = after if until - after <= back else until - back
+        found = _ticks(spec, begin, until)
+        if begin == after or len(found) >= at_most:
+            return found[-at_most:]
+        back *= 2
+
+
+def _ticks(spec: ScheduleSpec, after: datetime, until: datetime) -> list[datetime]:
+    return list(takewhile(lambda tick: tick <= until, _ticks_after(spec, after)))
 
 
 def due_ticks(spec: ScheduleSpec, after: datetime, now: datetime) -> list[datetime]:
     """The ticks to run now, of those since `after`, by the schedule's `catchup`."""
-    ticks = ticks_between(spec, after, now)
     if spec.catchup == "all":
-        return ticks
-    latest = ticks[-1:]
+        return ticks_between(spec, after, now)
+    latest = ticks_between(spec, after, now, 1)
     if spec.catchup == "none":
         return [tick for tick in latest if now - tick <= timedelta(seconds=LATE_S)]
     return latest
@@ -141,7 +152,8 @@ def _cron(spec: ScheduleSpec, after: datetime) -> Any:
     from cronsim import CronSim, CronSimError  # only for who has a cron expression
 
     assert spec.cron is not None
-
+    if len(spec.cron.split()) != 5:
+        raise DefinitionError(f"schedule {spec.name}: cron {spec.cron!r}: expected five fields", hint=_FIELDS)
     try:
         zone = ZoneInfo(spec.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -149,7 +161,4 @@ def _cron(spec: ScheduleSpec, after: datetime) -> Any:
     try:
         return CronSim(spec.cron, after.astimezone(zone))
     except CronSimError as error:
-        raise DefinitionError(
-            f"schedule {spec.name}: cron {spec.cron!r}: {error}",
-            hint='Five fields: minute, hour, day, month, weekday; "0 6 * * 1-5" is at six on workdays.',
-        ) from None
+        raise DefinitionError(f"schedule {spec.name}: cron {spec.cron!r}: {error}", hint=_FIELDS) from None

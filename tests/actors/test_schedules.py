@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +94,35 @@ def test_cron_is_meant_in_its_time_zone() -> None:
     assert next_tick(berlin, at("2026-07-10T00:00:00")) == at("2026-07-10T04:00:00")
 
 
+def test_in_the_hour_that_comes_twice_the_next_tick_is_ahead() -> None:
+    """When summer time ends, 02:10 comes again after the tick of 02:30; the next one is that of the day after."""
+    berlin = spec(cron="10,30 2 * * *", timezone="Europe/Berlin")
+    for minutes in range(180):
+        after = at("2026-10-25T00:00:00") + timedelta(minutes=minutes)
+        tick = next_tick(berlin, after)
+        assert tick is not None
+        assert tick > after
+    assert next_tick(berlin, at("2026-10-25T01:05:00")) == at("2026-10-26T01:10:00")
+    whole = ticks_between(berlin, at("2026-10-24T12:00:00"), at("2026-10-26T12:00:00"))
+    assert len(whole) == len(set(whole)) == 4
+
+
+def test_a_long_absence_costs_no_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away for three years, a schedule of every minute looks only at the ticks that it may run."""
+    steps, advance = [0], CronSim.__next__
+
+    def counted(walk: CronSim) -> datetime:
+        steps[0] += 1
+        return advance(walk)
+
+    monkeypatch.setattr(CronSim, "__next__", counted)
+    minutely, now = spec(cron="* * * * *", timezone="Europe/Berlin", catchup="all"), at("2026-06-01T10:20:30")
+    ticks = due_ticks(minutely, at("2023-06-01T00:00:00"), now)
+    assert ticks == [at("2026-06-01T10:20:00") - timedelta(minutes=n) for n in reversed(range(1_000))]
+    assert due_ticks(msgspec.structs.replace(minutely, catchup="last"), at("2023-06-01T00:00:00"), now) == ticks[-1:]
+    assert steps[0] < 5_000
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -100,6 +130,7 @@ def test_cron_is_meant_in_its_time_zone() -> None:
         ({"every": 60.0, "cron": "* * * * *"}, "either every= or cron="),
         ({"every": 0.0}, "not 1 second"),
         ({"cron": "61 * * * *"}, "cron '61"),
+        ({"cron": "* * * * * *"}, "expected five fields"),
         ({"cron": "* * * * *", "timezone": "Mars/Olympus"}, "no time zone"),
         ({"every": 60.0, "catchup": "some"}, "catchup 'some'"),
     ],
