@@ -16,8 +16,8 @@ ELSEWHERE = {
 }
 """Pages of the site that are not in docs/, so that each text is in one place."""
 ORDER = [
-    "index.md", "terminal.md", "approvals.md", "connectors.md", "operating.md", "data-care.md", "security.md",
-    "runbook.md", "flow.md", "journal.md", "design.md", "codebase.md", "contributing.md", "changelog.md",
+    "index.md", "workflows.md", "terminal.md", "approvals.md", "connectors.md", "operating.md", "data-care.md",
+    "security.md", "runbook.md", "flow.md", "journal.md", "design.md", "codebase.md", "contributing.md", "changelog.md",
 ]  # fmt: skip
 """How a reader comes to them; what is not named here comes last, by name."""
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)]*)?\))")

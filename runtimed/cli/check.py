@@ -88,6 +88,11 @@ def _as_json(settings: Settings, apps: list[App], outside: _Outside) -> dict[str
             }
             for app in apps
         ],
+        "schedules": [
+            {"name": each.name, "workflow": each.workflow, "when": each.when, "catchup": each.catchup, "app": app.name}
+            for app in apps
+            for each in app.schedules.values()
+        ],
         **outside.told(apps),
     }
 
@@ -98,6 +103,7 @@ def _show(shell: Shell, settings: Settings, apps: list[App], outside: _Outside) 
     for app in apps:
         rows += [(app.name, "workflow", each.name, _signals(each)) for each in app.workflows.values()]
         rows += [(app.name, "step", step.name, _about(step)) for step in app.steps.values()]
+        rows += [(app.name, "schedule", each.name, f"{each.workflow}, {each.when}") for each in app.schedules.values()]
     for kind, each in outside.told(apps).items():
         rows += [
             (one["app"], kind.removesuffix("s"), one["name"], f"{one['kind']}, to {one['deliver']}") for one in each

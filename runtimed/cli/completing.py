@@ -99,12 +99,24 @@ def complete_secrets(context: click.Context, parameter: click.Parameter, incompl
     return _offer(context, incomplete, page, lambda secret: f"version {secret['version']}", "name")
 
 
+def complete_schedules(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of schedules, of a daemon that is up."""
+
+    def page(shell: Shell) -> bytes:
+        return msgspec.json.encode({"items": shell.ask(lambda client: client.schedules())})
+
+    return _offer(context, incomplete, page, lambda schedule: f"{schedule['workflow']}, {schedule['status']}", "name")
+
+
 run_argument = click.argument("run_id", metavar="ID", shell_complete=complete_runs)
 run_arguments = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_runs)
 approval_argument = click.argument("approval_id", metavar="ID", shell_complete=complete_approvals)
 connector_argument = click.argument("name", metavar="NAME", shell_complete=complete_connectors)
 connector_arguments = click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_connectors
+)
+schedule_arguments = click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_schedules
 )
 stream_argument = click.argument("stream", metavar="STREAM", shell_complete=complete_streams)
 secret_argument = click.argument("name", metavar="NAME", shell_complete=complete_secrets)

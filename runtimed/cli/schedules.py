@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from runtimed.cli.completing import schedule_arguments
 from runtimed.cli.options import reason_option, watch_option, with_shell
 from runtimed.cli.shell import Shell
 
@@ -48,7 +49,7 @@ def _show(shell: Shell, items: list[dict[str, Any]]) -> None:
 
 
 @schedules.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@schedule_arguments
 @reason_option
 @with_shell
 def pause(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
@@ -59,7 +60,7 @@ def pause(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
 
 
 @schedules.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@schedule_arguments
 @reason_option
 @with_shell
 def resume(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
@@ -70,7 +71,7 @@ def resume(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
 
 
 @schedules.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@schedule_arguments
 @reason_option
 @with_shell
 def trigger(shell: Shell, names: tuple[str, ...], reason: str | None) -> int:
