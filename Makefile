@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := .venv-bench/.ready
 PIN_READY := .venv-pin/.ready
+JOBS ?= auto
 PACKAGES := runtimed actors wal $(wildcard tui)
 SOURCES := $(PACKAGES) tests examples bench requirements systemd docs/.site
 DESTDIR ?= /
@@ -30,8 +31,8 @@ demo: $(READY) ## orders and a sync, kill -9 in the middle, a table each: nothin
 serve: $(READY) ## the daemon on the example shop, until Ctrl-C
 	@$(BIN)/python -m examples.shop.serve
 
-test: $(READY) ## all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## all tests, a file at a time on each core (JOBS=0: one after the other)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 quick: $(READY) ## the tests that take less than 0.25 s each
 	$(BIN)/python -m pytest -q -m "not slow"

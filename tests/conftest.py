@@ -66,6 +66,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         target.write_text(json.dumps({**about, "figures": table}, indent=2) + "\n", encoding="utf-8")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of several hands its figures to whoever prints them."""
+    handed = getattr(session.config, "workeroutput", None)
+    if handed is not None:
+        handed["figures"] = session.config.stash[FIGURES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take the figures of a worker; one that crashed has none."""
+    for promise, figures in getattr(node, "workeroutput", {}).get("figures", {}).items():
+        node.config.stash[FIGURES].setdefault(promise, {}).update(figures)
+
+
 @pytest.fixture(scope="session")
 def scale(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
     """`scale(pr, long)`: how often a fault test repeats itself in this run."""
