@@ -60,39 +60,74 @@ def main(settings: Settings, *, again: Callable[[], Settings]) -> int:
     return 0
 
 
+class Outside:
+    """What signals do while the loop does not hear them: before, what they did; once all is closed, nothing.
+
+    Else one that comes late, such as a second SIGTERM, would have a daemon that ended cleanly die of a signal."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def __enter__(self) -> Outside:
+        self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in SIGNALS:  # the interpreter's own end puts back what is a function, but not this
+            signal.signal(number, signal.SIG_IGN)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if not self.closed:
+            signal.signal(number, self._former[signal.Signals(number)])
+            signal.raise_signal(number)
+
+
 def _access(settings: Settings) -> Access:
     return Access(settings.access.levels, settings.access.groups)
 
 
 async def _serve(settings: Settings, apps: list[App], access: Access, again: Callable[[], Settings]) -> None:
-    notifier = Notifier()
-    with trio.open_signal_receiver(*SIGNALS) as signals:
-        async with open_runtime(apps, settings.paths.data_dir, settings=settings) as runtime:
-            listeners = await open_listeners(settings.http, settings.paths.socket)
-            limits = EdgeLimits.from_settings(settings.http, batch_items_max=settings.limits.runs_batch_max)
-            edge = Edge(
-                runtime,
-                access=access,
-                limits=limits,
-                hosts=settings.http.hosts,
-                origins=settings.http.origins,
-                tracer=runtime.actors.tracer,
-            )
-            server = HttpServer(edge.app, limits)
-            try:
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(lambda task_status: server.serve(listeners, task_status=task_status))
-                    if notifier.watchdog_interval is not None:
-                        nursery.start_soon(_feed_watchdog, runtime, notifier, notifier.watchdog_interval)
-                    gc.collect()
-                    gc.freeze()  # what is here now stays: it need not be looked through again
-                    _tell_ready(settings, notifier, [listener.socket.getsockname() for listener in listeners])
-                    reload = Reload(settings, again, edge, runtime, notifier)
-                    await _obey(signals, settings, notifier, runtime, server, reload)
-                    nursery.cancel_scope.cancel()
-            finally:
-                settings.paths.socket.unlink(missing_ok=True)
+    with Outside() as outside, trio.open_signal_receiver(*SIGNALS) as signals:
+        try:
+            await _serve_until_told(settings, apps, access, again, signals)
+        finally:
+            outside.closed = True
     log.info("stopped")
+
+
+async def _serve_until_told(
+    settings: Settings,
+    apps: list[App],
+    access: Access,
+    again: Callable[[], Settings],
+    signals: AsyncIterator[int],
+) -> None:
+    notifier = Notifier()
+    async with open_runtime(apps, settings.paths.data_dir, settings=settings) as runtime:
+        listeners = await open_listeners(settings.http, settings.paths.socket)
+        limits = EdgeLimits.from_settings(settings.http, batch_items_max=settings.limits.runs_batch_max)
+        edge = Edge(
+            runtime,
+            access=access,
+            limits=limits,
+            hosts=settings.http.hosts,
+            origins=settings.http.origins,
+            tracer=runtime.actors.tracer,
+        )
+        server = HttpServer(edge.app, limits)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(lambda task_status: server.serve(listeners, task_status=task_status))
+                if notifier.watchdog_interval is not None:
+                    nursery.start_soon(_feed_watchdog, runtime, notifier, notifier.watchdog_interval)
+                gc.collect()
+                gc.freeze()  # what is here now stays: it need not be looked through again
+                _tell_ready(settings, notifier, [listener.socket.getsockname() for listener in listeners])
+                reload = Reload(settings, again, edge, runtime, notifier)
+                await _obey(signals, settings, notifier, runtime, server, reload)
+                nursery.cancel_scope.cancel()
+        finally:
+            settings.paths.socket.unlink(missing_ok=True)
 
 
 def _tell_ready(settings: Settings, notifier: Notifier, addresses: list[object]) -> None:

@@ -134,6 +134,20 @@ async def test_a_step_that_outlasts_the_drain_is_parked_and_repeated(running: Ru
         assert [record.attempt for record in records_of(daemon) if isinstance(record, r.StepInterrupted)] == [1]
 
 
+async def test_who_is_told_again_and_again_ends_as_cleanly(running: Running) -> None:
+    """Signals that come while it closes, or after, change nothing: 0, with a clean end in the log, and never death by a
+    signal, which a supervisor would take for a crash."""
+    async with running() as daemon:
+        with trio.fail_after(10):
+            while daemon.process.poll() is None:
+                for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                    daemon.send(number)
+                await trio.sleep(0.001)
+        assert await daemon.ended() == 0, daemon.log_tail()
+        assert "stopped" in daemon.log_tail().splitlines()[-1]
+        assert isinstance(records_of(daemon)[-1], r.DaemonStopped)
+
+
 async def test_a_second_sigterm_hurries(running: Running) -> None:
     """The first SIGTERM would wait for a step of a minute; the second does not, and the end is as clean."""
     async with running(options=("--drain-timeout", "60")) as daemon:
