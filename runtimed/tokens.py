@@ -16,7 +16,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from runtimed.wire import TokenView
 from wal.tokens import TokenRow
+from wal.views import rfc3339
 
 ID_BYTES: Final = 6
 SECRET_BYTES: Final = 32
@@ -106,6 +108,21 @@ class TokenTable:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def view_of(row: TokenRow, now_us: int) -> TokenView:
+    """A token as it is shown to people, at an instant (microseconds)."""
+    return TokenView(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        status=standing(row, now_us),
+        created_at=rfc3339(row.created_at) or "",
+        created_by=row.created_by,
+        expires_at=rfc3339(row.expires_at),
+        revoked_at=rfc3339(row.revoked_at),
+        used_at=rfc3339(row.used_at),
+    )
 
 
 def standing(row: TokenRow, now_us: int) -> str:

@@ -61,7 +61,7 @@ def install_files(destdir: Path, prefix: Path) -> None:
     write(inside / "bin/runtimed", render(HERE / "runtimed.sh", prefix), 0o755)
     docs = inside / "share/doc/runtimed"
     for page in (*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "ops").glob("*")), ROOT / "LICENSE"):
-        write(docs / page.name, page.read_text(encoding="utf-8"))
+        write(docs / page.name, page.read_text(encoding="utf-8").replace("](../ops/", "]("))  # all in one folder here
     config = destdir / "etc/runtimed/runtimed.toml"
     if not config.exists():
         write(config, (ROOT / "config/runtimed.toml").read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -101,6 +102,12 @@ def test_an_installation_below_a_folder_is_whole(tmp_path: Path) -> None:
     assert stat.S_IMODE(command.stat().st_mode) == 0o755
     assert "/opt/made/lib/runtimed/bin/python -P -m runtimed" in command.read_text()
     assert (tmp_path / "etc/runtimed/runtimed.toml").read_text() == (ROOT / "config/runtimed.toml").read_text()
+    docs = tmp_path / "opt/made/share/doc/runtimed"
+    page = (docs / "operating.md").read_text()
+    assert "[runbook](runbook.md)" in page  # beside it, once installed
+    assert all(
+        (tmp_path / "opt/made/share/doc/runtimed" / name).exists() for name in re.findall(r"\]\(([^:)#]+)", page)
+    )
     assert "Apache License" in (tmp_path / "opt/made/share/doc/runtimed/LICENSE").read_text()
     assert not [path for path in tmp_path.rglob(".*.new")]
 

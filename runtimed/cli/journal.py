@@ -35,6 +35,12 @@ def _path(shell: Shell) -> Path:
     return path
 
 
+def _there(file: Path) -> Path:
+    if not file.exists():
+        raise NotFound(f"there is no file {file}", hint="Name one that `runtimed journal backup` has made.")
+    return file
+
+
 @journal.command()
 @with_shell
 def stats(shell: Shell) -> None:
@@ -78,7 +84,7 @@ def verify(shell: Shell, file: Path | None) -> None:
     from wal.errors import JournalCorrupt
     from wal.verify import verify as check
 
-    report = check(_path(shell) if file is None else file)
+    report = check(_path(shell) if file is None else _there(file))
     emit_one(
         shell,
         msgspec.json.encode(report),
@@ -175,7 +181,7 @@ def restore(shell: Shell, file: Path, force: bool) -> None:
 
     if shell.options.url or shell.options.socket:
         raise InvalidInput("this writes the file: name its folder with --data-dir, not a socket or URL")
-    done = put_back(file, shell.settings.paths.data_dir, force=force, stale=("advancing",))
+    done = put_back(_there(file), shell.settings.paths.data_dir, force=force, stale=("advancing",))
     told = msgspec.structs.asdict(done) | {"at": rfc3339(done.at) if done.at else None}
     emit_one(
         shell,

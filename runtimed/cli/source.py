@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ class Source(Protocol):
     async def streams(self) -> bytes: ...
     async def records(self, stream: str, *, after: int, limit: int) -> bytes: ...
     async def audit(self, *, after: int, limit: int) -> bytes: ...
+    async def tokens(self) -> bytes: ...
 
 
 class Online:
@@ -116,6 +118,9 @@ class Online:
 
     async def audit(self, *, after: int, limit: int) -> bytes:
         return await self._link.get("/v1/audit", given(after=after, limit=limit))
+
+    async def tokens(self) -> bytes:
+        return await self._link.get("/v1/tokens")
 
 
 class Offline:
@@ -194,6 +199,13 @@ class Offline:
 
     async def audit(self, *, after: int, limit: int) -> bytes:
         return _encode(self._reader.audit_page(after=after, limit=limit))
+
+    async def tokens(self) -> bytes:
+        from runtimed.tokens import view_of
+
+        now_us = time.time_ns() // 1_000
+        items = [view_of(row, now_us) for row in self._reader.tokens()]
+        return _encode(Page(items, None, len(items), self.seq))
 
     async def why_asleep(self, run_id: str) -> str | None:
         doubts = self._reader.doubts()

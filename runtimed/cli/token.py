@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from runtimed.cli.options import reason_option, with_shell
 from runtimed.cli.shell import Shell
 
 ROLES = ["viewer", "operator", "approver", "admin"]
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SOON_S = 7 * 86_400.0
 
 
@@ -37,6 +39,8 @@ def create(shell: Shell, name: str, role: str, expires: str | None, save: str | 
     """Make a token called NAME and show it, this once."""
     from runtimed.cli.inputs import read_duration
 
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"{name[:80]!r} is no name for a token: 1 to 64 letters, digits, dots, dashes, underscores")
     seconds = None if expires is None else read_duration(expires, "--expires")
     fd = None if save is None else _new_file(save)
     try:
@@ -71,12 +75,10 @@ def _new_file(name: str) -> int:
 @token.command("list")
 @with_shell
 def list_(shell: Shell) -> None:
-    """List all tokens that were ever made, oldest first."""
+    """List all tokens that were ever made, oldest first; from the daemon or, while it is down, the file."""
     from runtimed.cli.text import emit_page
-    from wal.views import Page
 
-    items = shell.ask(lambda client: client.tokens())
-    emit_page(shell, msgspec.json.encode(Page(items, None, len(items), 0)), lambda rows: _show(shell, rows))
+    emit_page(shell, shell.read(lambda source: source.tokens()), lambda rows: _show(shell, rows))
 
 
 def _show(shell: Shell, rows: list[dict[str, Any]]) -> None:

@@ -10,10 +10,9 @@ from runtimed.http.replies import Reply, json_reply
 from runtimed.http.requests import Request
 from runtimed.http.secrets import check_way
 from runtimed.http.surface import RuntimeSurface
-from runtimed.tokens import standing
+from runtimed.tokens import view_of
 from runtimed.wire import CreateTokenRequest, NewTokenView, ReasonRequest, TokenView
-from wal.tokens import TokenRow
-from wal.views import Page, rfc3339
+from wal.views import Page
 
 _CREATE: Final = msgspec.json.Decoder(CreateTokenRequest)
 _REASON: Final = msgspec.json.Decoder(ReasonRequest)
@@ -31,7 +30,7 @@ async def create(rt: RuntimeSurface, request: Request) -> Reply:
         reason=wanted.reason,
         origin=msgspec.structs.replace(request.origin(), request=None),
     )
-    view = _view(row, rt.now_us)
+    view = view_of(row, rt.now_us)
     named = {name: getattr(view, name) for name in TokenView.__struct_fields__}
     location = (b"location", b"/v1/tokens/" + row.id.encode())
     return json_reply(NewTokenView(**named, token=text), 201, (location,))
@@ -40,7 +39,7 @@ async def create(rt: RuntimeSurface, request: Request) -> Reply:
 async def list_tokens(rt: RuntimeSurface, request: Request) -> Reply:
     """All tokens that were ever made, oldest first: names, roles, dates, no secrets."""
     now_us = rt.now_us
-    views = [_view(row, now_us) for row in rt.list_tokens()]
+    views = [view_of(row, now_us) for row in rt.list_tokens()]
     return json_reply(Page(views, None, len(views), rt.feed.seq))
 
 
@@ -49,17 +48,3 @@ async def revoke(rt: RuntimeSurface, request: Request) -> Reply:
     token, body = request.id(), await request.body()
     reason = request.decode(_REASON, body).reason
     return json_reply(await rt.revoke_token(token, reason=reason, origin=request.origin(body)), 202)
-
-
-def _view(row: TokenRow, now_us: int) -> TokenView:
-    return TokenView(
-        id=row.id,
-        name=row.name,
-        role=row.role,
-        status=standing(row, now_us),
-        created_at=rfc3339(row.created_at) or "",
-        created_by=row.created_by,
-        expires_at=rfc3339(row.expires_at),
-        revoked_at=rfc3339(row.revoked_at),
-        used_at=rfc3339(row.used_at),
-    )

@@ -55,6 +55,9 @@ def test_without_a_daemon_the_file_is_backed_up_and_restored(
     assert "overwrites nothing" in capsys.readouterr().err
 
     into = ["--data-dir", str(tmp_path / "new")]
+    for words in (["verify", "none.db"], ["restore", "none.db", *into]):
+        assert run(["journal", *words]) == 4
+        assert "there is no file none.db" in capsys.readouterr().err
     assert run(["journal", "restore", "mine.db", *into]) == 0
     said = capsys.readouterr()
     assert "now goes up to record 2, of 1970-01-01" in said.out
@@ -63,7 +66,6 @@ def test_without_a_daemon_the_file_is_backed_up_and_restored(
     assert run(["journal", "restore", "mine.db", "--force", "--json", *into]) == 0
     aside = json.loads(capsys.readouterr().out)["aside"]
     assert verify(aside).problems == []
-    assert run(["journal", "restore", "nowhere.db", *into]) == 78
 
 
 def test_backups_and_forgetting_are_asked_of_a_daemon(

@@ -13,6 +13,8 @@ import pytest
 from actors.errors import InvalidInput
 from runtimed.cli.inputs import read_duration
 from runtimed.cli.main import run
+from wal.journal import Journal
+from wal.records import Entry, TokenCreated
 
 TOKEN = {
     "id": "0123456789ab", "name": "ci", "role": "operator", "status": "active", "created_at": "2026-11-28T00:00:00.0Z",
@@ -67,6 +69,29 @@ def test_tokens_are_listed_and_revoked(fake: Any, ask: Any, capsys: pytest.Captu
     assert ask("revoke", "ci", "--reason", "leaked") == 0
     assert fake.requests[-1].json == {"reason": "leaked"}
     assert capsys.readouterr().out == "ci: revoked (record 9)\n"
+
+
+def test_tokens_are_listed_from_the_file_while_the_daemon_is_down(
+    short_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --data-dir `list` says who has access when nobody answers; to make or revoke one takes the daemon."""
+    facts = [TokenCreated("a" * 12, "ci", "viewer", "d", None), TokenCreated("b" * 12, "old", "admin", "e", 2)]
+    with Journal.open(short_dir / "journal.db") as journal:
+        journal.commit([Entry(seq, 0, 0, 1, fact) for seq, fact in enumerate(facts, 1)])
+    assert run(["token", "list", "--data-dir", str(short_dir), "--json"]) == 0
+    items = json.loads(capsys.readouterr().out)["items"]
+    assert [(one["name"], one["role"], one["status"]) for one in items] == [
+        ("ci", "viewer", "active"),
+        ("old", "admin", "expired"),
+    ]
+    assert run(["token", "revoke", "ci", "--data-dir", str(short_dir)]) == 3
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "a\n"])
+def test_a_name_that_is_none_is_told_in_words(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a name may be made of, before anybody is asked."""
+    assert run(["token", "create", name, "--role", "viewer"]) == 2
+    assert "1 to 64 letters, digits, dots, dashes, underscores" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5h", 5_400), ("30d", 2_592_000), ("2w", 1_209_600)])
