@@ -104,17 +104,21 @@ def cursor_text(view: ConnectorView) -> str:
     return "-" if bytes(view.cursor) == bytes(NULL) or not text else text[:CURSOR_SHOWN_CHARACTERS]
 
 
-def cells_of(view: ConnectorView, now: int, style: TimeStyle, glyphs: Glyphs) -> list[Piece | str]:
-    """A row: name, kind, state, last poll, next, lag, cursor, what was new lately, errors."""
-    errors = Piece(str(view.errors_total), "warn" if view.errors_total else "")
+def cells_of(
+    view: ConnectorView, now: int, style: TimeStyle, glyphs: Glyphs, *, offline: bool = False
+) -> list[Piece | str]:
+    """A row: name, kind, state, last poll, next, lag, cursor, what was new lately, errors. `offline` says that the view
+    is out of the file, which does not know of errors."""
+    errors = Piece("-") if offline else Piece(str(view.errors_total), "warn" if view.errors_total else "")
     last = clock(view.last_poll_at, style, now=now)
     state, ahead = word_of(view, glyphs), next_text(view, now)
     new = "-" if view.records_15m is None else size(view.records_15m)
     return [view.name, view.kind, state, last, ahead, lag_text(view), cursor_text(view), new, errors]
 
 
-def pane_lines(view: ConnectorView, sentence: Sequence[Line], now: int) -> list[Line]:
-    """The connector at the cursor, below or beside the list: `sentence` says how it stands, wrapped by the screen."""
+def pane_lines(view: ConnectorView, sentence: Sequence[Line], now: int, *, offline: bool = False) -> list[Line]:
+    """The connector at the cursor, below or beside the list: `sentence` says how it stands, wrapped by the screen.
+    `offline` leaves out what only a running daemon knows."""
     error = Piece(view.last_error or "none", "warn" if view.last_error else "")
     wait = next_text(view, now)
     ahead = f"in {wait}, {stamp(view.next_poll_at)}" if view.next_poll_at and wait != "due" else wait
@@ -122,15 +126,16 @@ def pane_lines(view: ConnectorView, sentence: Sequence[Line], now: int) -> list[
     totals = [
         _counted(view.records_total, "record"),
         *([] if view.records_15m is None else [f"{thousands(view.records_15m)} in 15m"]),
-        _counted(view.errors_total, "error"),
+        *([] if offline else [_counted(view.errors_total, "error")]),
         f"{thousands(view.repeated_total)} repeated",
         f"{thousands(view.refused_total)} refused",
-        _counted(view.polls_total, "poll"),
+        *([] if offline else [_counted(view.polls_total, "poll")]),
     ]
+    failures = f"{_counted(view.failures, 'failure')} in a row, next poll {ahead}"
     return [
         *sentence,
         [Piece(" last error  ", "dim"), error],
-        [Piece(" backoff     ", "dim"), Piece(f"{_counted(view.failures, 'failure')} in a row, next poll {ahead}")],
+        *([] if offline else [[Piece(" backoff     ", "dim"), Piece(failures)]]),
         [Piece(" handoff     ", "dim"), Piece(handoff(view))],
         [Piece(" totals      ", "dim"), Piece("  ".join(totals))],
         [Piece(" cursor      ", "dim"), Piece(f"{cursor_text(view)}{by_hand}")],

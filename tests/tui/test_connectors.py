@@ -291,10 +291,15 @@ async def test_the_file_says_what_the_journal_says(journal: Path) -> None:
 
 @pytest.mark.slow
 async def test_without_a_daemon_the_file_is_shown(journal: Path) -> None:
-    """Where each stands, why nothing polls, and no card that could change it."""
+    """Where each stands, why nothing polls, and no card that could change it; what only a daemon counts is not 0."""
     daemon = ConnectorDaemon()
     daemon.up = False
     async with driven(daemon, journal=journal, connected=False, size=(120, 30), area="connectors") as shown:
         await shown.sees("ch_9", "2 connectors", "starting the daemon wakes it")
+        row, totals = (
+            next(line for line in shown.text.splitlines() if word in line) for word in ("> charges", "totals")
+        )
+        assert row.split()[-1] == "-" and " ".join(totals.split()) == "totals 12 records 0 repeated 0 refused"
+        assert "failures in a row" not in shown.text
         await opened(shown, "z")
         await shown.sees("nothing can be submitted")

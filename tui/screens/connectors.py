@@ -59,7 +59,7 @@ class ConnectorsScreen(AreaScreen):
         super().__init__()
         self.rows: ListRows[ConnectorView] = ListRows(
             lambda view: f"webhook:{view.name}" if view.kind == WEBHOOK else view.name,
-            lambda view: cells_of(view, self.dash.now(), self.dash.time_style, self.dash.glyphs),
+            lambda view: cells_of(view, self.dash.now(), self.dash.time_style, self.dash.glyphs, offline=self._offline),
         )
         self._filter = ""
 
@@ -101,12 +101,16 @@ class ConnectorsScreen(AreaScreen):
         if self._filter:
             many = len(self.model.connectors)
             return f"no connector matches {self._filter} ({many} exist) - esc clears the filter"
-        source = self.dash.source
-        if source is not None and source.offline:
+        if self._offline:
             return "the daemon is down, and its file tells of no connector that has read anything"
         return "none configured: no app declares one, so nothing polls and no webhook is open"
 
     # --- beside
+
+    @property
+    def _offline(self) -> bool:
+        """Whether what is shown is out of the file."""
+        return self.dash.source is not None and self.dash.source.offline
 
     def _show_panes(self) -> None:
         self.query_one("#counts", Lines).show([counts_line(self.model.connectors, self._filter)])
@@ -116,7 +120,7 @@ class ConnectorsScreen(AreaScreen):
             pane.show([], title="")
             return
         width = pane.room.width if pane.frame else self.size.width
-        lines = pane_lines(view, self._sentence(view, width), self.dash.now())
+        lines = pane_lines(view, self._sentence(view, width), self.dash.now(), offline=self._offline)
         if pane.frame:
             pane.show(lines, title=view.name)
         else:
@@ -124,8 +128,7 @@ class ConnectorsScreen(AreaScreen):
 
     def _sentence(self, view: ConnectorView, width: int) -> list[Line]:
         """How it stands and what would wake it, broken at words."""
-        source = self.dash.source
-        said = standing(view, offline=source is not None and source.offline)
+        said = standing(view, offline=self._offline)
         return [[Piece(" "), *row] for row in wrapped([Piece(said)], max(20, width - 2), SENTENCE_ROWS_MAX)]
 
     def _current(self) -> ConnectorView | None:
