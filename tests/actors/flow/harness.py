@@ -56,7 +56,8 @@ def drive(
         started.id, started.workflow, started.input, session_id=started.session_id, tenant=started.tenant,
         trace_id=started.trace_id,
     )  # fmt: skip
-    flow = Flow(workflow, info, steps, history=None if live else History.of([fact for fact, _ in journal]))
+    history = None if live else History.of([fact for fact, _ in journal])
+    flow = Flow(workflow, info, steps, history=history, workflows={} if workflow is None else workflow.app.workflows)
     FLOWS.append(flow)
     ctx = Traced(flow, [] if logged is None else logged)
     ctx.extra = extra
@@ -114,8 +115,12 @@ class Run:
             fact = self.fact_of(ask)
             self.record(fact)
             flow.recorded(ask, fact)
+            self.followed(fact)
         else:
             raise AssertionError("the code asks without end")
+
+    def followed(self, fact: r.Fact) -> None:
+        """What the outside says at once to a fact, before the next ask is taken."""
 
     def fact_of(self, ask: Call | r.Fact) -> r.Fact:
         if isinstance(ask, StateCall):
@@ -319,6 +324,7 @@ def snapshot(flow: Flow) -> dict[str, Any]:
         "halted": (halted.code, halted.message, halted.key) if halted else None,
         "holds": {key: hold.code for key, hold in flow.holds.items()},
         "asks": [repr(ask) if isinstance(ask, Call) else msgspec.json.encode(ask) for ask in flow.asks],
+        "children": {key: (child.child_id, cancelled) for key, (child, cancelled) in flow.children.items()},
         "ended": flow.ended,
         "compensating": flow.compensating,
         "signals": {name: [bytes(v) for v in queue] for name, queue in flow._signals.items() if queue},

@@ -61,6 +61,10 @@ class Told(Failure):
     """A failure that the program asks for."""
 
 
+@app.workflow
+async def offspring(ctx: Traced, label: int) -> Any: ...
+
+
 @app.workflow(signals={"n": int})
 async def program(ctx: Traced) -> Any:
     node, _ = ctx.extra
@@ -157,6 +161,20 @@ def own_scope(ctx: Traced, where: Where) -> Where:
     return (*where, ctx.scopes)
 
 
+async def run_child(ctx: Traced, node: Node, where: Where) -> Any:
+    got = await ctx.child(offspring, node[1])
+    ctx.saw("child", got)
+    return got
+
+
+async def run_started(ctx: Traced, node: Node, where: Where) -> Any:
+    """A child that is asked for its result when something else was done, or never."""
+    child = await ctx.start_child(offspring, node[1])
+    ctx.saw("started", child.id)
+    got = await carry_out(ctx, node[2], where)
+    return await child.result() if node[1] % 3 else got
+
+
 async def run_saga(ctx: Traced, node: Node, where: Where) -> Any:
     async with ctx.saga():
         return await carry_out(ctx, node[1], own_scope(ctx, where))
@@ -216,15 +234,29 @@ KINDS: dict[str, Callable[[Traced, Node, Where], Awaitable[Any]]] = {
     "step": run_step, "sleep": run_sleep, "until": run_until, "signal": run_signal, "emit": run_emit, "put": run_put,
     "get": run_get, "patched": run_patched, "observe": run_observe, "gather": run_gather, "race": run_race,
     "saga": run_saga, "undo": run_undo, "attributes": run_attributes, "fail": run_fail, "bug": run_bug, "try": run_try,
-    "finally": run_finally, "deaf": run_deaf, "seq": run_seq,
+    "finally": run_finally, "deaf": run_deaf, "seq": run_seq, "child": run_child, "started": run_started,
 }  # fmt: skip
 
 WEIGHTS = {
     "step": 34, "sleep": 7, "until": 2, "signal": 12, "emit": 5, "put": 3, "get": 2, "observe": 4, "undo": 3,
     "attributes": 1, "fail": 1.5, "bug": 0.8, "patched": 3, "gather": 10, "race": 11, "saga": 9, "try": 9, "finally": 2,
-    "deaf": 1.5, "seq": 14,
+    "deaf": 1.5, "seq": 14, "child": 7, "started": 3,
 }  # fmt: skip
-LEAVES = ("step", "sleep", "until", "signal", "emit", "put", "get", "observe", "undo", "attributes", "fail", "bug")
+LEAVES = (
+    "step",
+    "sleep",
+    "until",
+    "signal",
+    "emit",
+    "put",
+    "get",
+    "observe",
+    "undo",
+    "attributes",
+    "fail",
+    "bug",
+    "child",
+)
 
 
 class Maker:
@@ -265,6 +297,8 @@ class Maker:
             return ("patched", f"p{rng.randint(0, 2)}", self.node(depth), self.node(depth))
         if kind == "saga":
             return ("saga", self.node(depth))
+        if kind == "started":
+            return ("started", self.label, self.node(depth))
         return (kind, self.node(depth), self.node(depth))
 
 

@@ -129,6 +129,8 @@ class World(Run):
             choices.append((9, self.end_an_attempt))
         if self.mode != "deferred" and self.flow.halted is None and self.timers():
             choices.append((4, self.fire_a_timer))
+        if self.mode != "deferred" and self.flow.children:
+            choices.append((4, self.end_a_child))
         if self.flow.hold is not None and self.mode != "deferred":
             choices.append((5, self.see_to_the_hold))
         self.rng.choices([one for _, one in choices], [weight for weight, _ in choices])[0]()
@@ -160,6 +162,26 @@ class World(Run):
         at = self.now + 5_000_000 if how == "retried" else None
         error = r.ErrorData("Boom", str(self.value))
         return failed(effect.key, effect.name, error, effect.attempt, at, how == "cancelled", how == "defect")
+
+    def followed(self, fact: r.Fact) -> None:
+        """Now and then a child is refused at once: its id is taken."""
+        if isinstance(fact, r.ChildStarted) and self.rng.random() < 0.15:
+            self.counts["refused children"] += 1
+            told = r.ChildEnded(fact.key, fact.child_id, "refused", error=r.ErrorData("IdConflict", "taken"))
+            self.record(told)
+            self.flow.apply(told, self.now)
+
+    def end_a_child(self) -> None:
+        self.counts["children"] += 1
+        key, (child, cancelled) = self.rng.choice(list(self.flow.children.items()))
+        self.value += 1
+        if cancelled and self.rng.random() < 0.7:
+            self.tell(r.ChildEnded(key, child.child_id, "cancelled"))
+        elif self.rng.random() < 0.8:
+            self.tell(r.ChildEnded(key, child.child_id, "completed", raw(self.value)))
+        else:
+            error = r.ErrorData("Boom", str(self.value))
+            self.tell(r.ChildEnded(key, child.child_id, "failed", error=error))
 
     def timers(self) -> list[str]:
         return [
@@ -315,6 +337,8 @@ class World(Run):
                 self.tell(self.outcome(effect, "completed"))
             elif self.timers():
                 self.fire_a_timer()
+            elif self.flow.children:
+                self.end_a_child()
             else:
                 self.value += 1
                 names = [call.name for call in self.flow.open_calls() if call.kind == "signal"]
