@@ -284,12 +284,14 @@ async def _reach(runtime: VirtualRuntime, after: float) -> None:
 
 
 def _ending(status: str, error: str, entries: list[Entry]) -> Ending:
+    """What counts: result and output of the run itself (children may end before it or after), all else of all runs."""
     result, output, state, compensated = "null", [], {}, []
+    own = next((e.run_key for e in entries if isinstance(e.record, r.RunStarted) and e.record.id == RUN_ID), 0)
     for entry in entries:
         record = entry.record
-        if isinstance(record, r.RunCompleted):
+        if isinstance(record, r.RunCompleted) and entry.run_key == own:
             result = bytes(record.result).decode()
-        elif isinstance(record, r.OutputEmitted):
+        elif isinstance(record, r.OutputEmitted) and entry.run_key == own:
             output.append(bytes(record.value).decode())
         elif isinstance(record, r.StateWritten):
             text = "deleted" if record.deleted else bytes(record.value).decode()

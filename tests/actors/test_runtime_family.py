@@ -69,6 +69,17 @@ async def rounds(ctx: Context, given: list[int]) -> list[int]:
 
 
 @app.workflow
+async def races_on(ctx: Context, given: list[int]) -> list[int]:
+    """A child is lost in each round, and one is started that goes on."""
+    await ctx.start_child(late, len(given))
+    await ctx.race(child=ctx.child(built_on, len(given)), timer=ctx.sleep(2))
+    given = [*given, len(given)]
+    if len(given) < 3:
+        await ctx.continue_as_new(given)
+    return given
+
+
+@app.workflow
 async def leaves_one_behind(ctx: Context, number: int) -> int:
     """A child is started in the first round, and ends in the second, which starts one with the same call."""
     child = await ctx.start_child(late, number)
@@ -269,6 +280,16 @@ async def test_a_run_without_its_code_is_undone_after_its_children(runtime: Virt
     await runtime.advance(1)
     assert {(await runtime.run(id)).status for id in ("p", "p:1")} == {"cancelled"}
     assert UNDONE == [10, 1]
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+@pytest.mark.parametrize("cancel_after", [None, 3.0])
+@pytest.mark.parametrize("workflow", [rounds, races_on])
+async def test_rounds_with_children_survive_a_kill_anywhere(workflow: Workflow, cancel_after: float | None) -> None:
+    """P3: whatever children a round had, it comes to the same end after a kill at any record."""
+    report = await crash_everywhere(workflow, [], cancel_after=cancel_after)
+    report.check()
 
 
 # --- told within a turn ---------------------------------------------------------------------------------------------
