@@ -27,11 +27,14 @@ PROMISES = {
     "P5": "a full disk refuses intake and heals",
     "P6": "silent corruption is seen before it is used",
     "P8": "clock jumps neither lose nor double a timer",
+    "P9": "overload is refused, not suffered",
     "P10": "hostile clients cannot stop it",
     "P11": "a drain ends in time, and behind a balancer no request fails",
     "P12": "an actor's crash restarts just its part",
     "P14": "same seed, same trace",
     "P15": "when faults stop, everything ends",
+    "P17": "tampering is seen; a replayed webhook has no second effect",
+    "P18": "a backup under load restores to a consistent past",
 }
 
 

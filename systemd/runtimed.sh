@@ -2,7 +2,16 @@
 # The command `runtimed` of the system's installation. In a project's folder, or with a folder or an address named, it is
 # about that; else about the system's daemon, whose places it names as the unit does. To serve is the unit's alone.
 about=system
-case "${1:-}" in serve | init | demo) about=other ;; esac
+value=
+for word in "$@"; do # the noun is the first word that is neither an option nor an option's value
+    if [ -n "$value" ]; then value= && continue; fi
+    case "$word" in
+    -o | --output | --timeout | --token-file) value=yes ;;
+    -*) ;;
+    serve | init | demo) about=other && break ;;
+    *) break ;;
+    esac
+done
 case " $* " in *" --data-dir"* | *" --socket"* | *" --url"* | *" --config"*) about=other ;; esac
 if [ -e runtimed.toml ] && [ "$(pwd -P)" != /etc/runtimed ]; then about=other; fi
 if [ $about = system ] && [ -z "${STATE_DIRECTORY:-}${RUNTIMED_SOCKET:-}${RUNTIMED_URL:-}" ]; then

@@ -137,6 +137,8 @@ def test_an_installation_that_cannot_be_says_why(tmp_path: Path) -> None:
         (["runs", "list", "a b"], {}, True),
         (["doctor"], {}, True),
         (["serve"], {}, False),
+        (["-q", "-o", "json", "serve"], {}, False),
+        (["--timeout", "5", "runs", "start", "serve"], {}, True),
         (["init", "x"], {}, False),
         (["status", "--data-dir", "data"], {}, False),
         (["--socket=/s", "status"], {}, False),
