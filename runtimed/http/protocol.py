@@ -24,6 +24,8 @@ from runtimed.http.faults import PROBLEM_TYPE, protocol_problem
 
 _LAST_STATES: Final = frozenset((h11.MUST_CLOSE, h11.CLOSED, h11.ERROR))
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_LINE_BYTES: Final = 4
+"""What a header's line has besides name and value: colon, space, the end."""
 DISCONNECT: Final = {"type": "http.disconnect"}
 
 
@@ -232,7 +234,12 @@ class Http11(H11Protocol):
             raise _Refused(505, "HTTP/1.1 is spoken here")
         if event.method == b"CONNECT":
             raise _Refused(405, "CONNECT is not served")
-        names = [name for name, _ in event.headers]
+        names, size = [], len(event.method) + len(event.target)
+        for name, value in event.headers:
+            names.append(name)
+            size += len(name) + len(value) + _LINE_BYTES
+        if size > self.config.h11_max_incomplete_size:  # h11 looks at what is not whole yet, and this came in one piece
+            raise _Refused(431, f"the head is larger than {self.config.h11_max_incomplete_size} bytes")
         if b"transfer-encoding" in names and (b"content-length" in names or event.http_version == b"1.0"):
             # Proxies disagree on where such a request ends (request smuggling; RFC 9112, 6.1 and 11.2).
             raise _Refused(400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0, is not taken")

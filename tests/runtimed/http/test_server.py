@@ -471,11 +471,13 @@ async def test_flood_of_connections_costs_little(serve: Any) -> None:
 
 
 @pytest.mark.trio
-async def test_large_head_is_refused(serve: Any) -> None:
-    """A head beyond `head_max_bytes` gets 431 as a problem document."""
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["endless", "whole"])
+@pytest.mark.parametrize("line", [b"X: " + b"a" * 10_000, b"a:b\r\n" * 1_000 + b"a: b"], ids=["long", "many"])
+async def test_large_head_is_refused(serve: Any, line: bytes, end: bytes) -> None:
+    """A head beyond `head_max_bytes` gets 431 as a problem document, also one that came in one piece."""
     async with serve(head_max_bytes=4096, linger_s=0.05) as http:
         client = await http.client()
-        await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 10_000)
+        await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + line + end)
         answer = await client.rest()
         assert answer.startswith(b"HTTP/1.1 431")
         assert b"head_too_large" in answer
