@@ -1,4 +1,4 @@
-"""What the page for operators says can be done as it says it: commands, settings, the balancer of the tests."""
+"""What the pages for operators say can be done as they say it: commands, settings, the balancer of the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from runtimed.settings import Settings, load
 from tests.system.balancer import HAPROXY
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("docs/operating.md", "ops/runbook.md")}
+NAMES = ("docs/operating.md", "docs/data-care.md", "docs/security.md", "ops/runbook.md")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 OPERATING = PAGES["docs/operating.md"]
 
 
@@ -25,8 +26,9 @@ def blocks(kind: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Each `runtimed` command of both pages, in a block or between backticks."""
+    """Each `runtimed` command of the pages, in a block, indented, or between backticks."""
     lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line[:2] in ("# ", "$ ")]
+    lines += [line.split("  #")[0] for text in PAGES.values() for line in re.findall(r"(?m)^ {4}(runtimed .*)", text)]
     spans = [span for text in PAGES.values() for span in re.findall(r"`(runtimed [a-z][^`]*)`", text)]
     return sorted(
         {part.strip() for line in [*lines, *spans] for part in line.split("&&") if part.startswith("runtimed ")}
@@ -35,7 +37,8 @@ def commands() -> list[str]:
 
 def parsed(line: str) -> None:
     """Have our own parser take a line: noun, verb, options, and as many arguments as it needs."""
-    words, context = shlex.split(line)[1:], click.Context(cli)
+    context = click.Context(cli)
+    _, words, _ = cli.make_parser(context).parse_args(shlex.split(line)[1:])  # options before the noun
     at: click.Command = cli
     while isinstance(at, click.Group) and words:
         _, found, words = at.resolve_command(context, words)
@@ -61,7 +64,8 @@ def test_a_command_that_is_none_is_seen() -> None:
 
 def test_each_piece_of_configuration_loads(tmp_path: Path) -> None:
     """Every TOML block, and the file that the first steps write, is taken by the daemon's own strict loader."""
-    pieces = [*blocks("toml"), *re.findall(r"printf '(.+?)' >>?/etc/runtimed/", OPERATING)]
+    shown = [block for text in PAGES.values() for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    pieces = [*shown, *re.findall(r"printf '(.+?)' >>?/etc/runtimed/", OPERATING)]
     assert len(pieces) >= 3
     for number, piece in enumerate(pieces):
         file = tmp_path / f"{number}.toml"
