@@ -83,7 +83,11 @@ def test_the_unit_keeps_what_the_daemon_relies_on() -> None:
 
     assert int(unit["TimeoutStopSec"][0]) > Settings().daemon.drain_timeout + 2 * 10
     assert "AF_NETLINK" not in unit["RestrictAddressFamilies"][0]
-    assert unit["LoadCredential"] == ["runtimed_master_key", "runtimed_master_key_former"]
+    assert unit["LoadCredential"] == [
+        "runtimed_master_key",
+        "runtimed_master_key_former",
+        "runtimed_token_key",
+    ]
     assert (unit["StateDirectoryMode"], unit["RuntimeDirectoryMode"]) == (["0700"], ["0750"])
 
 

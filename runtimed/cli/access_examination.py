@@ -6,15 +6,20 @@ import ipaddress
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from runtimed.cli.examinations import Finding
 from runtimed.settings import Settings
-from runtimed.token_key import read_token_key
+from runtimed.token_key import CREDENTIAL, read_token_key
 from runtimed.tokens import standing
 from wal.errors import RuntimedError
 from wal.tokens import TokenRow
 
 SOON_S = 7 * 86_400.0
+CREDSTORES = [
+    Path(root) / name for root in ("/etc", "/run", "/usr/lib") for name in ("credstore", "credstore.encrypted")
+]
+"""Where systemd finds a service's credentials, which the shell that examines it was not given (systemd.exec(5))."""
 
 
 def access(settings: Settings) -> Iterator[Finding]:
@@ -84,6 +89,6 @@ def _key(settings: Settings, active: list[TokenRow]) -> Iterator[Finding]:
     except RuntimedError as error:
         yield Finding("fail", "tokens", str(error), "no token counts", error.hint)
         return
-    if key is None:
+    if key is None and not any((store / CREDENTIAL).exists() for store in CREDSTORES):
         where = settings.paths.data_dir / "token.key"
         yield Finding("fail", "tokens", f"{where} is gone", "no token counts", "Put it back, or make new tokens.")

@@ -289,3 +289,6 @@ def test_doctor_explains_access(
     assert told()[-1] == ("fail", f"{short_dir / 'token.key'} is open to others (mode 0644)")
     (short_dir / "token.key").unlink()
     assert told()[-1] == ("fail", f"{short_dir / 'token.key'} is gone")
+    (short_dir / "runtimed_token_key").write_bytes(key)
+    monkeypatch.setattr("runtimed.cli.access_examination.CREDSTORES", [short_dir])
+    assert told()[-1] == ("warn", "ci will expire within a week")  # the service has it as a credential
