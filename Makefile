@@ -32,7 +32,8 @@ serve: $(READY) ## the daemon on the example shop, until Ctrl-C
 	@$(BIN)/python -m examples.shop.serve
 
 test: $(READY) ## all tests, a file at a time on each core (JOBS=0: one after the other)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@temp=$$(mktemp -d -t rt.XXXXXX); trap 'rm -rf "$$temp"' EXIT; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$temp/t" # short: a unix socket's path has 107 bytes
 
 quick: $(READY) ## the tests that take less than 0.25 s each
 	$(BIN)/python -m pytest -q -m "not slow"
