@@ -178,7 +178,7 @@ def test_no_color_writes_no_colour(short_dir: Path) -> None:
 
 
 def test_a_size_that_was_told_wrong_is_taken_again() -> None:
-    """Of two signals at once the older may be told last: the guard tells the size that is, and only where it differs."""
+    """Of two signals at once the older may be told last: the guard tells the size that is, where it differs."""
     told: list[Any] = []
     app = SimpleNamespace(size=(80, 24), post_message=told.append)
     launch.take_size(cast(Any, app), os.terminal_size((80, 24)))
