@@ -97,10 +97,12 @@ class ActiveRuns:
         return run
 
     def remove(self, run: ActiveRun) -> None:
-        self.by_key.pop(run.run_key, None)
+        """Forget this object, and it alone: the run may have been let go of, and brought in anew, meanwhile."""
+        if self.by_key.get(run.run_key) is run:
+            del self.by_key[run.run_key]
+            self.idle.pop(run.run_key, None)
         if self.by_id.get(run.id) is run:
             del self.by_id[run.id]
-        self.idle.pop(run.run_key, None)
 
     def __len__(self) -> int:
         return len(self.by_key)
