@@ -45,13 +45,13 @@ class Children:
     ) -> None:
         self._start, self._open_run, self._cancel, self._find = start, open_run, cancel, find
         self._tell_run, self._go_on = tell, go_on
-        self._left: deque[Callable[[], None]] = deque()  # what has to be done yet before this commit may end
+        self.left: deque[Callable[[], None]] = deque()  # what has to be done yet before this commit may end
         self._owed: Counter[int] = Counter()  # by run key: cancellations of children that it has recorded
 
     def settle(self) -> None:
         """Let those go on that were told something, cancel those that nobody wants, and so on until nothing is left."""
-        while self._left:
-            self._left.popleft()()
+        while self.left:
+            self.left.popleft()()
 
     def owes(self, run: ActiveRun) -> bool:
         """Whether a child of this run has yet to be cancelled. Until then the run says neither that it waits nor that
@@ -105,11 +105,11 @@ class Children:
 
     def _tell(self, parent: ActiveRun, told: r.ChildEnded) -> None:
         self._tell_run(parent, told, len(told.result))
-        self._left.append(partial(self._go_on, parent))
+        self.left.append(partial(self._go_on, parent))
 
     def _cancel_later(self, run: ActiveRun, info: RunInfo, child_id: str) -> None:
         self._owed[run.run_key] += 1
-        self._left.append(partial(self._cancelled, run, info, child_id))
+        self.left.append(partial(self._cancelled, run, info, child_id))
 
     def _cancelled(self, run: ActiveRun, info: RunInfo, child_id: str) -> None:
         reason = f"its parent {info.id} does not want it any more"
@@ -120,7 +120,7 @@ class Children:
         self._owed[run.run_key] -= 1
         if not self._owed[run.run_key]:
             del self._owed[run.run_key]
-            self._left.append(partial(self._go_on, run))
+            self.left.append(partial(self._go_on, run))
 
 
 def _end_of(child: RunDetail, key: str) -> r.ChildEnded:

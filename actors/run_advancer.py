@@ -137,7 +137,7 @@ class RunAdvancer:
 
     def close_group(self) -> None:
         """A commit may end here, once what one run brings about in another is recorded too."""
-        if self.children is not None:
+        if self.children is not None and self.children.left:
             self.children.settle()
         self.writer.cut()
 
@@ -153,10 +153,11 @@ class RunAdvancer:
         if flow is None or run.paused or run.blocked or run.deferred:
             run.deferred.append((record, seq, at))
         else:
-            self.active.idle.pop(run.run_key, None)
+            if self.active.idle:
+                self.active.idle.pop(run.run_key, None)
             self.stage.enter_run(run.run_key)
             flow.apply(record, at)
-            self.pump(run, flow)
+            self.pump(run, flow, at)
         return seq
 
     def apply(self, run: ActiveRun, record: r.Fact, at: int) -> None:
@@ -167,10 +168,11 @@ class RunAdvancer:
 
     # --- advancing
 
-    def pump(self, run: ActiveRun, flow: Flow) -> None:
-        """Record what the flow asks for, and arrange what is to happen once that is durable."""
+    def pump(self, run: ActiveRun, flow: Flow, at: int | None = None) -> None:
+        """Record what the flow asks for (at the instant `at`, if that is known), and arrange what is to happen once
+        that is durable."""
         if flow.halted is None and (flow.asks or flow.notes):
-            self._record_asks(run, flow)
+            self._record_asks(run, flow, at)
         if flow.halted is not None:
             self._block(run, flow.halted)  # nothing of what the code did after its last record counts
             return
@@ -191,7 +193,7 @@ class RunAdvancer:
         elif not run.attempts:
             self._wait(run, flow)
 
-    def _record_asks(self, run: ActiveRun, flow: Flow) -> None:
+    def _record_asks(self, run: ActiveRun, flow: Flow, at: int | None) -> None:
         asks, records_max, append = flow.asks, self.limits.history_records_max, self.writer.append
         while True:
             if flow.notes:  # also those made by what was just recorded: they come before what is asked after them
@@ -203,7 +205,7 @@ class RunAdvancer:
                 return
             ask = asks.popleft()
             if type(ask) is StepCall:  # the hot path; it advances nothing, so no user code runs
-                run.last_seq = append(ask.fact(0), run.run_key, run.last_seq, None, len(ask.args))
+                run.last_seq = append(ask.fact(0), run.run_key, run.last_seq, at, len(ask.args))
                 flow.scheduled(ask)
             elif type(ask) in ENDS and self.children is not None and self.children.owes(run):
                 asks.appendleft(ask)

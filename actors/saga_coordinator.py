@@ -146,9 +146,14 @@ class SagaCoordinator:
 
     def _handle_all(self, letters: list[Letter]) -> None:
         waiting = iter(letters)
+        engine = self._engine
         try:
             for letter in waiting:
-                self._handle(letter)
+                if type(letter.message) is Attempt:  # by far the most
+                    engine.attempt_ended(letter.message)
+                    engine.close_group()
+                else:
+                    self._handle(letter)
         except BaseException:
             self.mailbox.put_back(letter for letter in waiting if not letter.fact)  # facts are of this life
             raise
@@ -156,9 +161,7 @@ class SagaCoordinator:
     def _handle(self, letter: Letter) -> None:
         message = letter.message
         kind = type(message)
-        if kind is Attempt:
-            self._engine.attempt_ended(message)
-        elif self._engine.draining and kind in (TimersDue, HistoriesLoaded, GoOn):
+        if self._engine.draining and kind in (TimersDue, HistoriesLoaded, GoOn):
             return  # the next life finds all of it in the journal
         elif kind is TimersDue:
             self._timers_due(message)

@@ -56,6 +56,8 @@ async def steps_per_second(runs: int, steps: int, concurrency: int) -> float:
 async def measure(runs: int, steps: int, concurrency: int) -> dict[str, float | str]:
     """Warm up, then the concurrent runs, then one run alone at a time."""
     await run_one(steps)
+    gc.collect()
+    gc.freeze()
     rate = await steps_per_second(runs, steps, concurrency)
     began = time.perf_counter()
     for _ in range(ALONE_RUNS):

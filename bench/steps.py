@@ -53,6 +53,8 @@ async def _ours(folder: Path) -> tuple[float, float]:
     gc.set_threshold(*GC_THRESHOLDS)
     async with open_runtime(app, folder) as runtime:
         await _concurrent(runtime, CONCURRENCY)
+        gc.collect()
+        gc.freeze()
         rate = await _concurrent(runtime, RUNS)
         began = time.perf_counter()
         for _ in range(ALONE_RUNS):
