@@ -31,9 +31,11 @@ demo: $(READY) ## orders and a sync, kill -9 in the middle, a table each: nothin
 serve: $(READY) ## the daemon on the example shop, until Ctrl-C
 	@$(BIN)/python -m examples.shop.serve
 
-test: $(READY) ## all tests, a file at a time on each core (JOBS=0: one after the other)
+# The folder is a short one: a unix socket's path has 107 bytes.
+test: $(READY) ## all tests, a file at a time on each core (JOBS=0: one after the other), then those that need quiet
 	@temp=$$(mktemp -d -t rt.XXXXXX); trap 'rm -rf "$$temp"' EXIT; \
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$temp/t" # short: a unix socket's path has 107 bytes
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$temp/t" -m "not alone" && \
+	$(BIN)/python -m pytest --basetemp="$$temp/a" -m alone
 
 quick: $(READY) ## the tests that take less than 0.25 s each
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -152,29 +151,18 @@ async def _run(app: Dashboard) -> int | None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, app.exit, 128 + number)
-    guard = asyncio.create_task(_guard_tty(app))
+    guard = asyncio.create_task(_guard_tty())
     try:
         return await app.run_async()
     finally:
         guard.cancel()
 
 
-async def _guard_tty(app: Dashboard) -> None:
-    """End at once when the terminal is gone: reading from it would spin, and there is nothing left to restore. And
-    take its size again: of two signals that come at once the older may be told last, in a storm of sizes."""
+async def _guard_tty() -> None:
+    """End at once when the terminal is gone: reading from it would spin, and there is nothing left to restore."""
     while True:
         await asyncio.sleep(TTY_GUARD_SECONDS)
         try:
             os.tcgetpgrp(0)
         except OSError:
             os._exit(LOST_TTY)
-        take_size(app, shutil.get_terminal_size((0, 0)))  # the environment's word counts, as it does for the toolkit
-
-
-def take_size(app: Dashboard, there: os.terminal_size) -> None:
-    """Have the dashboard draw itself for this size, if it does not know of it."""
-    from textual.events import Resize
-    from textual.geometry import Size
-
-    if there.columns and there.lines and tuple(there) != tuple(app.size):
-        app.post_message(Resize(Size(*there), Size(*there)))

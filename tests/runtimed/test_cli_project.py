@@ -35,7 +35,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if "/pytest-" in str(getattr(sys.modules[name], "__file__", "")):
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
 
 

@@ -16,13 +16,13 @@ APP = "from actors.flow.definitions import App\napp = App('shop')\n"
 
 
 @pytest.fixture(autouse=True)
-def _clean_imports() -> Iterator[None]:
+def _clean_imports(tmp_path: Path) -> Iterator[None]:
     """A test's modules and folders are forgotten after it."""
     path, modules = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if "/pytest-" in str(getattr(sys.modules[name], "__file__", "")):
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
     sys.path_importer_cache.clear()
 

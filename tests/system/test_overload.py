@@ -19,7 +19,7 @@ from tests.system.daemon_process import Daemon
 from tests.system.probing import patience_s, probed, tcp_port
 from wal.queries import Reader
 
-pytestmark = [pytest.mark.trio, pytest.mark.slow, pytest.mark.chaos]
+pytestmark = [pytest.mark.trio, pytest.mark.slow, pytest.mark.chaos, pytest.mark.alone]
 
 MAILBOX = 40
 CONNECTIONS = 10 * MAILBOX

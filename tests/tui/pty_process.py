@@ -138,7 +138,11 @@ class PtyProcess:
                 os.close(self._fd)
 
 
-_SET_ASIDE = {"NO_COLOR", "SSH_CONNECTION", "TMUX", "STY", "COLORTERM", "LC_ALL", "LANG", "LC_CTYPE", "TERM"}
+# What tells of the terminal round the tests; the parallel runner sets a size, which would count for more than resizing.
+_SET_ASIDE = {
+    *("NO_COLOR", "SSH_CONNECTION", "TMUX", "STY", "COLORTERM", "LC_ALL", "LANG", "LC_CTYPE", "TERM"),
+    *("COLUMNS", "LINES"),
+}
 _CONTROL = re.compile(
     rb"\x1b\[[0-9;?<>=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>78cDEHM]|\x1bP.*?\x1b\\|\x1b\].*?(?:\x07|\x1b\\)"
 )

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
@@ -155,7 +153,7 @@ def test_the_guard_ends_what_no_signal_reaches(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "tcgetpgrp", gone)
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(SystemExit):
-        asyncio.run(launch._guard_tty(cast(Any, None)))
+        asyncio.run(launch._guard_tty())
     assert ended == [launch.LOST_TTY]
 
 
@@ -175,17 +173,6 @@ def test_no_color_writes_no_colour(short_dir: Path) -> None:
             if re.fullmatch(rb"(3|4|9|10)[0-9]", code) and code not in (b"39", b"49")
         ]
         assert colours == []
-
-
-def test_a_size_that_was_told_wrong_is_taken_again() -> None:
-    """Of two signals at once the older may be told last: the guard tells the size that is, where it differs."""
-    told: list[Any] = []
-    app = SimpleNamespace(size=(80, 24), post_message=told.append)
-    launch.take_size(cast(Any, app), os.terminal_size((80, 24)))
-    launch.take_size(cast(Any, app), os.terminal_size((0, 0)))
-    assert told == []
-    launch.take_size(cast(Any, app), os.terminal_size((200, 50)))
-    assert [tuple(event.size) for event in told] == [(200, 50)]
 
 
 @pytest.mark.slow

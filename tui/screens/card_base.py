@@ -236,8 +236,8 @@ class CardBase(ModalScreen[str | None]):
 
     def draw(self) -> None:
         """Draw what has changed; the fields are left as they are."""
-        if not self.is_mounted:
-            return
+        if not self.query("#card-head"):
+            return  # it is being made, or taken away
         width, glyphs = self.size.width, self.dash.glyphs
         left, right = self.head()
         rule = [Piece(glyphs.h * width, "frame")]
