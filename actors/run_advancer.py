@@ -198,6 +198,7 @@ class RunAdvancer:
         while True:
             if flow.notes:  # also those made by what was just recorded: they come before what is asked after them
                 self._record_notes(run, flow)
+                at = None  # the clock was looked at again: nothing that comes after is older
             if not asks or flow.holds or (self.draining and isinstance(asks[0], AttemptCall)):
                 return
             if flow.records >= records_max and not flow.cancel_requested:  # to undo it takes some more
@@ -212,9 +213,10 @@ class RunAdvancer:
                 return
             else:
                 self._record_ask(run, flow, ask)
+                at = None
                 while run.deferred:  # what it was told by that: it stands before the next ask, here as in the journal
-                    record, _, at = run.deferred.popleft()
-                    self.apply(run, record, at)
+                    record, _, told_at = run.deferred.popleft()
+                    self.apply(run, record, told_at)
                 if flow.halted is not None:
                     return
 

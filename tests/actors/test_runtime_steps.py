@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import count
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 
+from actors.clock import VirtualClock
 from actors.current_step import StepUnwanted, current_step
 from actors.errors import DefinitionError, RunBlocked, RunFailed, StepFailed
 from actors.flow.context import Context
@@ -328,6 +330,31 @@ async def test_a_result_that_cannot_be_recorded_is_a_defect(runtime: VirtualRunt
     handle = await runtime.start(carry, which)
     with pytest.raises(RunBlocked, match="cannot be recorded"):
         await handle.result()
+
+
+@app.workflow
+async def telling(ctx: Context, rounds: int) -> None:
+    for n in range(rounds):
+        await ctx.emit(n)
+        await ctx.step(charge, Order(f"o-{n}", n))
+        ctx.patched(f"change-{n}")
+        await ctx.step(charge, Order(f"p-{n}", n))
+
+
+@pytest.mark.trio
+async def test_the_instants_of_a_runs_records_never_go_backwards(
+    runtime: VirtualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is recorded on the way, and though each look at the clock takes time."""
+    ticks, now_us = count(), VirtualClock.now_us
+    monkeypatch.setattr(VirtualClock, "now_us", lambda clock: now_us(clock) + next(ticks))
+    handle = await runtime.start(telling, 3)
+    await handle.result()
+    row = await runtime.run(handle.id)
+    entries = await runtime.read(lambda reader: reader.history(reader.run(handle.id).run_key))
+    assert row.status == "completed" and len(entries) > 9
+    instants = [entry.at for entry in entries]
+    assert instants == sorted(instants), [(type(entry.record).__name__, entry.at % 1000) for entry in entries]
 
 
 class TestFewThreads:
