@@ -110,9 +110,11 @@ class EventStream:
                 raise BadAnswer(f"{self._link.wire.target} does not answer with events")
             return stream
         body = b""
-        while len(body) < PROBLEM_MAX_BYTES and (part := await stream.read()):
-            body += part
-        await self._drop()
+        try:
+            while len(body) < PROBLEM_MAX_BYTES and (part := await stream.read()):
+                body += part
+        finally:  # also when it breaks off, for the next try has a stream of its own
+            await self._drop()
         problem = from_problem(stream.status, stream.headers, body)
         if stream.status in (429, 503):
             raise DaemonUnreachable(str(problem), hint=problem.hint) from problem

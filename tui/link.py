@@ -230,9 +230,11 @@ class Link:
         if stream.status == 200:
             return stream
         body = b""
-        while len(body) < PROBLEM_MAX_BYTES and (part := await stream.read()):
-            body += part
-        await stream.aclose()
+        try:
+            while len(body) < PROBLEM_MAX_BYTES and (part := await stream.read()):
+                body += part
+        finally:  # also when it breaks off, or nobody wants it any more
+            await stream.aclose()
         problem = from_problem(stream.status, stream.headers, body)
         if stream.status in (429, 503):
             raise DaemonUnreachable(str(problem)) from problem

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from runtimed.client_wire import Broken
 from tests.tui.fake_daemon import NOW, event
 from tui.copying import COPY_MAX_BYTES, osc52
 from tui.event_text import level_of, says, state_of_event
 from tui.glyphs import ASCII, UTF8
 from tui.jump import Jump, parse_jump
+from tui.link import Link
 from tui.link_state import LIVE, OFFLINE, STALE, LinkState
 from tui.model import Model
 from tui.source import Metrics
@@ -107,3 +112,34 @@ def test_records_speak() -> None:
     assert says(voted) == "APPROVE by alice checked"
     blocked = event(4, "run_blocked", "r", code="outcome_unknown", message="who knows")
     assert (state_of_event(blocked) or ASCII)[0] == "DOUBT"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["breaks", "cancelled"])
+async def test_a_refused_stream_of_events_is_closed_whatever_happens_to_its_answer(how: str) -> None:
+    """A refusal that breaks off, or that nobody waits for any more, leaves no connection open."""
+    closed: list[bool] = []
+
+    class Refusal:
+        status, headers = 503, dict[str, str]()
+
+        async def read(self) -> bytes:
+            if how == "breaks":
+                raise Broken("the connection ended in the middle of an answer")
+            await asyncio.Event().wait()
+            return b""
+
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    async def open_events(after: int) -> Refusal:
+        return Refusal()
+
+    client: Any = SimpleNamespace(link=SimpleNamespace(open_events=open_events))
+    link = Link(Model(), lambda: client, None, lambda change: None)
+    following = asyncio.create_task(link._follow(client))
+    await asyncio.sleep(0)
+    following.cancel()
+    with pytest.raises((Broken, asyncio.CancelledError)):
+        await following
+    assert closed == [True]
