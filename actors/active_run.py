@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from actors.flow.driver import Flow
-from actors.flow.run_info import RunInfo
+from actors.flow.run_info import RunInfo, info_of
 from wal import records as r
 from wal.rows import RunRow
 
@@ -19,6 +19,7 @@ class ActiveRun:
     """One run in memory. Without a `flow` it is asleep: its code is not loaded, and what arrives is `deferred`."""
 
     __slots__ = (
+        "_info",
         "attempts",
         "begun",
         "blocked",
@@ -26,10 +27,10 @@ class ActiveRun:
         "deferred",
         "ended",
         "final",
+        "first",
         "flow",
         "id",
         "idle_since",
-        "info",
         "last_seq",
         "load_upto",
         "loading",
@@ -49,7 +50,8 @@ class ActiveRun:
     def __init__(self, run_key: int, id: str, workflow: str, last_seq: int) -> None:
         self.run_key, self.id, self.workflow, self.last_seq = run_key, id, workflow, last_seq
         self.flow: Flow | None = None
-        self.info: RunInfo | None = None  # known before the flow is, for a run that has just been started
+        self._info: RunInfo | None = None
+        self.first: r.RunStarted | r.RunContinued | None = None  # what its history begins with, if that is known
         self.started_at = 0
         self.start_at: int | None = None  # it begins then (or in its turn in its queue), and has not begun
         self.queue: str | None = None
@@ -76,6 +78,17 @@ class ActiveRun:
         if row.phase == "queued":
             run.start_at = row.created_at
         return run
+
+    @property
+    def info(self) -> RunInfo | None:
+        """What the run knows of itself, if `first` is known. Made when it is asked for: many runs begin much later."""
+        if self.first is not None and self._info is None:
+            self._info = info_of(self.first)
+        return self._info
+
+    def begins_with(self, first: r.RunStarted | r.RunContinued) -> None:
+        """From now on this is what its history begins with."""
+        self.first, self._info = first, None
 
     @property
     def holds_back(self) -> bool:

@@ -28,11 +28,8 @@ def check_id(value: str, what: str) -> str:
 def check_words(message: m.Message, attributes_max_bytes: int) -> None:
     """Refuse what could not be written down: text that is no UTF-8, attributes that are no JSON or too many. From the
     network nothing of the kind arrives; a program that embeds us may hand in anything. Raises InvalidInput."""
-    try:  # as a whole, in one pass: nearly always there is nothing to find
-        if len(msgspec.json.encode(message)) <= attributes_max_bytes:
-            return
-    except (TypeError, ValueError):
-        pass  # which field it is, is found out below
+    if is_plain(message, attributes_max_bytes):
+        return
     for name in message.__struct_fields__:
         value = getattr(message, name)
         try:
@@ -45,6 +42,15 @@ def check_words(message: m.Message, attributes_max_bytes: int) -> None:
                 check_words(value, attributes_max_bytes)
         except (TypeError, ValueError) as error:  # UnicodeEncodeError is one of these
             raise InvalidInput(f"$.{name}: it cannot be written down: {error}") from None
+
+
+def is_plain(message: m.Message, size_max_bytes: int) -> bool:
+    """Whether all of a message can be written down and is no larger than this: then nothing in it is wrong or too
+    large, which is nearly always so, and takes one pass. If not, what it is has to be looked for."""
+    try:
+        return len(msgspec.json.encode(message)) <= size_max_bytes
+    except (TypeError, ValueError):
+        return False
 
 
 def check_scope(scope: str) -> str:

@@ -196,7 +196,8 @@ class IntakeDesk:
     ) -> bool:
         """Start a run or send a signal; False if that had been done before under the same id."""
         if deliver.kind == "workflow":
-            _, run = self._starts.make(m.StartRun(workflow=deliver.name, input=item.data, id=id), origin, recorded)
+            wanted = m.StartRun(workflow=deliver.name, input=item.data, id=id)
+            _, run = self._starts.make(wanted, origin, recorded, self._engine.clock.now_us())
             if run is not None:
                 done.runs.append(run)
             return run is not None

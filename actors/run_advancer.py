@@ -25,7 +25,7 @@ from actors.current_step import CurrentStep
 from actors.flow.calls import AttemptCall, Call, ContinueCall, State, StateCall, StepCall, TimerCall, encode
 from actors.flow.definitions import Registry
 from actors.flow.driver import Flow
-from actors.flow.run_info import Hold, info_of
+from actors.flow.run_info import Hold
 from actors.flow.saga_core import UNDO_MARK
 from actors.outside_trio import OutsideTrio
 from actors.queues import Queues, QueueSpec
@@ -404,7 +404,8 @@ class RunAdvancer:
         """The run's code goes on with another input and without its past, in its turn: one that does nothing but go on
         like that must let others pass."""
         self.close_flow(run)
-        run.info, run.begun = info_of(continued), False
+        run.begins_with(continued)
+        run.begun = False
         self.begin_later(run)
 
     def _end(self, run: ActiveRun) -> None:
@@ -428,6 +429,15 @@ class RunAdvancer:
     def _forget(self, run: ActiveRun, seq: int) -> None:
         if run.flow is None and not run.loading and not run.attempts and run.last_seq == seq and not run.when_loaded:
             self.active.remove(run)
+
+    def sleep_until_begun(self, runs: list[ActiveRun]) -> None:
+        """The same for many runs that are to begin later: their code never ran."""
+        marks = [(run, run.last_seq) for run in runs]
+        self.writer.when_durable(marks[-1][1], self._forget_all, marks)
+
+    def _forget_all(self, marks: list[tuple[ActiveRun, int]]) -> None:
+        for run, seq in marks:
+            self._forget(run, seq)
 
     def close_flow(self, run: ActiveRun) -> None:
         flow, run.flow = run.flow, None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from msgspec import Raw
 
 from actors import messages as m
 from actors.active_run import ActiveRun
-from actors.checks import check_id, check_words, decode_input, problem
+from actors.checks import check_id, check_words, decode_input, is_plain, problem
 from actors.errors import IdConflict, InvalidInput, Overloaded, PayloadTooLarge, UnknownWorkflow
 from actors.flow.definitions import Workflow
-from actors.flow.run_info import RunInfo, info_of
+from actors.flow.run_info import RunInfo
 from actors.mailbox import Letter
 from actors.saga_engine import SagaEngine
 from wal import records as r
@@ -51,11 +52,17 @@ class RunStarts:
     def start(self, command: m.StartRuns, letter: Letter) -> None:
         if self._writer.crowded:
             raise Overloaded("too many records wait for the disk")
-        items, new = [], []
+        limit = self._engine.limits.payload_max_bytes
+        plain = is_plain(command, limit)  # one pass over all of them
+        if not plain:
+            check_words(command, limit)
+        items, new, at = [], [], self._engine.clock.now_us()
         recorded = self.recorded([item.id for item in command.items if item.id is not None])
         for item in command.items:
             try:
-                started, run = self.make(item, command.origin, recorded)
+                if not plain:
+                    check_words(item, limit)
+                started, run = self.make(item, command.origin, recorded, at)
             except RuntimedError as error:
                 started, run = m.StartedRun(problem=problem(error)), None
             items.append(started)
@@ -75,10 +82,18 @@ class RunStarts:
     def begin(self, runs: list[ActiveRun]) -> None:
         """Let new runs begin: a few at once, more of them in turn, for they have been recorded."""
         at_once = len(runs) <= BEGIN_AT_ONCE_MAX and not len(self._ready)
+        if not runs:
+            return
+        self._writer.when_durable(runs[-1].last_seq, self._forget, [run.id for run in runs])
+        later = [run for run in runs if run.start_at is not None]
+        if later:
+            self._engine.sleep_until_begun(later)
         for run in runs:
-            if at_once and run.start_at is None:
+            if run.start_at is not None:
+                continue
+            if at_once:
                 self._engine.begin(run)
-            elif run.start_at is None:
+            else:
                 self._ready.put(run)
 
     def _accept_problem(self, letter: Letter, items: list[m.StartedRun]) -> None:
@@ -88,9 +103,11 @@ class RunStarts:
         """Those of these ids that are a run's in the journal: asked once for many."""
         return self._reader.run_ids_among([id for id in ids if id.isascii()])
 
-    def make(self, item: m.StartRun, origin: m.Origin, recorded: set[str]) -> tuple[m.StartedRun, ActiveRun | None]:
-        """Record the start of a run, which has to be begun then; None in its place where the run was there already,
-        by `recorded` or not durable yet. Raises UnknownWorkflow, InvalidInput, IdConflict, PayloadTooLarge,
+    def make(
+        self, item: m.StartRun, origin: m.Origin, recorded: set[str], at: int
+    ) -> tuple[m.StartedRun, ActiveRun | None]:
+        """Record the start of a run at this instant; `begin` has to have it then. None in its place where the run was
+        there already, by `recorded` or not durable yet. Raises UnknownWorkflow, InvalidInput, IdConflict, PayloadTooLarge,
         SessionEnded: then nothing was recorded."""
         engine = self._engine
         workflow = engine.registry.workflows.get(item.workflow)
@@ -100,7 +117,6 @@ class RunStarts:
             raise PayloadTooLarge(
                 f"the input is {len(item.input)} bytes, over the limit of {engine.limits.payload_max_bytes}"
             )
-        check_words(item, engine.limits.payload_max_bytes)
         value = decode_input(workflow, item.input)
         if item.id is not None:
             existing = self._existing(check_id(item.id, "run id"), workflow, value, recorded)
@@ -128,11 +144,10 @@ class RunStarts:
             item.attributes,
             origin.by,
         )
-        run = self._make(record)
+        run = self._make(record, at)
         view = _view(record, run)
         if item.id is not None:  # the next one who asks for it may come before the journal has it
             self._undurable[record.id] = (view, record.input)
-            self._writer.when_durable(view.seq, self._forget, record.id)
         return m.StartedRun(run=view, created=True), run
 
     def start_child(self, parent: RunInfo, fact: r.ChildStarted) -> None:
@@ -157,33 +172,30 @@ class RunStarts:
             traceparent=parent.traceparent,
             parent_call=fact.key,
         )
-        run = self._make(record)
+        run = self._make(record, self._engine.clock.now_us())
         view = _view(record, run)
         self._undurable[record.id] = (view, record.input)
-        self._writer.when_durable(view.seq, self._forget, record.id)
+        self._writer.when_durable(view.seq, self._forget, [record.id])
         self._ready.put(run)
 
-    def _make(self, record: r.RunStarted) -> ActiveRun:
+    def _make(self, record: r.RunStarted, at: int) -> ActiveRun:
         engine = self._engine
         run = ActiveRun(self._writer.next_run_key(), record.id, record.workflow, 0)
-        run.info = info_of(record)
-        run.started_at = engine.clock.now_us()
-        run.start_at = record.start_at
-        seq = engine.append(run, record, len(record.input), run.started_at)
+        run.first, run.started_at, run.start_at = record, at, record.start_at
+        seq = engine.append(run, record, len(record.input), at)
         engine.active.add(run)
         engine.started_total += 1
         run.queue, run.priority = record.queue, record.priority
         if record.start_at is not None:
             engine.timers.set(seq, record.start_at, run.run_key, "")
-            engine.sleep(run)
         elif record.queue is not None:
-            run.start_at = run.started_at
+            run.start_at = at
             engine.queues.wait(record.queue, run.run_key, record.priority)
-            engine.sleep(run)
         return run
 
-    def _forget(self, run_id: str) -> None:
-        del self._undurable[run_id]
+    def _forget(self, ids: list[str]) -> None:
+        for id in ids:
+            self._undurable.pop(id, None)
 
     def _existing(self, run_id: str, workflow: Workflow, value: Any, recorded: set[str]) -> RunView | None:
         undurable = self._undurable.get(run_id)
@@ -206,14 +218,17 @@ class RunStarts:
             raise IdConflict(f"run {run_id!r} exists with another {'input' if there == workflow.name else 'workflow'}")
 
 
+_told = lru_cache(maxsize=16)(rfc3339)  # the runs of a batch share their instants
+
+
 def _view(record: r.RunStarted, run: ActiveRun) -> RunView:
-    at = rfc3339(run.started_at)
+    at = _told(run.started_at)
     return RunView(
         id=record.id,
         workflow=record.workflow,
         status="queued" if record.start_at is not None or record.queue is not None else "running",
         waiting_on="timer" if record.start_at is not None else "queue" if record.queue is not None else None,
-        waiting_until=rfc3339(record.start_at),
+        waiting_until=None if record.start_at is None else _told(record.start_at),
         version=record.version,
         session_id=record.session_id,
         tenant=record.tenant,

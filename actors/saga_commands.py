@@ -69,6 +69,10 @@ REPLIES: dict[type[m.Message], type[m.Message]] = {
 }
 
 
+MANY = frozenset({m.TakePage, m.StartRuns})
+"""Messages of many items: their desks look at each of those."""
+
+
 class SagaCommands:
     """Handles the commands about runs and state."""
 
@@ -114,7 +118,7 @@ class SagaCommands:
         """Carry a command out, or refuse it; a refusal has recorded nothing."""
         message = letter.message
         try:
-            if type(message) is not m.TakePage:  # its desk looks at each item, and a page may be large
+            if type(message) not in MANY:
                 check_words(message, self._engine.limits.payload_max_bytes)
             if hasattr(message, "origin") and self._repeated(letter):
                 return

@@ -32,6 +32,9 @@ from wal.rows import RunRow
 log = logging.getLogger("runtimed.runs")
 
 READY_SLICE = 64
+SLICE_RECORDS = 500
+"""Once commands have brought about so many records in one turn, the disk is to begin with them, and others to have their
+turn, before more is taken in: with 16 clients that send batches this is worth a tenth."""
 LOAD_BATCH = 64
 PARK_CHECK_S = 5.0
 RECOVERED = ("running", "compensating")
@@ -147,6 +150,7 @@ class SagaCoordinator:
     def _handle_all(self, letters: list[Letter]) -> None:
         waiting = iter(letters)
         engine = self._engine
+        began_at = engine.writer.seq
         try:
             for letter in waiting:
                 if type(letter.message) is Attempt:  # by far the most
@@ -154,6 +158,9 @@ class SagaCoordinator:
                     engine.close_group()
                 else:
                     self._handle(letter)
+                    if engine.writer.seq - began_at >= SLICE_RECORDS:
+                        self.mailbox.put_back(waiting)
+                        return
         except BaseException:
             self.mailbox.put_back(letter for letter in waiting if not letter.fact)  # facts are of this life
             raise

@@ -83,7 +83,8 @@ class SagaEngine(RunAdvancer):
             fired = next((at for record, at in recorded if type(record) is r.TimerFired and not record.key), None)
             if fired is None:
                 due = first.start_at or begun_at
-                run.start_at, run.info = due, info
+                run.start_at = due
+                run.begins_with(first)
                 self._call_back(run)
                 if due <= self.clock.now_us() or first.start_at is None:
                     self.timer_due(run, "", due)

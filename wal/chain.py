@@ -35,6 +35,7 @@ def link(before: bytes, seq: int, run_key: int, prev_seq: int, at: int, body: by
 def extend(entries: Sequence[Entry], last_seq: int, digest: bytes) -> list[Row]:
     """The rows that continue a log which ends with `last_seq` and `digest`. Raises `ChainError` for a gap."""
     rows: list[Row] = []
+    add, pack, encode = rows.append, _PREFIX.pack, encode_record
     for entry in entries:
         seq, run_key, prev_seq, at = entry.seq, entry.run_key, entry.prev_seq, entry.at
         last_seq += 1
@@ -42,7 +43,8 @@ def extend(entries: Sequence[Entry], last_seq: int, digest: bytes) -> list[Row]:
             raise ChainError(f"record {seq} where {last_seq} is next")
         if not 0 <= prev_seq < seq:
             raise ChainError(f"record {seq} names {prev_seq} as the one before it")
-        body = encode_record(entry.record)
-        digest = link(digest, seq, run_key, prev_seq, at, body)
-        rows.append((seq, run_key, prev_seq, at, digest, body.decode()))
+        body = encode(entry.record)
+        # As `link` has it, which would be a call more for each record.
+        digest = blake2b(pack(digest, seq, run_key, prev_seq, at) + body, digest_size=DIGEST_BYTES).digest()
+        add((seq, run_key, prev_seq, at, digest, body.decode()))
     return rows

@@ -38,9 +38,8 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 
 
-def encode_record(record: Record) -> bytes:
-    """A record as the JSON that the journal keeps (UTF-8)."""
-    return _encoder.encode(record)
+encode_record: Callable[[Record], bytes] = _encoder.encode
+"""A record as the JSON that the journal keeps (UTF-8)."""
 
 
 def decode_record(body: str | bytes, upcasters: Mapping[str, Upcaster] = UPCASTERS) -> Record:

@@ -119,8 +119,10 @@ class Projector:
         self._runs, self._timers = {}, {}
         for entry in entries:
             record = entry.record
-            change = self._advance(entry, record) if entry.run_key else None
-            if change is None:
+            if entry.run_key:
+                change = self._advance(entry, record)
+            else:
+                change = None
                 _expect_outside(entry)
             effect = EFFECTS.get(type(record))
             if effect is not None:
@@ -137,13 +139,14 @@ class Projector:
     # --- runs -----------------------------------------------------------------------------------------------------
 
     def _advance(self, entry: Entry, record: Fact) -> RunChange:
-        change = self._runs.get(entry.run_key)
+        run_key, seq = entry.run_key, entry.seq
+        change = self._runs.get(run_key)
         if change is None:
-            change = _started(entry, record) if isinstance(record, RunStarted) else self._load(entry)
-            self._runs[entry.run_key] = change
+            change = _started(entry, record) if type(record) is RunStarted else self._load(entry)
+            self._runs[run_key] = change
         if entry.prev_seq != change.last_seq:
-            raise ProjectionError(f"record {entry.seq} of a run follows {entry.prev_seq}, not {change.last_seq}")
-        change.last_seq = entry.seq
+            raise ProjectionError(f"record {seq} of a run follows {entry.prev_seq}, not {change.last_seq}")
+        change.last_seq = seq
         change.updated_at = entry.at
         if type(record) in MOVERS:
             was_ended = change.state.ended
@@ -215,7 +218,8 @@ class Projector:
     # --- the effects of single records ----------------------------------------------------------------------------
 
     def _run_started(self, entry: Entry, record: RunStarted, change: RunChange) -> None:
-        self._index_attributes(entry.run_key, record.attributes)
+        if record.attributes:
+            self._index_attributes(entry.run_key, record.attributes)
         if record.start_at is not None:
             self._timers[entry.run_key, ""] = record.start_at
 

@@ -31,7 +31,8 @@ the blocked phase that it stands for, or is replaced.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from wal.records import (
     ApprovalDecided,
@@ -147,7 +148,7 @@ MOVERS: frozenset[type[Fact]] = frozenset({RunPaused, RunResumed}.union(*TRANSIT
 """The types of record that may change a `RunState`; all others pass it by."""
 
 
-class RunState(NamedTuple):
+class RunState(msgspec.Struct, frozen=True, gc=False):
     """What the fold keeps of a run. `waiting_until` is an instant in microseconds; `error` comes without traceback."""
 
     phase: str
@@ -167,20 +168,22 @@ class RunState(NamedTuple):
         return self.phase in ENDED_PHASES
 
 
+BEGUN = RunState(RUNNING)
+ENQUEUED = RunState(QUEUED, False, "queue")
+
+
 def begin(record: RunStarted) -> RunState:
     """The state of a run with its first record: one with a queue or a later start is queued."""
     if record.start_at is not None:
-        return RunState(QUEUED, waiting_on="timer", waiting_until=record.start_at)
-    if record.queue is not None:
-        return RunState(QUEUED, waiting_on="queue")
-    return RunState(RUNNING)
+        return RunState(QUEUED, False, "timer", record.start_at)
+    return BEGUN if record.queue is None else ENQUEUED
 
 
 def advance(state: RunState, record: Fact) -> RunState:
     """The state after one more record; the same object if the record does not concern it."""
     kind = type(record)
     if kind is RunPaused or kind is RunResumed:
-        return state._replace(paused=kind is RunPaused)
+        return msgspec.structs.replace(state, paused=kind is RunPaused)
     phase = TRANSITIONS[state.phase].get(kind)
     if kind is SignalReceived and state.waiting_on not in ("signal", "approval"):
         return state  # buffered; whatever the run waits for, it is not this
