@@ -78,6 +78,7 @@ class Journal:
         self._db_bytes = 0 if path is None else _size(path)
         self._projector = Projector(connection)
         self._page_bytes = int(connection.pragma("page_size"))
+        self._due_frames = min(options.checkpoint_bytes, options.wal_max_bytes) // self._bytes(1)
         self._wal_frames = 0  # in the WAL as of the last commit
         self._moved_frames = 0  # of those, how many a checkpoint has put into the file
         self._tried_frames = 0  # how many there were when a checkpoint was last tried
@@ -170,7 +171,7 @@ class Journal:
             self._db.execute("begin immediate")
             self._db.executemany(_INSERT, rows)
             self._projector.apply(entries)
-            if not all(row[1] for row in rows):
+            if not all([row[1] for row in rows]):
                 # A chain cannot tell by itself that its end was cut off. The rows of runs name their last records; for
                 # those of no run it is told here, which costs a page more: a tenth of what a small commit costs.
                 self._db.execute(_HEAD, (rows[-1][0],))
@@ -184,7 +185,7 @@ class Journal:
             ) from error
         self.head = Head(
             seq=rows[-1][0],
-            run_key=max(head.run_key, *(entry.run_key for entry in entries)),
+            run_key=max(head.run_key, max([row[1] for row in rows])),
             digest=rows[-1][4],
             clean=False,
             created_at=head.created_at,
@@ -238,6 +239,8 @@ class Journal:
             return
         # Under load, what a reader held back is tried again only when as much again has come: each try costs time.
         done = self._moved_frames if idle else max(self._moved_frames, self._tried_frames)
+        if not idle and self._wal_frames - done < self._due_frames:
+            return  # nearly always, after each commit
         mode = upkeep.checkpoint_mode(
             pending_bytes=self._bytes(self._wal_frames - done),
             file_bytes=_size(_wal_of(self._path)),

@@ -8,7 +8,6 @@ A contradiction (a record for no run, a broken `prev_seq`) is a defect of whoeve
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -132,7 +131,8 @@ class Projector:
     def _write(self) -> None:
         """Write what was folded so far."""
         self._write_runs()
-        self._write_timers()
+        if self._timers:
+            self._write_timers()
         self._remember()
         self._runs, self._timers = {}, {}
 
@@ -182,20 +182,23 @@ class Projector:
         inserts: list[tuple[Any, ...]] = []
         moves: list[tuple[Any, ...]] = []
         touches: list[tuple[int, int, int]] = []
-        counts: Counter[tuple[str, str]] = Counter()
+        counts: dict[tuple[str, str], int] = {}
         for change in self._runs.values():
             if change.started is not None:
                 inserts.append(_insert_row(change, change.started))
-                counts[change.workflow, change.state.status] += 1
+                counted = change.workflow, change.state.status
+                counts[counted] = counts.get(counted, 0) + 1
             elif change.state is change.before:
                 touches.append((change.last_seq, change.updated_at, change.run_key))
             else:
                 moves.append(_move_row(change))
-                counts[change.workflow, change.before.status] -= 1
-                counts[change.workflow, change.state.status] += 1
+                counted = change.workflow, change.before.status
+                counts[counted] = counts.get(counted, 0) - 1
+                counted = change.workflow, change.state.status
+                counts[counted] = counts.get(counted, 0) + 1
             if change.ended is not None:
                 self._db.execute("delete from timers where run_key = ?", (change.run_key,))
-        for sql, rows in ((_INSERT, inserts), (_MOVE, moves), (_TOUCH, touches)):
+        for sql, rows in (_INSERT, inserts), (_MOVE, moves), (_TOUCH, touches):
             if rows:
                 self._db.executemany(sql, rows)
         for (workflow, status), n in counts.items():

@@ -150,6 +150,9 @@ class FrameDecoder:
         """Take the next bytes of the stream; give the bodies that became whole, in order. Raises `FrameRefused` for a
         length over the limit, as soon as the length is known and before its body is buffered."""
         buffer = self._buffer
+        size = len(data) - _LENGTH.size
+        if not buffer and 0 <= size <= self._frame_bytes_max and _LENGTH.unpack_from(data)[0] == size:
+            return [data[_LENGTH.size :]]  # one whole frame and nothing else, as nearly always
         buffer += data
         bodies: list[bytes] = []
         start, end = 0, len(buffer)
