@@ -51,7 +51,7 @@ class ActiveRun:
         self.run_key, self.id, self.workflow, self.last_seq = run_key, id, workflow, last_seq
         self.flow: Flow | None = None
         self._info: RunInfo | None = None
-        self.first: r.RunStarted | r.RunContinued | None = None  # what its history begins with, if that is known
+        self.first: r.RunStarted | r.RunContinued | None = None  # what its history begins with, until `info` is made
         self.started_at = 0
         self.start_at: int | None = None  # it begins then (or in its turn in its queue), and has not begun
         self.queue: str | None = None
@@ -81,9 +81,9 @@ class ActiveRun:
 
     @property
     def info(self) -> RunInfo | None:
-        """What the run knows of itself, if `first` is known. Made when it is asked for: many runs begin much later."""
+        """What the run knows of itself, if its first record was seen. Made when asked for: many begin much later."""
         if self.first is not None and self._info is None:
-            self._info = info_of(self.first)
+            self._info, self.first = info_of(self.first), None  # the record is large, and has told all
         return self._info
 
     def begins_with(self, first: r.RunStarted | r.RunContinued) -> None:

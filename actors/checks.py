@@ -16,6 +16,9 @@ from actors.flow.descriptions import unfit
 from wal.errors import RuntimedError
 
 STATE_SCOPE = re.compile(r"(global|(tenant|session|run):[A-Za-z0-9._:-]{1,200})\Z")
+LAST_INSTANT_US = 253_402_300_800_000_000
+"""Where the year 10000 begins, in microseconds since the epoch."""
+PRIORITY_MAX = 1_000_000
 
 
 def check_id(value: str, what: str) -> str:
@@ -40,7 +43,7 @@ def check_words(message: m.Message, attributes_max_bytes: int) -> None:
                 raise ValueError(f"over the limit of {attributes_max_bytes} bytes")
             elif type(value) is m.Origin:
                 check_words(value, attributes_max_bytes)
-        except (TypeError, ValueError) as error:  # UnicodeEncodeError is one of these
+        except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is one of these
             raise InvalidInput(f"$.{name}: it cannot be written down: {error}") from None
 
 
@@ -49,8 +52,16 @@ def is_plain(message: m.Message, size_max_bytes: int) -> bool:
     large, which is nearly always so, and takes one pass. If not, what it is has to be looked for."""
     try:
         return len(msgspec.json.encode(message)) <= size_max_bytes
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False
+
+
+def check_start(start_at: int | None, priority: int) -> None:
+    """Refuse an instant that no date can show and a priority that no index can hold. Raises InvalidInput."""
+    if start_at is not None and not 0 <= start_at < LAST_INSTANT_US:
+        raise InvalidInput(f"$.start_at: {start_at}: expected microseconds since 1970, up to the year 9999")
+    if abs(priority) > PRIORITY_MAX:
+        raise InvalidInput(f"$.priority: {priority}: expected -{PRIORITY_MAX} to {PRIORITY_MAX}")
 
 
 def check_scope(scope: str) -> str:

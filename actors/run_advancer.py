@@ -431,7 +431,7 @@ class RunAdvancer:
             self.active.remove(run)
 
     def sleep_until_begun(self, runs: list[ActiveRun]) -> None:
-        """The same for many runs that are to begin later: their code never ran."""
+        """As `sleep`, for many runs that are to begin later and whose code never ran: one callback for all of them."""
         marks = [(run, run.last_seq) for run in runs]
         self.writer.when_durable(marks[-1][1], self._forget_all, marks)
 

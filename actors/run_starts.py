@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from actors import messages as m
 from actors.active_run import ActiveRun
-from actors.checks import check_id, check_words, decode_input, is_plain, problem
+from actors.checks import check_id, check_start, check_words, decode_input, is_plain, problem
 from actors.errors import IdConflict, InvalidInput, Overloaded, PayloadTooLarge, UnknownWorkflow
 from actors.flow.definitions import Workflow
 from actors.flow.run_info import RunInfo
@@ -55,7 +55,7 @@ class RunStarts:
         limit = self._engine.limits.payload_max_bytes
         plain = is_plain(command, limit)  # one pass over all of them
         if not plain:
-            check_words(command, limit)
+            check_words(command.origin, limit)
         items, new, at = [], [], self._engine.clock.now_us()
         recorded = self.recorded([item.id for item in command.items if item.id is not None])
         for item in command.items:
@@ -81,10 +81,11 @@ class RunStarts:
 
     def begin(self, runs: list[ActiveRun]) -> None:
         """Let new runs begin: a few at once, more of them in turn, for they have been recorded."""
-        at_once = len(runs) <= BEGIN_AT_ONCE_MAX and not len(self._ready)
         if not runs:
             return
-        self._writer.when_durable(runs[-1].last_seq, self._forget, [run.id for run in runs])
+        at_once = len(runs) <= BEGIN_AT_ONCE_MAX and not len(self._ready)
+        if wanted := [run.id for run in runs if run.id in self._undurable]:
+            self._writer.when_durable(runs[-1].last_seq, self._forget, wanted)
         later = [run for run in runs if run.start_at is not None]
         if later:
             self._engine.sleep_until_begun(later)
@@ -106,9 +107,9 @@ class RunStarts:
     def make(
         self, item: m.StartRun, origin: m.Origin, recorded: set[str], at: int
     ) -> tuple[m.StartedRun, ActiveRun | None]:
-        """Record the start of a run at this instant; `begin` has to have it then. None in its place where the run was
-        there already, by `recorded` or not durable yet. Raises UnknownWorkflow, InvalidInput, IdConflict, PayloadTooLarge,
-        SessionEnded: then nothing was recorded."""
+        """Record the start of a run at this instant; `begin` must follow, with this run among others. None in its place
+        where the run was there already, by `recorded` or not durable yet. Raises UnknownWorkflow, InvalidInput,
+        IdConflict, PayloadTooLarge, SessionEnded: then nothing was recorded."""
         engine = self._engine
         workflow = engine.registry.workflows.get(item.workflow)
         if workflow is None:
@@ -117,6 +118,7 @@ class RunStarts:
             raise PayloadTooLarge(
                 f"the input is {len(item.input)} bytes, over the limit of {engine.limits.payload_max_bytes}"
             )
+        check_start(item.start_at, item.priority)
         value = decode_input(workflow, item.input)
         if item.id is not None:
             existing = self._existing(check_id(item.id, "run id"), workflow, value, recorded)
@@ -195,7 +197,7 @@ class RunStarts:
 
     def _forget(self, ids: list[str]) -> None:
         for id in ids:
-            self._undurable.pop(id, None)
+            del self._undurable[id]
 
     def _existing(self, run_id: str, workflow: Workflow, value: Any, recorded: set[str]) -> RunView | None:
         undurable = self._undurable.get(run_id)

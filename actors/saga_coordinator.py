@@ -33,8 +33,8 @@ log = logging.getLogger("runtimed.runs")
 
 READY_SLICE = 64
 SLICE_RECORDS = 500
-"""Once commands have brought about so many records in one turn, the disk is to begin with them, and others to have their
-turn, before more is taken in: with 16 clients that send batches this is worth a tenth."""
+"""Once so many records have come about in one turn, the disk is to begin with them, and others to have their turn,
+before another command is taken in: with 16 clients that send batches this is worth a tenth."""
 LOAD_BATCH = 64
 PARK_CHECK_S = 5.0
 RECOVERED = ("running", "compensating")

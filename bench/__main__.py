@@ -6,6 +6,7 @@ A benchmark is never a test: it prints what it measured and what was aimed at, a
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def main() -> int:
     for name in names:
         figures = run(name)
         kept = keep(name, figures)
-        print(f"\n{name} ({kept.relative_to(Path.cwd())})\n{render(figures)}", flush=True)
+        print(f"\n{name} ({os.path.relpath(kept)})\n{render(figures)}", flush=True)
     return 0
 
 

@@ -185,7 +185,7 @@ class Journal:
             ) from error
         self.head = Head(
             seq=rows[-1][0],
-            run_key=max(head.run_key, max([row[1] for row in rows])),
+            run_key=max(head.run_key, *[row[1] for row in rows]),
             digest=rows[-1][4],
             clean=False,
             created_at=head.created_at,

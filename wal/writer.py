@@ -50,6 +50,7 @@ def serve(link: socket.socket, path: str, options: JournalOptions) -> int:
         try:
             _send(link, Hello(journal.head))
             journal.fill_wal()  # while the daemon still starts
+            gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             _serve(link, journal)
@@ -120,7 +121,8 @@ class Incoming:
         return bytes(memoryview(self._buffer)[:size])
 
     def _limit(self, timeout_seconds: float | None) -> None:
-        # The kernel's own time limit: one by Python's socket or by `poll` is another system call for each batch.
+        # The kernel's own time limit, as a 64-bit host has it: one by Python's socket or by `poll` is another system
+        # call for each batch.
         seconds, rest = divmod(timeout_seconds or 0.0, 1.0)
         value = struct.pack("@ll", int(seconds), int(rest * 1e6))
         self._link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from wal.journal import Journal
 from wal.options import JournalOptions
 from wal.records import DaemonStarted, Entry
 from wal.verify import verify
+from wal.writer import Incoming
 
 Start = Callable[..., Any]
 
@@ -206,3 +209,19 @@ def test_a_killed_writer_lost_nothing_that_it_acknowledged(
     figures("P4", writer_kills=kills, in_doubt=in_doubt, acknowledged=acknowledged, lost=0)
     assert report.problems == []
     assert report.seq >= acknowledged
+
+
+def test_what_comes_in_is_taken_within_the_time_given() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        incoming = Incoming(ours)
+        started = time.monotonic()
+        assert incoming.take(0.05) is None
+        assert 0.04 < time.monotonic() - started < 2
+        theirs.sendall(b"one")
+        assert incoming.take(0.05) == b"one"
+        theirs.sendall(b"two")
+        assert incoming.take(None) == b"two"
+        theirs.close()
+        assert incoming.take(0.05) == b""
+        assert incoming.take(None) == b""
