@@ -16,7 +16,7 @@ import trio
 
 from wal import errors as wal_errors
 from wal import protocol
-from wal.errors import CommitFailed, JournalError, RuntimedError, WriterGone
+from wal.errors import CommitFailed, FrameRefused, JournalError, RuntimedError, WriterGone
 from wal.journal import Journal
 from wal.options import JournalOptions
 from wal.protocol import Head
@@ -86,7 +86,8 @@ class ProcessLink:
         self._decoder = protocol.FrameDecoder()
         self._replies: deque[protocol.Reply] = deque()
         self._begun: list[Entry] | None = None
-        self._rest = memoryview(b"")  # of the frame that is being sent
+        self._rest = memoryview(b"")  # of what is being sent
+        self._owed = 0  # receipts
         self._broken: Exception | None = None
         self.head: Head
         self.wal_bytes = self.db_bytes = 0
@@ -139,7 +140,9 @@ class ProcessLink:
     def begin(self, entries: list[Entry]) -> None:
         self._begun = entries
         try:
-            self._rest = memoryview(protocol.encode_frame(protocol.Commit(entries)))
+            frames = _frames(entries)
+            self._owed = len(frames)
+            self._rest = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
             self._push()
         except Exception as error:  # noqa: BLE001 - whoever calls this is not whom it concerns; commit raises it
             self._broken = error
@@ -150,6 +153,8 @@ class ProcessLink:
         self._begun = None
         await self._send_rest()
         receipt = await self._receive()
+        for _ in range(self._owed - 1):
+            receipt = await self._receive()
         if not isinstance(receipt, protocol.Receipt) or receipt.seq != entries[-1].seq:
             raise CommitFailed(f"expected the receipt for seq {entries[-1].seq}, got {receipt!r}")
         self.wal_bytes, self.db_bytes = receipt.wal_bytes, receipt.db_bytes
@@ -224,6 +229,18 @@ class ProcessLink:
         if isinstance(reply, protocol.Failure):
             raise _error_named(reply)
         return reply
+
+
+def _frames(entries: list[Entry]) -> list[bytes]:
+    """A batch as one frame, which is one commit. The weights of records bound a batch to much less than a frame takes,
+    but they only estimate: one that is too long all the same goes as its halves, for the alternative is our end."""
+    try:
+        return [protocol.encode_frame(protocol.Commit(entries))]
+    except FrameRefused:
+        if len(entries) == 1:
+            raise
+        half = len(entries) // 2
+        return [*_frames(entries[:half]), *_frames(entries[half:])]
 
 
 def _error_named(failure: protocol.Failure) -> RuntimedError:

@@ -172,6 +172,13 @@ class SessionEnded(Message, frozen=True):
     reason: str
 
 
+class CancelRuns(Message, frozen=True):
+    """Runs of a session that ended, which the saga coordinator has still to cancel: from itself to itself."""
+
+    run_ids: list[str]
+    reason: str
+
+
 class PutState(Message, frozen=True):
     """Write a value of the state surface; `expect_version` 0 means that it must not exist. Replies `StateReply`."""
 

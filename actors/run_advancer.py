@@ -57,6 +57,9 @@ PAYLOADS: dict[type[r.Fact], str] = {
 """Where the facts that code asks for carry what users made, which bounds how many go into a batch."""
 
 
+WAIT_BYTES = 64
+"""About what a call that is waited for takes in the record that names it."""
+
 ENDS = frozenset({r.RunCompleted, r.RunFailed, r.RunCancelled, ContinueCall})
 
 
@@ -75,6 +78,13 @@ def about_run(run: ActiveRun) -> dict[str, str | None]:
     """The ids for a line of the log."""
     info = run.info if run.flow is None else run.flow.info
     return {"run_id": run.id, "trace_id": None if info is None else info.trace_id}
+
+
+def _stands(call: Call | None, due_at: int) -> bool:
+    """Whether a call waits for a timer, and for this one."""
+    if isinstance(call, TimerCall):
+        return call.open and call.state is State.ACTIVE and call.due_at == due_at
+    return isinstance(call, AttemptCall) and call.state is State.BACKOFF and call.due_at == due_at
 
 
 class Stage:
@@ -339,13 +349,14 @@ class RunAdvancer:
         delay = next_delay(attempt.step.retry, attempt.attempt - base, elapsed, attempt.cause, self._dice.random())
         return None if delay is None else now + round(delay * 1e6)
 
-    def timer_due(self, run: ActiveRun, call_key: str, due_at: int) -> None:
-        """A timer of a run in memory is due; if it still stands, it fires."""
+    def timers_due(self, run: ActiveRun, due: list[tuple[str, int]]) -> None:
+        """Timers of a run in memory are due, by call key and instant: those that still stand fire, one after the other,
+        and then the run goes on, once: thousands that are due at one instant are one turn of it."""
         flow = run.flow
         if run.ended or run.paused or run.blocked or run.loading or self.draining:
             return  # when the run goes on, its timers are set again
         if flow is None:
-            if call_key:
+            if due[0][0]:
                 self.load(run)  # put away a moment ago: whether the timer stands is for the run's records to say
             elif run.start_at is not None and run.queue is not None:
                 self.queues.wait(run.queue, run.run_key, run.priority)
@@ -353,12 +364,21 @@ class RunAdvancer:
             elif run.start_at is not None:
                 self.begin_waiting(run)
             return
-        call = flow.calls.get(call_key)
-        stands = (isinstance(call, TimerCall) and call.open and call.state is State.ACTIVE) or (
-            isinstance(call, AttemptCall) and call.state is State.BACKOFF
-        )
-        if stands and call.due_at == due_at:  # type: ignore[union-attr]
-            self.deliver(run, r.TimerFired(call_key))
+        while run.deferred:  # it stands before them in the journal
+            record, _, told_at = run.deferred.popleft()
+            self.apply(run, record, told_at)
+        fired = False
+        for key, due_at in due:
+            if flow.halted is None and _stands(flow.calls.get(key), due_at):
+                fired = True
+                at = self.clock.now_us()
+                timer_fired = r.TimerFired(key)
+                self.append(run, timer_fired, at=at)
+                self.apply(run, timer_fired, at)
+        if fired:
+            run.waiting = None  # whatever it says it waits for, it says anew
+            self.active.idle.pop(run.run_key, None)
+            self.pump(run, flow)
 
     def begin_waiting(self, run: ActiveRun) -> None:
         """A run that was to begin later, or in its turn, begins."""
@@ -379,10 +399,10 @@ class RunAdvancer:
         due = [
             c.due_at for c in flow.calls.values() if isinstance(c, (TimerCall, AttemptCall)) and c.due_at is not None
         ]
-        waiting = r.RunWaiting(on, min(due, default=None), calls)
-        if waiting != run.waiting:
+        waiting = flow.waiting(on, min(due, default=None), run.waiting)
+        if waiting is not None:
             run.waiting = waiting
-            self.append(run, waiting)
+            self.append(run, waiting, WAIT_BYTES * len(waiting.calls))
         run.idle_since = trio.current_time()
         self.active.idle[run.run_key] = run
         self.active.idle.move_to_end(run.run_key)

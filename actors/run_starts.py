@@ -12,6 +12,7 @@ from actors import messages as m
 from actors.active_run import ActiveRun
 from actors.checks import check_id, check_start, check_words, decode_input, is_plain, problem
 from actors.errors import IdConflict, InvalidInput, Overloaded, PayloadTooLarge, UnknownWorkflow
+from actors.flow.calls import encode
 from actors.flow.definitions import Workflow
 from actors.flow.run_info import RunInfo
 from actors.mailbox import Letter
@@ -184,7 +185,8 @@ class RunStarts:
         engine = self._engine
         run = ActiveRun(self._writer.next_run_key(), record.id, record.workflow, 0)
         run.first, run.started_at, run.start_at = record, at, record.start_at
-        seq = engine.append(run, record, len(record.input), at)
+        weight = len(record.input) + (len(encode(record.attributes)) if record.attributes else 0)
+        seq = engine.append(run, record, weight, at)
         engine.active.add(run)
         engine.started_total += 1
         run.queue, run.priority = record.queue, record.priority

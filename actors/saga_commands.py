@@ -41,7 +41,6 @@ from wal import records as r
 from wal.errors import RuntimedError
 from wal.queries import Reader
 from wal.rows import RunRow
-from wal.run_status import OPEN_STATUSES
 
 BY_US = m.Origin(by="runtimed")
 
@@ -73,8 +72,14 @@ MANY = frozenset({m.TakePage, m.StartRuns})
 """Messages of many items: their desks look at each of those."""
 
 
+CANCEL_SLICE = 200
+"""So many of a session's runs are cancelled in one turn; a session may have a hundred thousand."""
+
+
 class SagaCommands:
-    """Handles the commands about runs and state."""
+    """Handles the commands about runs and state. `report`, set by the coordinator, has a fact handled in its turn."""
+
+    report: Callable[[m.Message], None]
 
     def __init__(
         self,
@@ -111,6 +116,7 @@ class SagaCommands:
             m.NoteSecret: self._note_secret,
             m.ForgetRuns: RetentionDesk(engine, reader, self._accept).forget,
             m.SessionEnded: self._session_ended,
+            m.CancelRuns: self._cancel_some,
             **intake.handlers,
         }
 
@@ -336,25 +342,24 @@ class SagaCommands:
         self._ended_sessions[command.id] = None
         if len(self._ended_sessions) > 1_000:  # older ones are durable, and so are seen in the journal
             self._ended_sessions.pop(next(iter(self._ended_sessions)))
+        letter.reply(None)
         if command.cancel_runs:
             active = self._engine.active.by_id.values()
             ids = [run.id for run in active if run.info and run.info.session_id == command.id]
-            for run_id in dict.fromkeys([*ids, *self._open_runs_of(command.id)]):  # in an order that repeats itself
-                try:
-                    self._cancel_run(m.CancelRun(run_id=run_id, reason=command.reason, origin=BY_US))
-                except RunEnded:
-                    continue  # it ended by itself first
-        letter.reply(None)
+            ids += self._reader.open_run_ids(command.id)  # in an order that repeats itself
+            self._cancel_some(m.CancelRuns(run_ids=list(dict.fromkeys(ids)), reason=command.reason), letter)
 
-    def _open_runs_of(self, session_id: str) -> list[str]:
-        ids: list[str] = []
-        cursor: str | None = None
-        while True:
-            page = self._reader.runs(session_id=session_id, status=OPEN_STATUSES, limit=500, cursor=cursor)
-            ids.extend(run.id for run in page.items)
-            if page.next is None:
-                return ids
-            cursor = page.next
+    def _cancel_some(self, command: m.CancelRuns, letter: Letter) -> None:
+        """Cancel a slice of them, each by itself; the rest has its turn once that is on disk."""
+        for run_id in command.run_ids[:CANCEL_SLICE]:
+            try:
+                self._cancel_run(m.CancelRun(run_id=run_id, reason=command.reason, origin=BY_US))
+            except RunEnded:
+                continue  # it ended by itself first
+            self._engine.close_group()
+        rest = command.run_ids[CANCEL_SLICE:]
+        if rest:
+            self._writer.when_durable(self._writer.seq, self.report, msgspec.structs.replace(command, run_ids=rest))
 
     def _note_secret(self, command: m.NoteSecret, letter: Letter) -> None:
         origin = command.origin

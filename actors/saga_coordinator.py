@@ -11,6 +11,8 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -122,7 +124,7 @@ class SagaCoordinator:
         self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._engine, self._commands = self._make(self._ready)
         engine = self._engine
-        engine.load_later = self._load_later
+        engine.load_later, self._commands.report = self._load_later, self.mailbox.report
         engine.runner.ended = self.mailbox.report
         await engine.writer.wait_durable(engine.writer.seq)
         self._recover()
@@ -338,24 +340,26 @@ class SagaCoordinator:
 
     def _timers_due(self, message: TimersDue) -> None:
         engine = self._engine
-        for due_at, run_key, call_key in message.due:
+        for run_key, entries in groupby(message.due, key=itemgetter(1)):
+            due = [(call_key, due_at) for due_at, _, call_key in entries]
             run = engine.active.by_key.get(run_key)
             if run is None:
-                self._wake(due_at, run_key, call_key)
+                self._wake(run_key, due)
             else:
-                engine.timer_due(run, call_key, due_at)
+                engine.timers_due(run, due)
 
-    def _wake(self, due_at: int, run_key: int, call_key: str) -> None:
-        """A timer of a run that is not in memory. If the journal says that it stands, the run is loaded and sets it
+    def _wake(self, run_key: int, due: list[tuple[str, int]]) -> None:
+        """Timers of a run that is not in memory. If the journal says that one stands, the run is loaded and sets it
         anew: its code may have been answered otherwise by a record that it has not seen yet."""
-        stands = any(row.key == call_key and row.due_at == due_at for row in self._reader.timers_of(run_key))
+        there = {(row.key, row.due_at) for row in self._reader.timers_of(run_key)}
+        stand = [one for one in due if one in there]
         row = self._reader.run_by_key(run_key)
-        if not stands or row is None or row.ended_at is not None or row.paused or row.blocked:
+        if not stand or row is None or row.ended_at is not None or row.paused or row.blocked:
             return
         if len(self._engine.active) >= self._engine.limits.runs_active_max:
             self._ready.put_key(run_key)  # its turn comes with those that are to begin: what is due by then fires then
             return
-        self._engine.timer_due(self._engine.active.add(ActiveRun.from_row(row)), call_key, due_at)
+        self._engine.timers_due(self._engine.active.add(ActiveRun.from_row(row)), stand)
 
     def _load_later(self, run: ActiveRun) -> None:
         self._to_load.append(run)

@@ -87,7 +87,7 @@ class SagaEngine(RunAdvancer):
                 run.begins_with(first)
                 self._call_back(run)
                 if due <= self.clock.now_us() or first.start_at is None:
-                    self.timer_due(run, "", due)
+                    self.timers_due(run, [("", due)])
                 else:
                     self.timers.set(run.last_seq, due, run.run_key, "")
                     self.sleep(run)
@@ -124,14 +124,13 @@ class SagaEngine(RunAdvancer):
                 self._settle_first(run)
                 return
             flow.unwind_if_cancelled()
-        if not run.paused:
-            self._interrupted(run)
         self._call_back(run)
         if run.flow is flow and not (run.paused or run.blocked):
+            self._interrupted(run)  # not before: whoever only looks at a run that is held back leaves no record
             overdue = self._rearm(run)
             self.pump(run, flow)
-            for key, due_at in overdue:
-                self.timer_due(run, key, due_at)
+            if overdue:
+                self.timers_due(run, overdue)
         elif run.flow is flow:
             self.sleep(run)
 

@@ -241,7 +241,8 @@ class SessionManager:
         return session
 
     def _record(self, record: r.Fact, session: Session, now: int) -> None:
-        seq = self._writer.append(record, at=now)
+        weight = len(msgspec.json.encode(record.attributes)) if isinstance(record, r.SessionOpened) else 0
+        seq = self._writer.append(record, at=now, weight=weight)
         self._undurable[session.id] = (session, seq)
         self._writer.when_durable(seq, self._forget, session.id, seq)
         if session.status == "open" and session.expires_at is not None:

@@ -324,7 +324,9 @@ class StepRunner:
                 check_payload(data, self._payload_max_bytes, f"the result of {attempt.step.name}")
             attempt.step.signature.result.decode(data)  # what cannot be read back must not be recorded
         except Exception as error:  # noqa: BLE001 - what a step raises is data
-            self._end(attempt, "defect", f"the result of {attempt.step.name} cannot be recorded: {told(error)}", error)
+            # Mended code may run again what may; of what must not, only a person can say what it did.
+            outcome: Outcome = "unknown" if attempt.step.delivery == "at_most_once" else "defect"
+            self._end(attempt, outcome, f"the result of {attempt.step.name} cannot be recorded: {told(error)}", error)
             return
         attempt.result = Raw(data)
         self._end(attempt, "completed")

@@ -285,7 +285,7 @@ def _waiting(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -
             calls[key] = Call(key, name, kind, word, at, record.seq, seqs=(record.seq,))
         elif held.kind == "timer" and kind != "timer":  # the time limit of a wait was recorded before the wait itself
             calls[key] = replace(held, kind=kind, name=name)
-    for key, call in calls.items():
+    for key, call in calls.items() if not data.get("more") else ():  # else it names only those that are new
         if call.open and call.kind in ("signal", "child") and key not in named:
             calls[key] = replace(call, closed=at, word="DONE")
     return replace(picture, calls=calls)

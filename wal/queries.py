@@ -282,15 +282,21 @@ class Reader:
                  order by expires_at, id limit ?"""
         return [ExpiringSession(*row) for row in self._rows(sql, page_limit(limit))]
 
-    def ended_sessions_with_open_runs(self, limit: int = 500) -> list[str]:
+    def open_run_ids(self, session_id: str) -> list[str]:
+        """The runs of a session that have not ended, oldest first: all of them, by their ids alone."""
+        statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
+        sql = f"select id from runs where session_id = ? and status in ({statuses}) order by run_key"
+        return [row[0] for row in self._rows(sql, session_id)]
+
+    def ended_sessions_with_open_runs(self) -> list[str]:
         """Ended sessions with `on_close = cancel` whose runs are neither all over nor being undone: a crash came in
-        between."""
+        between. All of them: whoever asks does so once, as it starts."""
         statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
         undone = ", ".join(f"'{phase}'" for phase in sorted(COMPENSATING_PHASES))
         sql = f"""select distinct s.id from runs r cross join sessions s on s.id = r.session_id
                   where r.status in ({statuses}) and r.phase not in ({undone})
-                  and s.status <> 'open' and s.on_close = 'cancel' limit ?"""
-        return [row[0] for row in self._rows(sql, page_limit(limit))]
+                  and s.status <> 'open' and s.on_close = 'cancel'"""
+        return [row[0] for row in self._rows(sql)]
 
     def state(self, scope: str, key: str) -> StateRow | None:
         """A value of the state surface, also a deleted one (its version counts on)."""

@@ -84,12 +84,14 @@ class RunContinued(Fact, frozen=True, gc=False):
 
 
 class RunWaiting(Fact, frozen=True, gc=False):
-    """The run has nothing in flight: what it waits for, until when, and all its open calls. A note for people and
-    for waking; replay does not read it."""
+    """The run has nothing in flight: what it waits for, until when, and all its open calls. A note for people and for
+    waking; replay compares it with the code. Where very many are open, `calls` has those that no such record of the run
+    has named before and one of each kind, and `more` says how many are open besides."""
 
     on: str
     until: int | None = None
     calls: list[OpenCallData] = []
+    more: int = 0
 
 
 class RunPaused(Fact, frozen=True, gc=False):

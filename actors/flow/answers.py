@@ -80,6 +80,7 @@ class AnsweredRun(Scheduler):
         self._undo = UndoLedger(steps)
         self._root = Scope()
         self._last_waiting: r.RunWaiting | None = None
+        self._named: set[str] = set()  # the calls that a RunWaiting has named
         self._variables = Variables()
         self._main: Fiber | None = None
         self.context: Any = None
@@ -151,7 +152,7 @@ class AnsweredRun(Scheduler):
     def _step_unknown(self, record: Any) -> None:
         call = self._attempt(record)
         if call.open:
-            message = f"{call.name}: it is not known whether attempt {record.attempt} happened"
+            message = f"{call.name}: it is not known whether attempt {record.attempt} happened: {record.reason}"
             self._hold(call, Hold("outcome_unknown", message, call.key))
         else:
             self._finish(call)

@@ -12,6 +12,9 @@ from actors.flow.calls import AttemptCall, Call, EmitCall, StatePut, encode
 from actors.flow.choices import with_choices
 from wal import records as r
 
+WORDS_MAX = 20
+"""A person reads no more calls than this in one line."""
+
 TOLD_CHARS_MAX = 4_000
 TRACEBACK_CHARS_MAX = 8_000
 
@@ -57,6 +60,13 @@ def same_fact(ask: r.Fact, record: r.Fact) -> bool:
     if isinstance(ask, (r.AttributesSet, r.SignalSetAside)):
         return ask.key == getattr(record, "key", None)
     return encode(ask) == encode(record)
+
+
+def in_words(calls: list[r.OpenCallData], more: int = 0) -> str:
+    """Calls that a run waits for, as a list for a person, shortened."""
+    shown = [f"{call.kind} {call.name} (call {call.key})" for call in calls[:WORDS_MAX]]
+    more += len(calls) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "") or "nothing"
 
 
 def describe(thing: Call | r.Fact | None) -> str:

@@ -34,11 +34,14 @@ from actors.flow.calls import (
 )
 from actors.flow.child import ChildResultCall, ChildStartCall
 from actors.flow.definitions import Step
-from actors.flow.descriptions import describe, error_data, same_fact, unfit
+from actors.flow.descriptions import describe, error_data, in_words, same_fact, unfit
 from actors.flow.fibers import Scope
 from actors.flow.run_info import Hold
 from actors.flow.saga_core import UNDO_MARK
 from wal import records as r
+
+LISTED_MAX = 100
+"""A run that waits for more calls than this does not name all of them each time."""
 
 
 class Flow(AnsweredRun):
@@ -82,6 +85,7 @@ class Flow(AnsweredRun):
                 self._variables.run(self.drain)
         elif type(record) is r.RunWaiting:
             self._last_waiting = record
+            self._named.update(call.key for call in record.calls)
         elif type(record) not in self._ignored:
             self._match(record)
 
@@ -169,12 +173,9 @@ class Flow(AnsweredRun):
         self.starts.clear()
         self.drops.clear()
         waiting = self._last_waiting
-        if waiting is not None and self.halted is None and waiting.calls != self.open_calls():
-            recorded = ", ".join(f"{c.kind} {c.name} (call {c.key})" for c in waiting.calls)
-            now = ", ".join(f"{c.kind} {c.name} (call {c.key})" for c in self.open_calls())
-            self._halt(
-                Hold("nondeterminism", f"recorded: waiting for {recorded}; the code now waits for: {now or 'nothing'}")
-            )
+        if waiting is not None and self.halted is None and not self._waits_as(waiting):
+            recorded, now = in_words(waiting.calls, waiting.more), in_words(self.open_calls())
+            self._halt(Hold("nondeterminism", f"recorded: waiting for {recorded}; the code now waits for: {now}"))
         self.unwind_if_cancelled()
 
     def unwind_if_cancelled(self) -> None:
@@ -308,6 +309,37 @@ class Flow(AnsweredRun):
             for c in self.calls.values()
             if c.open or isinstance(c, ChildResultCall)  # one that was left waits for the child's end all the same
         ]
+
+    def waiting(self, on: str, until: int | None, said: r.RunWaiting | None) -> r.RunWaiting | None:
+        """The record of what the run waits for, or None if that is just what it `said` last. To name very many calls
+        anew whenever one of them is answered would make a journal that grows with their square."""
+        calls, more = self.open_calls(), 0
+        if len(calls) > LISTED_MAX:
+            kinds: set[str] = set()
+            listed = []
+            for call in calls:
+                if call.key not in self._named or call.kind not in kinds:
+                    listed.append(call)
+                    kinds.add(call.kind)
+            calls, more = listed, len(calls) - len(listed)
+        self._named.update(call.key for call in calls)
+        record = r.RunWaiting(on, until, calls, more)
+        if said is not None and said.more + more > 0:  # what was new then is not new any more
+            same = (said.on, said.until, len(said.calls) + said.more) == (on, until, len(calls) + more)
+            return None if same else record
+        return None if record == said else record
+
+    def _waits_as(self, waiting: r.RunWaiting) -> bool:
+        """Whether the code waits for just what was recorded."""
+        calls = self.open_calls()
+        if not waiting.more:
+            return waiting.calls == calls
+        there = {call.key: call for call in calls}
+        return (
+            len(calls) == len(waiting.calls) + waiting.more
+            and all(there.get(call.key) == call for call in waiting.calls)
+            and self._named.issuperset(there)
+        )
 
     def patched(self, patch_id: str) -> bool:
         """The version branch; see `Context.patched`."""

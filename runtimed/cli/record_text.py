@@ -80,9 +80,9 @@ def _error(data: Data) -> Iterator[str]:
 
 def _waiting(data: Data) -> Iterator[str]:
     calls = data.get("calls") or []
-    yield "for " + (
-        " and ".join(f"{call['kind']} {call.get('name', '')}".strip() for call in calls) or str(data.get("on"))
-    )
+    words = " and ".join(f"{call['kind']} {call.get('name', '')}".strip() for call in calls) or str(data.get("on"))
+    more = data.get("more")  # a run that waits for very many names only those that are new
+    yield f"for {words}" + (f" and {more} more" if more else "")
     if data.get("until") is not None:
         yield f"until {instant(data['until'])}"
 

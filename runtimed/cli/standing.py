@@ -79,6 +79,8 @@ def waits_for(run: View, records: Sequence[View], approvals: Sequence[View]) -> 
     told = [_call_in_words(call, asked.get(call["key"]), records) for call in calls]
     if not told:
         told = [(cell(run["waiting_on"]), "what it waits for")]
+    if noted is not None and noted["data"].get("more"):  # very many: those that were named before are not named again
+        told.append((f"{noted['data']['more']} more", "what those wait for"))
     what, wakes = " and ".join(each[0] for each in told), " or ".join(dict.fromkeys(each[1] for each in told))
     if run["waiting_until"] is not None and not any(call["kind"] == "timer" for call in calls):
         wakes += " or its deadline"

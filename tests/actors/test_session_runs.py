@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from actors import messages as m
+from actors import saga_commands
 from actors.errors import Conflict, InvalidInput, SessionEnded, SessionNotFound
 from actors.flow.context import Context
 from actors.flow.definitions import App
@@ -249,3 +250,37 @@ async def test_a_run_that_is_being_undone_is_not_cancelled_at_every_start(
     assert await kinds(runtime, handle.id) == before
     await runtime.retry(handle.id)
     assert (await runtime.settled(handle.id, None)).status == "cancelled"
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("crashed", [False, True], ids=["live", "over a crash of the coordinator"])
+async def test_a_session_of_very_many_runs_ends_in_turns(
+    runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch, crashed: bool
+) -> None:
+    """Its runs are cancelled some at a time, between which others have their turn; a crash in between leaves none."""
+    monkeypatch.setattr(saga_commands, "CANCEL_SLICE", 20)
+    await open_session(runtime, on_close="cancel")
+    await runtime.start(serve, id="warm")
+    items = [m.StartRun(workflow="serve", id=f"r{number}", session_id="s") for number in range(100)]
+    later = runtime.clock.now_us() + 10**9
+    items += [m.StartRun(workflow="serve", id=f"q{number}", session_id="s", start_at=later) for number in range(100)]
+    await runtime.ask(m.StartRuns(items=items))
+    await runtime.advance(1)
+    commands = runtime.actors.coordinator._commands
+    some, slices = commands.handlers[m.CancelRuns], []
+
+    def sliced(command: m.CancelRuns, letter: Any) -> None:
+        slices.append(len(command.run_ids))
+        if crashed and len(slices) == 5:
+            raise RuntimeError("a bug")
+        some(command, letter)
+
+    monkeypatch.setitem(commands.handlers, m.CancelRuns, sliced)  # type: ignore[arg-type]
+    await runtime.ask(m.CloseSession(id="s"))
+    await runtime.advance(20)
+    assert slices[:4] == [180, 160, 140, 120]
+    open_ids = await runtime.read(lambda reader: reader.open_run_ids("s"))
+    assert open_ids == []
+    assert {await runtime.status(item.id or "") for item in items} == {"cancelled"}
+    undone = {key for name, _, key in world.attempts if name == "undo"}  # in the crash some were under way
+    assert len(undone) == world.names.count("work") - 1 == 100

@@ -62,6 +62,7 @@ def starts_of(runtime: VirtualRuntime) -> RunStarts:
 
 @pytest.mark.trio
 async def test_all_kinds_in_one_batch_are_kept_apart_and_let_go(runtime: VirtualRuntime, world: World) -> None:
+    """Runs that begin now, later, in a queue or both, asked for twice: each begins once, nothing stays in memory."""
     now = runtime.clock.now_us()
     batch = (
         items("now", 20)
@@ -108,6 +109,7 @@ async def test_who_no_longer_waits_costs_the_others_nothing(runtime: VirtualRunt
 async def test_a_crash_between_loses_no_command_that_waits(
     runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The command that crashes the coordinator costs those before it certainty, and those behind it nothing."""
     answers: list[str] = []
     commands = runtime.actors.coordinator._commands
     handle, handled = commands.handle, []
@@ -164,6 +166,7 @@ def deep() -> dict[str, Any]:
 async def test_one_that_cannot_be_written_down_is_refused_alone(
     runtime: VirtualRuntime, more: dict[str, Any], path: str
 ) -> None:
+    """The problem names the path; the items before and after it are runs."""
     reply = await runtime.ask(m.StartRuns(items=[item("before"), item("bad", **more), item("after")]))
     bad = reply.items[1].problem
     assert bad is not None
@@ -173,5 +176,6 @@ async def test_one_that_cannot_be_written_down_is_refused_alone(
 
 @pytest.mark.trio
 async def test_an_origin_that_cannot_be_written_down_refuses_all(runtime: VirtualRuntime) -> None:
+    """Who asks is on each record of the batch."""
     with pytest.raises(InvalidInput, match=r"\$\.by"):
         await runtime.ask(m.StartRuns(items=items("x", 3), origin=m.Origin(by="\ud800")))

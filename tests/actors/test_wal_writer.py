@@ -18,12 +18,14 @@ from actors.errors import Draining
 from actors.feed import Feed
 from actors.journal_link import InlineLink, ProcessLink
 from actors.wal_writer import WalWriter
+from wal import protocol
 from wal import records as r
 from wal.errors import CommitFailed, JournalLocked, WriterGone
 from wal.journal import Journal
 from wal.options import JournalOptions
 from wal.protocol import Head
 from wal.records import Entry
+from wal.verify import verify
 
 RECORD = r.SessionExpired("s")
 
@@ -253,6 +255,25 @@ async def test_the_process_commits_and_ends_with_us(tmp_path: Path) -> None:
     await with_process(tmp_path, body)
     with Journal.open(tmp_path / "journal.db") as journal:
         assert journal.head.seq == 6
+
+
+@pytest.mark.slow
+@pytest.mark.trio
+async def test_what_is_too_long_for_a_frame_goes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that outgrew its estimate costs some commits more, and not the daemon; all of it is in order."""
+    monkeypatch.setattr(protocol, "FRAME_BYTES_MAX", 2_000)
+
+    async def body(writer: WalWriter, link: ProcessLink) -> None:
+        for _ in range(2):
+            for number in range(100):
+                writer.append(r.SessionOpened(f"s{writer.seq}-{number}"))
+            await writer.wait_durable(writer.seq)
+        assert writer.statistics().commits == 2
+
+    await with_process(tmp_path, body)
+    with Journal.open(tmp_path / "journal.db") as journal:
+        assert journal.head.seq == 200
+    assert verify(tmp_path / "journal.db").ok
 
 
 @pytest.mark.slow

@@ -212,6 +212,7 @@ def test_a_killed_writer_lost_nothing_that_it_acknowledged(
 
 
 def test_what_comes_in_is_taken_within_the_time_given() -> None:
+    """None if nothing comes, the bytes if something does, and nothing at the end of the stream, whatever the limit."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         incoming = Incoming(ours)
