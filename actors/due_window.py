@@ -1,9 +1,10 @@
 """A window on what is due next: the earliest entries in memory, the rest in the journal. Pure.
 
-A million timers may be set; only those due soonest are held. `horizon` is the entry up to which the window is complete:
-a later one is left to the journal until the window has moved on. It is an entry and not an instant, because a hundred
-thousand runs may be due at the same midnight. Entries are never removed early, because whoever is told that something
-is due checks whether it still stands.
+A million timers may be set; only those due soonest are held. `horizon` is the entry up to which the window has seen all
+there is: a later one is left to the journal until the window has moved on, and what is loaded next follows it there. It
+is an entry and not an instant, because a hundred thousand runs may be due at the same midnight. Entries are never
+removed early, because whoever is told that something is due checks whether it still stands. And nothing is loaded anew
+because it still stands in the journal after it was told: those that cannot go on yet would hide all that come later.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 Due = tuple[int, int, str]  # instant (microseconds), owner, key; in this order the journal lists them too
-NOTHING: Due = (-1, 0, "")
+NOTHING: Due = (-1 << 62, 0, "")
 FOREVER: Due = (1 << 62, 0, "")
 
 
@@ -27,13 +28,12 @@ class DueWindow:
         self._beyond: deque[tuple[int, Due]] = deque()  # (seq, entry), in the order of seq
 
     def load(self, page: Sequence[Due], *, more: bool, durable_seq: int) -> None:
-        """Take the earliest entries of the journal, read when `durable_seq` was durable; `more` says that there are
-        later ones. What is not durable yet cannot have been read, and is added from memory."""
+        """Take the entries of the journal that follow the horizon, read when `durable_seq` was durable; `more` says
+        that there are later ones. What is not durable yet cannot have been read, and is added from memory."""
         self.forget_durable(durable_seq)
-        undurable = [(seq, entry) for entry, seq in self._heap if seq > durable_seq]
-        self._heap = [(entry, 0) for entry in page]
+        self._heap = sorted([*self._heap, *((entry, 0) for entry in page)])
         self.horizon = page[-1] if more and page else FOREVER
-        waiting, self._beyond = sorted([*self._beyond, *undurable]), deque()
+        waiting, self._beyond = sorted(self._beyond), deque()
         for seq, entry in waiting:
             self.add(seq, entry)
 

@@ -199,7 +199,7 @@ class SagaCoordinator:
             after = rows[-1].run_key
             for row in rows:
                 self._unblock_if_known(row)
-        for run_key, queue, priority, phase in self._reader.queued_runs():
+        for run_key, queue, priority, phase in self._reader.queued_runs(self._engine.clock.now_us()):
             if phase == "queued":
                 self._engine.queues.wait(queue, run_key, priority)
             else:
@@ -351,15 +351,21 @@ class SagaCoordinator:
     def _wake(self, run_key: int, due: list[tuple[str, int]]) -> None:
         """Timers of a run that is not in memory. If the journal says that one stands, the run is loaded and sets it
         anew: its code may have been answered otherwise by a record that it has not seen yet."""
+        engine = self._engine
+        begins = not due[0][0]
+        if begins and engine.queues.is_known(run_key):
+            return  # it waits for its turn already: found at the start, or told before
         there = {(row.key, row.due_at) for row in self._reader.timers_of(run_key)}
         stand = [one for one in due if one in there]
         row = self._reader.run_by_key(run_key)
         if not stand or row is None or row.ended_at is not None or row.paused or row.blocked:
             return
-        if len(self._engine.active) >= self._engine.limits.runs_active_max:
+        if begins and row.queue is not None:
+            engine.queues.wait(row.queue, run_key, row.priority)  # that takes no room
+        elif len(engine.active) >= engine.limits.runs_active_max:
             self._ready.put_key(run_key)  # its turn comes with those that are to begin: what is due by then fires then
-            return
-        self._engine.timers_due(self._engine.active.add(ActiveRun.from_row(row)), stand)
+        else:
+            engine.timers_due(engine.active.add(ActiveRun.from_row(row)), stand)
 
     def _load_later(self, run: ActiveRun) -> None:
         self._to_load.append(run)

@@ -1,5 +1,9 @@
 """Durable timers: tells the saga coordinator what is due. It holds only what is due next; the journal holds the rest.
 
+What is due is told once, whether it can go on now or not. Whoever holds a run back, for want of room, for its turn in a
+queue, or because it is paused or blocked, answers for it from then on: it has the run in hand, or sets its timers anew
+when the run goes on. After a crash all is told again. (A window that shrinks may tell something twice.)
+
 Wall-clock time decides, because only that survives a restart. The clock may jump either way at any moment, so it is
 looked at again at least every `recheck_s` seconds while anything is set: a jump forward fires late by no more than
 that, a jump back fires nothing twice, because a timer that fired is gone.
@@ -19,7 +23,7 @@ from actors.wal_writer import WalWriter
 from wal.queries import Reader
 
 PAGE_ROWS = 500
-REFILL_PAUSE_S = 0.02
+PAGE_PAUSE_S = 0.02
 
 
 class TimersDue(msgspec.Struct, frozen=True):
@@ -68,9 +72,8 @@ class Timers:
             self._earlier = trio.Event()
             self.run_once()
             if self._window.exhausted:
-                # What was just reported stays in the journal until it is recorded as fired, so the same page would be
-                # read again at once; a pause lets the coordinator come first. What it is told twice does no harm.
-                await trio.sleep(REFILL_PAUSE_S)
+                # A hundred thousand may be due at once: a pause lets the coordinator, and others, come in between.
+                await trio.sleep(PAGE_PAUSE_S)
                 self._load()
             else:
                 with trio.move_on_after(self._until_next_s()):
@@ -93,9 +96,7 @@ class Timers:
 
     def _load(self) -> None:
         durable = self._writer.durable_seq
-        # Timers of runs that are paused or blocked are set anew when those go on. Here they would fill the page, once
-        # they are overdue, and no later one would ever be seen.
-        rows = self._reader.due_timers(limit=PAGE_ROWS, held_back=False)
+        rows = self._reader.due_timers(after=self._window.horizon, limit=PAGE_ROWS)
         page: list[Due] = [(row.due_at, row.run_key, row.key) for row in rows]
         self._window.load(page, more=len(page) == PAGE_ROWS, durable_seq=durable)
 

@@ -23,15 +23,11 @@ from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
 from wal.records import Entry, StoredItem
 from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, Plan, QueuedRun, RunRow, StateRow, TimerRow
-from wal.run_status import BLOCKED_PHASES, COMPENSATING_PHASES, OPEN_STATUSES
+from wal.run_status import COMPENSATING_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
 _RUN_COLUMNS = ", ".join(RunRow.__struct_fields__)
 _STATE_COLUMNS = ", ".join(StateRow.__struct_fields__)
-
-
-_NOT_HELD_BACK = f""" and not exists (select 1 from runs r where r.run_key = t.run_key
-    and (r.paused or r.phase in ({", ".join(f"'{phase}'" for phase in sorted(BLOCKED_PHASES))})))"""
 
 
 class Reader:
@@ -140,14 +136,14 @@ class Reader:
         lists = [self._rows(sql, status, after_run_key, limit) for status in dict.fromkeys(statuses)]
         return [run_row(row) for row in list(heapq.merge(*lists))[:limit]]
 
-    def queued_runs(self) -> list[QueuedRun]:
-        """The open runs of queues, oldest first: those that have begun, and those whose turn may come now. One that is
-        to start later is not among them before its timer is due; nor is one that was paused before it began."""
+    def queued_runs(self, now_us: int) -> list[QueuedRun]:
+        """The open runs of queues, oldest first: those that have begun, and those whose turn may come by the instant
+        `now_us`. One that is to start later is not among them; nor is one that was paused before it began."""
         statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
         sql = f"""select run_key, queue, priority, phase from runs r
             where status in ({statuses}) and queue is not null and not (phase = 'queued' and (paused or exists
-            (select 1 from timers t where t.run_key = r.run_key and t.key = ''))) order by run_key"""
-        return [QueuedRun(*row) for row in self._rows(sql)]
+            (select 1 from timers t where t.run_key = r.run_key and t.key = '' and t.due_at > ?))) order by run_key"""
+        return [QueuedRun(*row) for row in self._rows(sql, now_us)]
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many runs there are, by workflow and status."""
@@ -208,13 +204,16 @@ class Reader:
 
     # --- timers, signals, answers ---------------------------------------------------------------------------------
 
-    def due_timers(self, *, until: int | None = None, limit: int = 1000, held_back: bool = True) -> list[TimerRow]:
-        """The timers that are set, earliest first, if given only those due by `until` (microseconds); without
-        `held_back` only those of runs that are neither paused nor blocked."""
+    def due_timers(
+        self, *, after: tuple[int, int, str] | None = None, until: int | None = None, limit: int = 1000
+    ) -> list[TimerRow]:
+        """The timers that are set, earliest first, if given only those that follow `after` in this order, and those
+        due by `until` (microseconds)."""
+        after = (-(2**63), 0, "") if after is None else after
         until = 2**63 - 1 if until is None else until
-        some = "" if held_back else _NOT_HELD_BACK
-        sql = f"select due_at, run_key, key from timers t where due_at <= ?{some} order by due_at, run_key, key limit ?"
-        return [TimerRow(*row) for row in self._rows(sql, until, max(1, min(limit, 10_000)))]
+        sql = """select due_at, run_key, key from timers where (due_at, run_key, key) > (?, ?, ?) and due_at <= ?
+            order by due_at, run_key, key limit ?"""
+        return [TimerRow(*row) for row in self._rows(sql, *after, until, max(1, min(limit, 10_000)))]
 
     def timers_of(self, run_key: int) -> list[TimerRow]:
         """The timers of one run."""

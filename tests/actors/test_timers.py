@@ -38,6 +38,7 @@ class Bench:
         self.set_at: dict[str, int] = {}
         self.fired: list[str] = []
         self.told: list[Due] = []
+        self.held_back: set[str] = set()
         self.append(r.RunStarted("run", "flow", msgspec.Raw(b"null")))
 
     def append(self, record: r.Fact) -> int:
@@ -53,7 +54,7 @@ class Bench:
         for due_at, _, key in message.due:
             self.told.append((due_at, 0, key))
             assert due_at <= self.clock.now_us()
-            if self.set_at.get(key) == due_at:
+            if self.set_at.get(key) == due_at and key not in self.held_back:
                 del self.set_at[key]
                 self.fired.append(key)
                 self.append(r.TimerFired(key))
@@ -100,6 +101,53 @@ async def test_more_timers_than_fit_into_memory(
         await trio.sleep(120)
         assert sorted(made.fired, key=int) == [f"{number}" for number in range(205)]
         assert made.set_at == {}
+
+
+@pytest.mark.trio
+async def test_overdue_timers_that_cannot_fire_cost_one_pass(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are told and stay set, they are read and told once, later ones fire at their time, and then nobody
+    wakes: a month costs nothing."""
+    monkeypatch.setattr(timers_module, "PAGE_ROWS", 10)
+    async with bench(recheck_s=1.0) as made:
+        made.held_back = {f"{number}" for number in range(205)}
+        for number in range(205):
+            made.set(f"{number}", number % 3)
+            if number % 20 == 0:
+                await wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
+        again: Any = Timers(made.timers._reader, made.clock, made.writer, made.due, 1.0)
+        looked, read = 0, []
+        run_once, load = again.run_once, again._load
+
+        def looks() -> None:
+            nonlocal looked
+            looked += 1
+            run_once()
+
+        def reads() -> None:
+            read.append(trio.current_time())
+            load()
+
+        monkeypatch.setattr(again, "run_once", looks)
+        monkeypatch.setattr(again, "_load", reads)
+        await trio.sleep(10)
+        made.told.clear()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(again.run)
+            await trio.sleep(5)
+            assert sorted(made.told) == sorted((due_at, 0, key) for key, due_at in made.set_at.items())
+            assert len(read) == 205 // 10 + 1
+            due_at = made.clock.now_us() + 60 * US
+            made.set_at["later"] = due_at
+            again.set(made.append(r.TimerSet("later", due_at)), due_at, made.run_key, "later")
+            await trio.sleep(60.01)
+            assert made.fired == ["later"]
+            before = looked
+            await trio.sleep(30 * 86_400)
+            assert (looked, len(read)) == (before, 205 // 10 + 1)
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.trio

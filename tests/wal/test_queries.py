@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 from msgspec import Raw
@@ -286,7 +287,38 @@ def test_due_timers_come_earliest_first(memory: Journal, log: Any) -> None:
     assert reader.due_timers() == [(10, 2, "0"), (20, 1, "1"), (30, 1, "0")]
     assert reader.due_timers(until=20) == [(10, 2, "0"), (20, 1, "1")]
     assert reader.due_timers(limit=1) == [(10, 2, "0")]
+    assert reader.due_timers(after=(10, 2, "0"), until=20) == [(20, 1, "1")]
     assert reader.timers_of(1) == [(20, 1, "1"), (30, 1, "0")]
+
+
+def test_due_timers_are_walked_through_page_by_page(memory: Journal, log: Any) -> None:
+    """Each page begins behind the one before, also among many of one instant and of one run, by the index alone."""
+    memory.commit([log.start(1), log.start(2)])
+    timers = [(due_at, run, f"{due_at}.{key}") for due_at in (5, 10) for run in (1, 2) for key in range(10)]
+    memory.commit([log.add(run, r.TimerSet(key, due_at)) for due_at, run, key in reversed(timers)])
+    reader = memory.reader()
+    statements: list[str] = []
+    reader._db.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: statements.append(event["sql"]))
+    page = found = reader.due_timers(limit=7)
+    while page:
+        page = reader.due_timers(after=page[-1], limit=7)
+        found = found + page
+    reader._db.trace_v2(0, None)
+    assert found == timers
+    plan = reader._rows("explain query plan " + statements[-1], 0, 0, "", 2**63 - 1, 7)
+    assert [row[3].partition(" ((")[0] for row in plan] == ["SEARCH timers USING COVERING INDEX timers_by_due"]
+    assert "(due_at,run_key,key)>" in plan[0][3]
+
+
+def test_queued_runs_are_those_whose_turn_may_come(memory: Journal, log: Any) -> None:
+    """One that is to start later counts from its instant on; one that is paused before it began does not."""
+    memory.commit([log.start(1, queue="q"), log.start(2, queue="q", start_at=20, priority=3), log.start(3)])
+    memory.commit([log.start(4, queue="q"), log.add(4, r.RunPaused())])
+    reader = memory.reader()
+    assert reader.queued_runs(19) == [(1, "q", 0, "queued")]
+    assert reader.queued_runs(20) == [(1, "q", 0, "queued"), (2, "q", 3, "queued")]
+    memory.commit([log.add(2, r.TimerFired(""))])
+    assert reader.queued_runs(0)[1] == (2, "q", 3, "running")
 
 
 def test_repeats_are_known(memory: Journal, log: Any) -> None:
