@@ -30,7 +30,7 @@ class RetentionDesk:
             if row.run_key in self._engine.active.by_key:
                 continue
             gone.append(row.run_key)
-            if wanted.has_state:
+            if self._engine.state.has_any(f"run:{row.id}"):  # not as it was when the run was chosen
                 scopes.append(f"run:{row.id}")
         writer = self._engine.writer
         seq = writer.append(r.RunsForgotten(gone, command.older_than, scopes)) if gone else writer.seq

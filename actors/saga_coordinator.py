@@ -38,6 +38,8 @@ SLICE_RECORDS = 500
 """Once so many records have come about in one turn, the disk is to begin with them, and others to have their turn,
 before another command is taken in: with 16 clients that send batches this is worth a tenth."""
 LOAD_BATCH = 64
+LOAD_RECORDS = 5_000
+"""So many runs are loaded at once, and no further one once their histories have so many records."""
 PARK_CHECK_S = 5.0
 RECOVERED = ("running", "compensating")
 
@@ -376,16 +378,18 @@ class SagaCoordinator:
         writer = self._engine.writer
         while True:
             await self._load_wake.wait()
-            runs, self._to_load = self._to_load[:LOAD_BATCH], self._to_load[LOAD_BATCH:]
-            if not self._to_load:
-                self._load_wake = trio.Event()
+            runs = self._to_load[:LOAD_BATCH]
             await writer.wait_durable(max(run.load_upto for run in runs))
             wanted = [(run.run_key, run.load_upto) for run in runs]
             histories = await self._read(partial(_histories, wanted))
-            for run, entries in zip(runs, histories, strict=True):
+            loaded = list(zip(runs, histories, strict=False))  # perhaps not all of them: what was read is long
+            del self._to_load[: len(loaded)]
+            if not self._to_load:
+                self._load_wake = trio.Event()
+            for run, entries in loaded:
                 if not entries:
                     raise RunNotFound(f"run {run.id!r} has no records")  # a bug of ours: the actor restarts
-            self.mailbox.report(HistoriesLoaded(list(zip(runs, histories, strict=True))))
+            self.mailbox.report(HistoriesLoaded(loaded))
 
     def is_going_on(self, run_id: str) -> bool:
         """Whether this run is in memory and has not settled: whoever waits for it will be told."""
@@ -417,4 +421,10 @@ class SagaCoordinator:
 
 
 def _histories(wanted: list[tuple[int, int]], reader: Reader) -> list[list[Entry]]:
-    return [reader.history(run_key, last_seq=last_seq) for run_key, last_seq in wanted]
+    """The histories of these, or of the first of them if those are long: all are in memory at once."""
+    found: list[list[Entry]] = []
+    for run_key, last_seq in wanted:
+        found.append(reader.history(run_key, last_seq=last_seq))
+        if sum(map(len, found)) >= LOAD_RECORDS:
+            break
+    return found

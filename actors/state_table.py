@@ -43,6 +43,10 @@ class StateTable:
         row = self._reader.state(scope, name)
         return ABSENT if row is None else Value(row.value, row.version, row.deleted)
 
+    def has_any(self, scope: str) -> bool:
+        """Whether there is a value in this scope, or was one."""
+        return any(key[0] == scope for key in self._undurable) or self._reader.has_state(scope)
+
     def answer(self, call: StateCall, tenant: str | None, classification: str) -> r.Fact:
         """The record that answers a workflow's call."""
         now = self.get(call.scope_name, call.item)

@@ -31,7 +31,9 @@ from wal.records import Entry, Fact
 RECEIVE_BYTES = 65_536
 HELLO_TIMEOUT_S = 60.0
 PRODUCTION_RECORDS_MAX = 20_000
-"""Beyond so many records waiting for the disk, nothing new is taken in (`WalWriter.crowded`)."""
+PRODUCTION_BYTES_MAX = 128 << 20
+"""Beyond so many records waiting for the disk, or so many bytes of payload in them, nothing new is taken in
+(`WalWriter.crowded`)."""
 
 
 class WriterStatistics(msgspec.Struct, frozen=True):
@@ -131,7 +133,7 @@ class WalWriter:
     @property
     def crowded(self) -> bool:
         """Whether so much waits for the disk that nothing new should be taken in."""
-        return len(self._pending) > PRODUCTION_RECORDS_MAX
+        return len(self._pending) > PRODUCTION_RECORDS_MAX or self._bytes > PRODUCTION_BYTES_MAX
 
     # --- the actor
 

@@ -305,6 +305,10 @@ class Reader:
         *_, version, deleted, tenant, classification, updated_at, value = row
         return StateRow(scope, key, version, bool(deleted), tenant, classification, updated_at, Raw(value.encode()))
 
+    def has_state(self, scope: str) -> bool:
+        """Whether there is a row of this scope, be it of a deleted value."""
+        return self._row("select 1 from state where scope = ? limit 1", scope) is not None
+
     def states(self, scope: str, *, limit: int = 50, cursor: str | None = None) -> Page:
         """A page of `StateView` of one scope, by key. Raises `BadCursor`."""
         with read_errors(self._path), snapshot(self._db):

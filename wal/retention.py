@@ -87,8 +87,7 @@ def plan(db: apsw.Connection, older_than: int, after_run_key: int) -> Plan:
         if found and (records + size > RECORDS_FORGOTTEN_MAX or len(found) == RUNS_FORGOTTEN_MAX):
             return Plan(found, found[-1].run_key)
         records += size
-        has_state = one_row(db, "select 1 from state where scope = ? limit 1", (RUN_SCOPE + id,)) is not None
-        found.append(Candidate(run_key, id, ended_at, size, has_state))
+        found.append(Candidate(run_key, id, ended_at, size))
     return Plan(found, looked_at[-1][0] if len(looked_at) == PAGE_ROWS_MAX else None)
 
 

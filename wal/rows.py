@@ -125,7 +125,6 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     id: str
     ended_at: int
     records: int
-    has_state: bool
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):

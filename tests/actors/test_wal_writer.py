@@ -17,7 +17,7 @@ from actors.clock import SystemClock
 from actors.errors import Draining
 from actors.feed import Feed
 from actors.journal_link import InlineLink, ProcessLink
-from actors.wal_writer import WalWriter
+from actors.wal_writer import PRODUCTION_BYTES_MAX, PRODUCTION_RECORDS_MAX, WalWriter
 from wal import protocol
 from wal import records as r
 from wal.errors import CommitFailed, JournalLocked, WriterGone
@@ -134,6 +134,19 @@ async def test_a_batch_on_its_way_is_awaited_in_a_stop() -> None:
         writer.kick()
         nursery.cancel_scope.cancel()
     assert link.batches == [[11], [12]]
+
+
+@pytest.mark.trio
+async def test_what_waits_is_bounded_in_records_and_in_bytes() -> None:
+    """Too many records that wait for the disk, or too many bytes in few of them: nothing new is to be taken in."""
+    few, many = make(SlowLink()), make(SlowLink())
+    few.append(RECORD, weight=PRODUCTION_BYTES_MAX)
+    for _ in range(PRODUCTION_RECORDS_MAX):
+        many.append(RECORD)
+    assert (few.crowded, many.crowded) == (False, False)
+    few.append(RECORD, weight=1)
+    many.append(RECORD)
+    assert (few.crowded, many.crowded) == (True, True)
 
 
 @pytest.mark.trio

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from msgspec import Raw
 
 from actors import messages as m
 from runtimed import App, Conflict, Context, InvalidInput, JournalError, RunNotFound, care, open_runtime
@@ -220,10 +221,13 @@ async def test_a_run_in_memory_or_open_is_not_forgotten(tmp_path: Path) -> None:
         await runtime.start(wait, "signal", id="open")
         await runtime.start(wait, "signal", id="newest")
         rows = [await runtime.read(lambda reader, name=name: reader.run(name)) for name in ("over", "open", "newest")]
-        plan = [m.Candidate(row.run_key, row.id, 0, 1, False) for row in rows if row is not None]
+        plan = [m.Candidate(row.run_key, row.id, 0, 1) for row in rows if row is not None]
+        await runtime.ask(m.PutState(scope="run:over", key="note", value=Raw(b'"seen"')))
         gone = await runtime.ask(m.ForgetRuns(runs=plan, older_than=2**62))
         assert gone.runs == 1
         assert [run.id for run in (await runtime.runs()).items] == ["newest", "open"]
+        assert not await runtime.read(lambda reader: reader.has_state("run:over"))
+    assert verify(tmp_path / "data" / "journal.db").problems == []
 
 
 @pytest.mark.trio
