@@ -27,7 +27,7 @@ from actors.saga_coordinator import SagaCoordinator
 from actors.wal_writer import WalWriter
 from runtimed.settings import Journal
 from wal import records as r
-from wal.backup import Backup, Refusal, backups_in, clean_leftovers
+from wal.backup import Backup, Refusal, backups_in, clean_leftovers, place
 from wal.errors import JournalError, RuntimedError, error_of
 from wal.liveness import Doubt
 from wal.queries import Reader
@@ -90,15 +90,18 @@ class Care:
         return self._journal.parent / FOLDER_NAME if named is None else self._journal.parent / Path(named).expanduser()
 
     def backup_age_s(self) -> float | None:
-        """Seconds since the last backup; None if there was none."""
+        """Seconds since the last backup; None if there was none. Less than 0 if the clock was ahead when it was taken
+        (or has stepped back since): how old it is, nobody knows."""
         last = self.last_backup
-        return None if last is None else max(0.0, (self._clock.now_us() - last.at) / 1_000_000)
+        return None if last is None else (self._clock.now_us() - last.at) / 1_000_000
 
     def overdue(self) -> list[str]:
-        """A sentence if backups are wanted and the last is older than two of their periods."""
-        every, age = self._settings.backup_every, self.backup_age_s()
-        if every <= 0 or age is None or age <= 2 * every:
+        """A sentence if backups are wanted and the last is older than two of their periods, or of unknown age."""
+        every, age, last = self._settings.backup_every, self.backup_age_s(), self.last_backup
+        if every <= 0 or last is None or age is None or 0 <= age <= 2 * every:
             return []
+        if age < 0:
+            return [f"the last backup is dated {rfc3339(last.at)}, which is still to come: nobody knows how old it is"]
         return [f"the last backup is {age / 3600:.1f} hours old, and one is wanted every {every / 3600:.1f}"]
 
     async def backup(self, path: str | None = None) -> Backup:
@@ -223,7 +226,7 @@ class Care:
 
     async def _look_into(self, folder: Path) -> None:
         """Clear away what an interrupted backup left, and find the last one: after a restore no record names the
-        newest."""
+        newest. One of the future, of a clock that was ahead, is the last only where there is no other."""
         try:
             for part in await trio.to_thread.run_sync(clean_leftovers, folder):
                 log.info("removed %s, which a backup that was interrupted had left", part)
@@ -231,12 +234,14 @@ class Care:
         except OSError as error:
             self._remarks["backup"] = f"the backups in {folder} cannot be looked at: {error.strerror}"
             return
-        if there and (self.last_backup is None or _place(self.last_backup) < _place(there[-1])):
-            self.last_backup = there[-1]
+        known = there if self.last_backup is None else [self.last_backup, *there]
+        now = self._clock.now_us()
+        self.last_backup = max(known, key=lambda one: place(one, now), default=None)
 
     def _is_due(self, since_try_s: float) -> bool:
         every, age = self._settings.backup_every, self.backup_age_s()
-        due = every > 0 and not self._backing_up and (age is None or age >= every)
+        fresh = age is not None and 0 <= age < every
+        due = every > 0 and not self._backing_up and not fresh
         return due and since_try_s >= min(every, RETRY_S)
 
     async def _by_itself(self, what: str, work: Callable[[], Awaitable[Any]]) -> None:
@@ -252,11 +257,6 @@ class Care:
 
 def _forgettable(older_than: int, after: int, reader: Reader) -> Plan:
     return reader.forgettable(older_than, after)
-
-
-def _place(backup: Backup) -> tuple[int, int]:
-    """By what the later of two is known: a name tells whole seconds."""
-    return backup.at // 1_000_000, backup.seq
 
 
 def _make_folder(folder: Path) -> None:

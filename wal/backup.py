@@ -84,6 +84,15 @@ def backups_in(folder: Path) -> list[Backup]:
     return sorted(found, key=lambda one: (one.at, one.seq, one.path))
 
 
+def place(one: Backup, now: int) -> tuple[bool, int, int]:
+    """Where a backup stands among others, greater if later: one of an instant after `now` is before all others, for a
+    clock that was wrong has dated it. To the second, because a name tells no more.
+
+    Not by the last record alone: after a restore those numbers go back, and what was taken of the past that was given
+    up would stand above all that is taken from then on."""
+    return one.at <= now, one.at // 1_000_000, one.seq
+
+
 # --- taking one ---------------------------------------------------------------------------------------------------
 
 
@@ -94,7 +103,8 @@ def take(source: Path, target: Path, *, keep: int = 0, spare_bytes: int = 0) -> 
 
     The copy is verified before it gets its name: structure, page checksums, the digests at the end of the log. Raises
     `JournalRefused` for a source that is no journal, `JournalCorrupt` for a damaged one, and `JournalError` if the
-    target exists, another backup is being written there, or the disk does not take it; then there is no file."""
+    target exists, another backup is being written there, or the disk does not take it; then there is no file. The copy
+    that was made stays in any case, also where the clock was ahead when others were."""
     began = time.perf_counter()
     source, target = source.absolute(), target.absolute()
     folder = target if target.is_dir() else target.parent
@@ -121,9 +131,17 @@ def take(source: Path, target: Path, *, keep: int = 0, spare_bytes: int = 0) -> 
         except OSError as error:
             raise JournalError(f"the backup to {named} failed: {error.strerror}") from error
     if keep:
-        for old in backups_in(folder)[:-keep]:
-            Path(old.path).unlink(missing_ok=True)
+        _remove_older(named, keep)
     return Backup(str(named), seq, size, time.perf_counter() - began, at)
+
+
+def _remove_older(fresh: Path, keep: int) -> None:
+    """Leave `keep` backups in the folder: the one that was just made, and the newest of the others."""
+    now = time.time_ns() // 1000
+    others = [one for one in backups_in(fresh.parent) if one.path != str(fresh)]
+    others.sort(key=lambda one: place(one, now), reverse=True)
+    for old in others[keep - 1 :]:
+        Path(old.path).unlink(missing_ok=True)
 
 
 def _check_room(source: Path, folder: Path, spare_bytes: int) -> None:

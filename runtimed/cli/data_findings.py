@@ -125,7 +125,8 @@ def growth(settings: Settings, fix: bool) -> Iterator[Finding]:
 
 def backups(settings: Settings, fix: bool) -> Iterator[Finding]:
     """How old the last backup is: that much is lost with the disk."""
-    from wal.backup import backups_in
+    from wal.backup import backups_in, place
+    from wal.views import rfc3339
 
     with _reader(settings) as reader:
         if reader is None or not reader.head_seq():
@@ -137,8 +138,13 @@ def backups(settings: Settings, fix: bool) -> Iterator[Finding]:
     if not known:
         yield Finding("warn", "backup", "there is none", "if the disk is lost, all is", go)
         return
-    last = max(known, key=lambda one: one.at)
-    age_s = time.time() - last.at / 1_000_000
+    now = time.time_ns() // 1_000
+    last = max(known, key=lambda one: place(one, now))
+    age_s = (now - last.at) / 1_000_000
+    if age_s < 0:
+        what = f"the last one is dated {rfc3339(last.at)}, which is still to come: {last.path}"
+        yield Finding("warn", "backup", what, "the clock was ahead: nobody knows how old it is", go)
+        return
     what = f"the last one is {age_s / 3600:.1f} hours old, up to record {last.seq}: {last.path}"
     if age_s > (2 * every if every else OLD_BACKUP_S):
         yield Finding("warn", "backup", what, "what came since is lost with the disk", go)

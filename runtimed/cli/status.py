@@ -110,4 +110,5 @@ def _backup(checks: dict[str, Any]) -> str | None:
     age = listed[0].get("observedValue")
     if age is None:
         return "none"
-    return f"{age / 3600:.1f} hours old: {cell(listed[0].get('output'))}"
+    old = f"{age / 3600:.1f} hours old" if age >= 0 else f"dated {-age / 3600:.1f} hours ahead of the clock"
+    return f"{old}: {cell(listed[0].get('output'))}"

@@ -92,7 +92,10 @@ class RuntimeCollector(Collector):
             "disk_full_days", "Days until the disk is full, by the trend of a day; absent if it does not shrink.",
             s.disk_full_days,
         )  # fmt: skip
-        yield from _optional("backup_age_seconds", "Age of the last backup; absent without one.", s.backup_age_seconds)
+        yield from _optional(
+            "backup_age_seconds", "Age of the last backup; below 0 if it is dated ahead, absent without one.",
+            s.backup_age_seconds,
+        )  # fmt: skip
         yield from _optional("loop_lag_seconds", "How late the event loop wakes.", s.loop_lag_seconds)
 
     def _actor_families(self) -> Iterator[Metric]:

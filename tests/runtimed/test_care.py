@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from runtimed import App, Conflict, Context, InvalidInput, JournalError, RunNotF
 from runtimed.runtime import Runtime
 from runtimed.settings import Journal, Settings
 from wal import records as r
-from wal.backup import backups_in
+from wal.backup import Backup, backups_in
 from wal.restore import restore
 from wal.verify import verify
 
@@ -119,6 +120,50 @@ async def test_backups_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 1 <= len(backups_in(folder)) <= 2
     assert all(verify(one.path).ok for one in backups_in(folder))
     assert not (folder / "journal.db.part").exists()
+
+
+@pytest.mark.trio
+async def test_a_backup_of_the_future_is_none_to_rely_on(tmp_path: Path) -> None:
+    """One dated by a clock that was ahead makes no other wait: the next is due, and health says why."""
+    async with opened(tmp_path, backup_every=3_600.0) as runtime:
+        now_us = runtime.clock.now_us()
+        for ahead_s, due in ((-60, False), (-3_601, True), (60, True), (365 * care.DAY_S, True)):
+            runtime.care.last_backup = Backup("x.db", 1, 1, 0.0, now_us + ahead_s * 1_000_000)
+            assert runtime.care._is_due(math.inf) is due
+            age = runtime.statistics().backup_age_seconds
+            assert age == pytest.approx(-ahead_s, abs=5.0)
+            told = [reason for reason in runtime.health().reasons if "still to come" in reason]
+            assert len(told) == (ahead_s > 0)
+    async with opened(tmp_path, backup_every=0.0) as runtime:  # none is wanted: nothing to say
+        runtime.care.last_backup = Backup("x.db", 1, 1, 0.0, runtime.clock.now_us() + 10**9)
+        assert (runtime.care._is_due(math.inf), runtime.care.overdue()) == (False, [])
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_the_last_backup_is_none_of_the_future(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among those in the folder a copy of a clock that was ahead counts only where there is no other; then one is taken
+    at once."""
+    monkeypatch.setattr(care, "LOOK_S", 0.02)
+    folder = tmp_path / "data" / "backups"
+    folder.mkdir(parents=True)
+    wrong, right = folder / "journal-29990101T000000Z-9999.db", folder / "journal-20200101T000000Z-5.db"
+    wrong.write_bytes(b"of a clock that was ahead")
+    async with opened(tmp_path, backup_every=3_600.0) as runtime:
+        assert runtime.care.last_backup is not None
+        with trio.fail_after(20.0):
+            while runtime.care.last_backup.path == str(wrong):  # noqa: ASYNC110 - it is set after its record is told
+                await trio.sleep(0.01)
+        done = runtime.care.last_backup.path
+    async with opened(tmp_path) as runtime:  # the record of it is nearer to now than the copy from the future
+        assert runtime.care.last_backup is not None
+        assert runtime.care.last_backup.path == done
+    (tmp_path / "data" / "journal.db").unlink()
+    (folder / Path(done).name).unlink()
+    right.write_bytes(b"of a clock that was right")
+    async with opened(tmp_path) as runtime:
+        assert runtime.care.last_backup is not None
+        assert runtime.care.last_backup.path == str(right)
 
 
 @pytest.mark.trio

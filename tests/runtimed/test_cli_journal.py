@@ -99,6 +99,7 @@ def test_status_tells_of_the_last_backup(fake: Any, capsys: pytest.CaptureFixtur
     """How old it is and where, or that there is none."""
     for told, words in (
         ({"observedValue": 7_200.0, "output": "/b/x.db"}, "2.0 hours old: /b/x.db"),
+        ({"observedValue": -7_200.0, "output": "/b/x.db"}, "dated 2.0 hours ahead of the clock: /b/x.db"),
         ({"output": "there is no backup"}, "none"),
     ):
         detail = {"status": "pass", "reasons": [], "checks": {"journal:backup": [told]}}

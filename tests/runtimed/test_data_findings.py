@@ -104,6 +104,18 @@ def test_the_age_of_the_last_backup_is_told(folder: Path) -> None:
     assert one(care.backups, settings).level == "ok"
 
 
+def test_a_backup_of_the_future_is_told(folder: Path) -> None:
+    """One dated by a clock that was ahead has no age: a warning, unless there is another."""
+    settings = settings_of(folder)
+    (folder / "backups").mkdir()
+    (folder / "backups" / "journal-29990101T000000Z-2.db").write_bytes(b"of a clock that was ahead")
+    found = one(care.backups, settings)
+    assert (found.level, "2999-01-01" in found.what, "still to come" in found.what) == ("warn", True, True)
+    backup.take(folder / "journal.db", folder / "backups")
+    found = one(care.backups, settings)
+    assert (found.level, "0.0 hours old" in found.what) == ("ok", True)
+
+
 def test_runs_that_wait_for_a_person_or_for_nothing_are_told(folder: Path) -> None:
     """A blocked run is a warning; one that nothing will wake is a failing finding that names it."""
     settings = settings_of(folder)

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,28 @@ def test_a_folder_keeps_the_newest(filled: Journal, journal_path: Path, folder: 
     assert {path.name for path in folder.iterdir()} == {"mine.db", *names[1:]}
     assert [one.seq for one in backup.backups_in(folder)] == [filled.head.seq - 1, filled.head.seq]
     assert backup.backups_in(folder / "nowhere") == []
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_a_clock_that_was_ahead_costs_no_fresh_backup(
+    keep: int, filled: Journal, journal_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies with a time that is still to come are the first to go, also of more records, as after a restore; the one
+    that was just made is there when it is told of, whatever the clock says."""
+    now = time.time_ns()
+    ahead = [f"journal-2999010{day}T000000Z-9999.db" for day in (1, 2, 3)]
+    for name in ahead:
+        (folder / name).write_bytes(b"of a clock that was ahead")
+    names: list[str] = []
+    for n in range(3):
+        monkeypatch.setattr(time, "time_ns", lambda n=n: now + n * 10**9)
+        names.append(Path(backup.take(journal_path, folder, keep=keep).path).name)
+        stay = [*ahead, *names][-keep:]
+        assert sorted(path.name for path in folder.iterdir()) == sorted(stay)
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3_600 * 10**9)  # what is there is of the future now
+    last = Path(backup.take(journal_path, folder, keep=keep).path)
+    assert last.exists()
+    assert len(list(folder.iterdir())) == keep
 
 
 def test_nothing_is_overwritten(filled: Journal, journal_path: Path, folder: Path) -> None:
