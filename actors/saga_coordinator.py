@@ -10,7 +10,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -20,7 +19,7 @@ import trio
 
 from actors import messages as m
 from actors.active_run import ActiveRun
-from actors.errors import RunNotFound
+from actors.history_loader import HistoriesLoaded, HistoryLoader
 from actors.mailbox import Letter, Mailbox
 from actors.saga_commands import SagaCommands
 from actors.saga_engine import SagaEngine
@@ -28,7 +27,6 @@ from actors.step_runner import Attempt
 from actors.timers import TimersDue
 from wal import records as r
 from wal.queries import Reader
-from wal.records import Entry
 from wal.rows import RunRow
 
 log = logging.getLogger("runtimed.runs")
@@ -37,17 +35,8 @@ READY_SLICE = 64
 SLICE_RECORDS = 500
 """Once so many records have come about in one turn, the disk is to begin with them, and others to have their turn,
 before another command is taken in: with 16 clients that send batches this is worth a tenth."""
-LOAD_BATCH = 64
-LOAD_RECORDS = 5_000
-"""So many runs are loaded at once, and no further one once their histories have so many records."""
 PARK_CHECK_S = 5.0
 RECOVERED = ("running", "compensating")
-
-
-class HistoriesLoaded(msgspec.Struct, frozen=True):
-    """The histories of these runs were read."""
-
-    runs: list[tuple[ActiveRun, list[Entry]]]
 
 
 class GoOn(msgspec.Struct, frozen=True):
@@ -112,8 +101,6 @@ class SagaCoordinator:
         self._ready = ReadyRuns()
         self._engine: SagaEngine
         self._commands: SagaCommands
-        self._to_load: list[ActiveRun] = []
-        self._load_wake = trio.Event()
         self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._going_on = False
         self._lives = 0
@@ -122,11 +109,12 @@ class SagaCoordinator:
         """Drive runs until cancelled. What a life before this one recorded is waited for, then read again."""
         self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn)  # of a life before this one
         self._ready = ReadyRuns()
-        self._to_load, self._load_wake, self._going_on = [], trio.Event(), False
+        self._going_on = False
         self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._engine, self._commands = self._make(self._ready)
         engine = self._engine
-        engine.load_later, self._commands.report = self._load_later, self.mailbox.report
+        loader = HistoryLoader(engine.writer, self._read, self.mailbox.report)
+        engine.load_later, self._commands.report = loader.put, self.mailbox.report
         engine.runner.ended = self.mailbox.report
         await engine.writer.wait_durable(engine.writer.seq)
         self._recover()
@@ -134,7 +122,7 @@ class SagaCoordinator:
             self._end_sessions()
         self._lives += 1
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._load_histories)
+            nursery.start_soon(loader.run)
             nursery.start_soon(self._look_for_idle)
             nursery.start_soon(self._turn_queues)
             task_status.started()
@@ -338,7 +326,7 @@ class SagaCoordinator:
             if waited.cancelled_caught:
                 self._go_on()
 
-    # --- timers and histories
+    # --- timers
 
     def _timers_due(self, message: TimersDue) -> None:
         engine = self._engine
@@ -369,28 +357,6 @@ class SagaCoordinator:
         else:
             engine.timers_due(engine.active.add(ActiveRun.from_row(row)), stand)
 
-    def _load_later(self, run: ActiveRun) -> None:
-        self._to_load.append(run)
-        self._load_wake.set()
-
-    async def _load_histories(self) -> None:
-        """Read histories in a thread, some at a time, once they are durable."""
-        writer = self._engine.writer
-        while True:
-            await self._load_wake.wait()
-            runs = self._to_load[:LOAD_BATCH]
-            await writer.wait_durable(max(run.load_upto for run in runs))
-            wanted = [(run.run_key, run.load_upto) for run in runs]
-            histories = await self._read(partial(_histories, wanted))
-            loaded = list(zip(runs, histories, strict=False))  # perhaps not all of them: what was read is long
-            del self._to_load[: len(loaded)]
-            if not self._to_load:
-                self._load_wake = trio.Event()
-            for run, entries in loaded:
-                if not entries:
-                    raise RunNotFound(f"run {run.id!r} has no records")  # a bug of ours: the actor restarts
-            self.mailbox.report(HistoriesLoaded(loaded))
-
     def is_going_on(self, run_id: str) -> bool:
         """Whether this run is in memory and has not settled: whoever waits for it will be told."""
         run = self._engine.active.by_id.get(run_id)
@@ -418,13 +384,3 @@ class SagaCoordinator:
         return CoordinatorStatistics(
             len(engine.active), len(engine.active.idle), len(self._ready), engine.started_total, engine.parked_total
         )
-
-
-def _histories(wanted: list[tuple[int, int]], reader: Reader) -> list[list[Entry]]:
-    """The histories of these, or of the first of them if those are long: all are in memory at once."""
-    found: list[list[Entry]] = []
-    for run_key, last_seq in wanted:
-        found.append(reader.history(run_key, last_seq=last_seq))
-        if sum(map(len, found)) >= LOAD_RECORDS:
-            break
-    return found

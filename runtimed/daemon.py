@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from actors.flow.definitions import App
+from runtimed import open_files
 from runtimed.http.access import Access
 from runtimed.http.app import Edge
 from runtimed.http.limits import EdgeLimits
@@ -47,6 +48,7 @@ def main(settings: Settings, *, again: Callable[[], Settings]) -> int:
 
     `again` reads the settings once more, from where these came, flags included: for SIGHUP."""
     set_up(settings.log.level, settings.log.format)
+    open_files.raise_limit(settings.http.max_connections)
     apps = load_apps(settings.daemon.apps, Path.cwd())
     access = _access(settings)
     gc.set_threshold(*GC_THRESHOLDS)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from runtimed import open_files
 from runtimed.settings import Settings
 from runtimed.version import VERSION
 from wal.errors import RuntimedError
@@ -24,8 +25,6 @@ FSYNC_TOO_FAST_MS, FSYNC_SLOW_MS = 0.02, 20.0
 """Below the first no disk flushes (a tmpfs, or one that lies); above the second each commit is felt."""
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"}
 PACKAGES = ("apsw", "msgspec", "trio", "anyio", "hypercorn", "starlette")
-FILES_SPARE = 128
-"""File descriptors the daemon needs besides its connections: the journal, readers, what steps open."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -174,11 +173,13 @@ def journal(settings: Settings) -> Iterator[Finding]:
 
 def limits(settings: Settings) -> Iterator[Finding]:
     """Whether the daemon may open as many files as its settings promise; without one, whether one started here may."""
-    wanted = 2 * settings.http.max_connections + FILES_SPARE
-    soft, hard = _files_max(lock_holder(settings.paths.lock))
+    wanted, holder = open_files.wanted(settings.http.max_connections), lock_holder(settings.paths.lock)
+    soft, hard = _files_max(holder)
+    if holder is None:
+        soft = open_files.attainable(soft, hard, wanted)  # it gives itself that when it starts
     if soft != resource.RLIM_INFINITY and soft < wanted:
         why = f"http.max_connections = {settings.http.max_connections} on two listeners needs about {wanted}"
-        raise_it = "Raise it: ulimit -n, or LimitNOFILE= in the unit; or lower http.max_connections."
+        raise_it = "Raise the hard limit: LimitNOFILE= in the unit, ulimit -Hn; or lower http.max_connections."
         yield Finding("warn", "open files", f"at most {soft} (hard limit {hard})", why, raise_it)
     else:
         yield Finding("ok", "open files", f"at most {soft}")

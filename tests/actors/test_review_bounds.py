@@ -14,7 +14,7 @@ import trio.testing
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from actors import messages as m
-from actors import saga_coordinator, timers
+from actors import history_loader, timers
 from actors.due_window import DueWindow
 from actors.flow.context import Context
 from actors.flow.definitions import App
@@ -219,7 +219,7 @@ class TestLoading:
         self, runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is in memory at once is bounded in records; all the runs that wake together go on."""
-        monkeypatch.setattr(saga_coordinator, "LOAD_RECORDS", 1)
+        monkeypatch.setattr(history_loader, "LOAD_RECORDS", 1)
         handles = [await runtime.start(naps, 60.0) for _ in range(20)]
         await runtime.crash()
         await runtime.advance(61)

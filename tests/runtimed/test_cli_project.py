@@ -222,8 +222,12 @@ def test_doctor_knows_network_disks_and_few_files(short_dir: Path, monkeypatch: 
 
     assert [next(examinations.folder(settings)).level for _ in range(3)] == ["fail", "warn", "ok"]
 
-    monkeypatch.setattr("resource.getrlimit", lambda what: (256, 4096))
+    monkeypatch.setattr("resource.getrlimit", lambda what: (256, 1_024))
     assert next(examinations.limits(settings)).level == "warn"
+    monkeypatch.setattr("resource.getrlimit", lambda what: (256, 4096))
+    assert next(examinations.limits(settings)).level == "ok"  # the daemon raises its own limit when it starts
+    monkeypatch.setattr(examinations, "lock_holder", lambda path: 2**30)
+    assert next(examinations.limits(settings)).level == "warn"  # but one that runs has what it has
     assert examinations._files_max(os.getpid()) == resource.prlimit(
         os.getpid(), resource.RLIMIT_NOFILE
     )  # a daemon's own

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import stat
 import sys
@@ -53,6 +54,13 @@ async def test_it_starts_quickly(running: Running, figures: Callable[..., None])
         first = await daemon.start()
         assert await daemon.stop() == 0
         figures("start", first_s=round(first, 2), second_s=round(await daemon.start(), 2))
+
+
+async def test_it_raises_its_limit_of_open_files(running: Running) -> None:
+    """A shell that gives few and allows more is no reason to turn connections away."""
+    few = ("sh", "-c", 'ulimit -Sn 256; ulimit -Hn 3000; exec "$@"', "sh")
+    async with running(wrapper=few) as daemon:
+        assert resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE) == (3_000, 3_000)
 
 
 async def test_a_second_daemon_ends_with_75_and_names_the_first(running: Running) -> None:
