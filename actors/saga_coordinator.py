@@ -101,6 +101,7 @@ class SagaCoordinator:
         self._ready = ReadyRuns()
         self._engine: SagaEngine
         self._commands: SagaCommands
+        self._loader: HistoryLoader
         self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._going_on = False
         self._lives = 0
@@ -113,7 +114,7 @@ class SagaCoordinator:
         self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._engine, self._commands = self._make(self._ready)
         engine = self._engine
-        loader = HistoryLoader(engine.writer, self._read, self.mailbox.report)
+        loader = self._loader = HistoryLoader(engine.writer, self._read, self.mailbox.report)
         engine.load_later, self._commands.report = loader.put, self.mailbox.report
         engine.runner.ended = self.mailbox.report
         await engine.writer.wait_durable(engine.writer.seq)

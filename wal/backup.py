@@ -72,12 +72,13 @@ def last_recorded(db: apsw.Connection) -> Backup | None:
 
 
 def backups_in(folder: Path) -> list[Backup]:
-    """The backups in a folder that are called as ours are, oldest first."""
+    """The backups in a folder that are called as ours are, oldest first. A name that tells no date, or that leads
+    nowhere, is nobody's backup."""
     found = []
-    with contextlib.suppress(FileNotFoundError):
-        for path in folder.iterdir():
-            match = NAME.fullmatch(path.name)
-            if match:
+    for path in folder.iterdir() if folder.exists() else ():
+        match = NAME.fullmatch(path.name)
+        if match:
+            with contextlib.suppress(ValueError, FileNotFoundError):
                 taken_at = datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
                 at = int(taken_at.timestamp()) * 1_000_000
                 found.append(Backup(str(path), int(match[2]), path.stat().st_size, 0.0, at))

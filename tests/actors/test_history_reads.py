@@ -45,9 +45,9 @@ def runtime_settings() -> Settings:
 
 
 def fail_reads(runtime: VirtualRuntime, errors: list[Exception]) -> None:
-    """Have the coordinator's next reads fail, each with one of these, in order."""
-    coordinator = runtime.actors.coordinator
-    real: Callable[[Any], Awaitable[Any]] = coordinator._read
+    """Have the next reads of histories fail, each with one of these, in order."""
+    loader = runtime.actors.coordinator._loader
+    real: Callable[[Any], Awaitable[Any]] = loader._read
 
     async def read(query: Any) -> Any:
         await trio.lowlevel.checkpoint()
@@ -55,7 +55,7 @@ def fail_reads(runtime: VirtualRuntime, errors: list[Exception]) -> None:
             raise errors.pop(0)
         return await real(query)
 
-    coordinator._read = read
+    loader._read = read
 
 
 def restarts(runtime: VirtualRuntime) -> dict[str, int]:

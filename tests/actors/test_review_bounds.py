@@ -13,8 +13,8 @@ import pytest
 import trio.testing
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
-from actors import messages as m
 from actors import history_loader, timers
+from actors import messages as m
 from actors.due_window import DueWindow
 from actors.flow.context import Context
 from actors.flow.definitions import App
