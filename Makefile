@@ -32,9 +32,9 @@ serve: $(READY) ## the daemon on the example shop, until Ctrl-C
 	@$(BIN)/python -m examples.shop.serve
 
 # The folder is a short one: a unix socket's path has 107 bytes.
-test: $(READY) ## all tests, a file at a time on each core (JOBS=0: one after the other), then those that need quiet
+test: $(READY) ## all tests, three workers to two cores (JOBS=0: one after the other), then those that need quiet
 	@temp=$$(mktemp -d -t rt.XXXXXX); trap 'rm -rf "$$temp"' EXIT; \
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --basetemp="$$temp/t" -m "not alone" && \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --basetemp="$$temp/t" -m "not alone" && \
 	$(BIN)/python -m pytest --basetemp="$$temp/a" -m alone
 
 quick: $(READY) ## the tests that take less than 0.25 s each

@@ -13,6 +13,7 @@ import platform
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,27 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose the Hypothesis profile and start an empty table of figures."""
     settings.load_profile("long" if config.getoption("--long") else "house")
     config.stash[FIGURES] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Half as many workers again as there are cores: nearly half of the time of a worker is waiting."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + cores // 2
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take the longest files first, so that none is still at one when the others have nothing left to do.
+
+    Long are the fault tests, which repeat themselves, and then the files that have many slow tests. Within a file the
+    order stays, and so does that of the files when there are no workers.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    faults = {item.path for item in items if item.get_closest_marker("chaos")}
+    items.sort(key=lambda item: (item.path not in faults, -slow[item.path]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
