@@ -101,6 +101,7 @@ class ConnectorPoller:
         self._began = trio.Event()
         self._woken = trio.Event()
         self._stale = True  # the journal may know better how it stands
+        self._wanted = False  # somebody waits for the next poll to begin
         self.draining = False
         self._poll_scope = trio.CancelScope()
 
@@ -116,10 +117,11 @@ class ConnectorPoller:
 
     def poll_now(self) -> trio.Event:
         """Have it poll as soon as may be; the event is set when a poll begins, or none will: it is held, or stops."""
-        if self.standing.polling:
+        if self.standing.polling and not self._stale:
             began = trio.Event()
             began.set()
             return began
+        self._wanted = True  # for one that is under way is not what is wanted, after a hold or a reset
         self.standing = core.poll_now(self.standing, trio.current_time())
         self._woken.set()
         return self._began
@@ -159,6 +161,8 @@ class ConnectorPoller:
         while True:
             if self._stale:
                 await self._read_standing()
+            if self._wanted:
+                self.standing = core.poll_now(self.standing, trio.current_time())
             if self.standing.due <= trio.current_time() and not self.draining:
                 await self._poll_once()
                 continue
@@ -172,6 +176,7 @@ class ConnectorPoller:
         """Who waits for a poll to begin goes on, and looks how it stands."""
         began, self._began = self._began, trio.Event()
         began.set()
+        self._wanted = False
 
     async def _read_standing(self) -> ConnectorRow:
         """How the journal has it, with all that is on its way there."""

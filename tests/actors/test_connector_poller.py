@@ -498,6 +498,27 @@ async def test_a_poll_now_comes_at_once(app: App) -> None:
             await runtime.poll_connector("nobody")
 
 
+async def test_a_poll_that_is_to_be_broken_off_is_no_answer(app: App) -> None:
+    """Asked for after a hold or a reset was acknowledged, a poll is one that begins after it, or is refused; one that
+    is still under way from before does not count."""
+    gates = [trio.Event(), trio.Event()]
+    source = Source([gates[0], page(1, cursor=1)], [gates[1], page(2, cursor=2)], [page(3, cursor=3)])
+    declare(app, "people", source, cursor_type=int, every=1_000.0)
+    async with opened(app) as runtime:
+        await until(lambda: len(source.polls) == 1)
+        await runtime.ask(m.PauseConnector(name="people", origin=BY))
+        with pytest.raises(ConnectorHeld):
+            await runtime.poll_connector("people")
+        await runtime.ask(m.ResumeConnector(name="people", origin=BY))
+        await until(lambda: len(source.polls) == 2)
+        await runtime.ask(m.ResetConnector(name="people", cursor=msgspec.Raw(b"0"), origin=BY))
+        asked = trio.current_time()
+        await runtime.poll_connector("people")
+        await until(lambda: bytes(view(runtime, "people").cursor) == b"3")
+        assert source.polls == [None, None, 0]
+        assert trio.current_time() - asked < 10.0
+
+
 async def test_a_reset_reads_anew_and_keys_are_recognised(app: App) -> None:
     """A reset begins from the given cursor at once; what was read before it is not taken; known keys start nothing."""
     gate = trio.Event()
