@@ -321,6 +321,15 @@ class Overloaded(RuntimedError):
     hint = "Try again later."
 
 
+class HistoryUnreadable(RuntimedError):
+    """The history of a run could not be read for a minute, though no damage is seen; the process must end."""
+
+    status = 503
+    code = "history_unreadable"
+    exit_code = 75
+    hint = "Look at the disk, memory and open files: `runtimed doctor`; the log names the run and the cause."
+
+
 class SupervisionFailed(RuntimedError):
     """A supervisor gave up: restarts exceeded their limit, or cannot help; the process must end.
 

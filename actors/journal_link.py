@@ -151,7 +151,10 @@ class ProcessLink:
         if self._begun is not entries:
             self.begin(entries)
         self._begun = None
-        await self._send_rest()
+        try:
+            await self._send_rest()
+        except WriterGone:
+            pass  # it may have said why before it went, which is still to be read
         receipt = await self._receive()
         for _ in range(self._owed - 1):
             receipt = await self._receive()

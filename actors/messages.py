@@ -173,10 +173,11 @@ class SessionEnded(Message, frozen=True):
 
 
 class CancelRuns(Message, frozen=True):
-    """Runs of a session that ended, which the saga coordinator has still to cancel: from itself to itself."""
+    """From the saga coordinator to itself: cancel the next runs of a session that ended, behind the run key `after`."""
 
-    run_ids: list[str]
+    session_id: str
     reason: str
+    after: int = 0
 
 
 class PutState(Message, frozen=True):

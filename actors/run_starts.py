@@ -1,4 +1,5 @@
-"""Starting runs: each checked whole before anything of it is recorded, all of a request in one commit."""
+"""Starting runs: each checked whole before anything of it is recorded; all of a request in one commit, unless they are
+too large for one."""
 
 from __future__ import annotations
 

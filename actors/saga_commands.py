@@ -94,6 +94,7 @@ class SagaCommands:
         self._engine, self._reader, self._answers = engine, reader, answers
         self._writer = engine.writer
         self._ended_sessions: dict[str, None] = {}
+        self._cancelling: set[str] = set()  # sessions whose runs are being cancelled
         starts = RunStarts(engine, reader, ready, new_id, self._session_of, self._accept)
         state = StateDesk(engine, self._owner, self._accept)
         engine.begin_later = ready.put
@@ -343,23 +344,28 @@ class SagaCommands:
         if len(self._ended_sessions) > 1_000:  # older ones are durable, and so are seen in the journal
             self._ended_sessions.pop(next(iter(self._ended_sessions)))
         letter.reply(None)
-        if command.cancel_runs:
-            active = self._engine.active.by_id.values()
-            ids = [run.id for run in active if run.info and run.info.session_id == command.id]
-            ids += self._reader.open_run_ids(command.id)  # in an order that repeats itself
-            self._cancel_some(m.CancelRuns(run_ids=list(dict.fromkeys(ids)), reason=command.reason), letter)
+        if command.cancel_runs and command.id not in self._cancelling:
+            self._cancelling.add(command.id)
+            self._cancel_next(m.CancelRuns(session_id=command.id, reason=command.reason))
+
+    def _cancel_next(self, command: m.CancelRuns) -> None:
+        """Once all that is recorded now is in the journal, which is where its runs are looked for."""
+        self._writer.when_durable(self._writer.seq, self.report, command)
 
     def _cancel_some(self, command: m.CancelRuns, letter: Letter) -> None:
-        """Cancel a slice of them, each by itself; the rest has its turn once that is on disk."""
-        for run_id in command.run_ids[:CANCEL_SLICE]:
+        """Cancel the next runs of a session, each by itself. They come by their keys, and a child's is greater than its
+        parent's: so one that was started until its parent's turn came is found too."""
+        keys = self._reader.open_run_keys(command.session_id, after=command.after, limit=CANCEL_SLICE)
+        for _, run_id in keys:
             try:
                 self._cancel_run(m.CancelRun(run_id=run_id, reason=command.reason, origin=BY_US))
-            except RunEnded:
-                continue  # it ended by itself first
+            except (RunEnded, RunNotFound):
+                continue  # it ended by itself first, and may have been forgotten
             self._engine.close_group()
-        rest = command.run_ids[CANCEL_SLICE:]
-        if rest:
-            self._writer.when_durable(self._writer.seq, self.report, msgspec.structs.replace(command, run_ids=rest))
+        if keys:
+            self._cancel_next(msgspec.structs.replace(command, after=keys[-1][0]))
+        else:
+            self._cancelling.discard(command.session_id)
 
     def _note_secret(self, command: m.NoteSecret, letter: Letter) -> None:
         origin = command.origin

@@ -60,7 +60,7 @@ class ReadyRuns:
     def __init__(self) -> None:
         self._in_memory: deque[int] = deque()
         self._in_journal: deque[int] = deque()
-        self._known: set[int] = set()  # what is in the second of them: a timer is told of again and again
+        self._known: set[int] = set()  # what is in the second of them
 
     def put(self, run: ActiveRun) -> None:
         self._in_memory.append(run.run_key)
@@ -108,7 +108,6 @@ class SagaCoordinator:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Drive runs until cancelled. What a life before this one recorded is waited for, then read again."""
-        self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn)  # of a life before this one
         self._ready = ReadyRuns()
         self._going_on = False
         self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
@@ -118,6 +117,7 @@ class SagaCoordinator:
         engine.load_later, self._commands.report = loader.put, self.mailbox.report
         engine.runner.ended = self.mailbox.report
         await engine.writer.wait_durable(engine.writer.seq)
+        self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn, m.CancelRuns)  # of a life before this one
         self._recover()
         if self._lives:
             self._end_sessions()

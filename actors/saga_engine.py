@@ -153,6 +153,7 @@ class SagaEngine(RunAdvancer):
         """The same with one more answer, after what has been recorded meanwhile."""
         if run.flow is None and not run.loading:
             self.load(run)
+        run.waiting = None  # whatever it says it waits for, it says anew
         at = self.clock.now_us()
         seq = self.append(run, record, weight, at)
         run.deferred.append((record, seq, at))

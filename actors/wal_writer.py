@@ -28,8 +28,6 @@ from actors.statistics import COUNTS, Histogram, HistogramValues
 from wal.errors import WriterGone
 from wal.records import Entry, Fact
 
-RECEIVE_BYTES = 65_536
-HELLO_TIMEOUT_S = 60.0
 PRODUCTION_RECORDS_MAX = 20_000
 PRODUCTION_BYTES_MAX = 128 << 20
 """Beyond so many records waiting for the disk, or so many bytes of payload in them, nothing new is taken in

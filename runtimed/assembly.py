@@ -17,7 +17,7 @@ from actors.clock import Clock
 from actors.connector_poller import ConnectorPoller, Tools
 from actors.connector_spec import SecretSource
 from actors.connectors import Connectors
-from actors.errors import SecretMissing
+from actors.errors import HistoryUnreadable, SecretMissing
 from actors.feed import Feed
 from actors.flow.definitions import Registry
 from actors.gil_gate import GilGate
@@ -192,6 +192,7 @@ class Actors:
                     ChildSpec(
                         name="coordinator",
                         run=self.coordinator.run,
+                        fatal=(HistoryUnreadable,),  # it was tried for longer than restarts are counted together
                         mailbox=self.coordinator.mailbox,
                         statistics=_figures(self.coordinator.statistics),
                     ),

@@ -77,7 +77,7 @@ def backups_in(folder: Path) -> list[Backup]:
     found = []
     for path in folder.iterdir() if folder.exists() else ():
         match = NAME.fullmatch(path.name)
-        if match:
+        if match and path.is_file():
             with contextlib.suppress(ValueError, FileNotFoundError):
                 taken_at = datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
                 at = int(taken_at.timestamp()) * 1_000_000
@@ -142,7 +142,8 @@ def _remove_older(fresh: Path, keep: int) -> None:
     others = [one for one in backups_in(fresh.parent) if one.path != str(fresh)]
     others.sort(key=lambda one: place(one, now), reverse=True)
     for old in others[keep - 1 :]:
-        Path(old.path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the copy is made all the same, and the next one tries again
+            Path(old.path).unlink()
 
 
 def _check_room(source: Path, folder: Path, spare_bytes: int) -> None:

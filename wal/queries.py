@@ -27,6 +27,8 @@ from wal.run_status import COMPENSATING_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
 _RUN_COLUMNS = ", ".join(RunRow.__struct_fields__)
+_CANCELLABLE = f"""r.status in ({", ".join(f"'{status}'" for status in OPEN_STATUSES)})
+    and r.phase not in ({", ".join(f"'{phase}'" for phase in sorted(COMPENSATING_PHASES))})"""
 _STATE_COLUMNS = ", ".join(StateRow.__struct_fields__)
 
 
@@ -281,20 +283,17 @@ class Reader:
                  order by expires_at, id limit ?"""
         return [ExpiringSession(*row) for row in self._rows(sql, page_limit(limit))]
 
-    def open_run_ids(self, session_id: str) -> list[str]:
-        """The runs of a session that have not ended, oldest first: all of them, by their ids alone."""
-        statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
-        sql = f"select id from runs where session_id = ? and status in ({statuses}) order by run_key"
-        return [row[0] for row in self._rows(sql, session_id)]
+    def open_run_keys(self, session_id: str, *, after: int = 0, limit: int = 500) -> list[tuple[int, str]]:
+        """The keys and ids of a session's runs that are neither over nor being undone, by key, behind `after`."""
+        sql = f"""select run_key, id from runs r where session_id = ? and run_key > ? and {_CANCELLABLE}
+                  order by run_key limit ?"""
+        return [(row[0], row[1]) for row in self._rows(sql, session_id, after, limit)]
 
     def ended_sessions_with_open_runs(self) -> list[str]:
         """Ended sessions with `on_close = cancel` whose runs are neither all over nor being undone: a crash came in
         between. All of them: whoever asks does so once, as it starts."""
-        statuses = ", ".join(f"'{status}'" for status in OPEN_STATUSES)
-        undone = ", ".join(f"'{phase}'" for phase in sorted(COMPENSATING_PHASES))
         sql = f"""select distinct s.id from runs r cross join sessions s on s.id = r.session_id
-                  where r.status in ({statuses}) and r.phase not in ({undone})
-                  and s.status <> 'open' and s.on_close = 'cancel'"""
+                  where {_CANCELLABLE} and s.status <> 'open' and s.on_close = 'cancel'"""
         return [row[0] for row in self._rows(sql)]
 
     def state(self, scope: str, key: str) -> StateRow | None:

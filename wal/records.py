@@ -86,12 +86,13 @@ class RunContinued(Fact, frozen=True, gc=False):
 class RunWaiting(Fact, frozen=True, gc=False):
     """The run has nothing in flight: what it waits for, until when, and all its open calls. A note for people and for
     waking; replay compares it with the code. Where very many are open, `calls` has those that no such record of the run
-    has named before and one of each kind, and `more` says how many are open besides."""
+    has named before and one of each kind, `more` says how many are open besides, and `digest` is of all of them."""
 
     on: str
     until: int | None = None
     calls: list[OpenCallData] = []
     more: int = 0
+    digest: str | None = None
 
 
 class RunPaused(Fact, frozen=True, gc=False):

@@ -13,6 +13,7 @@ paused, parked or blocked with answers arriving all the while, and go on later a
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 from msgspec import Raw
@@ -30,6 +31,7 @@ from actors.flow.calls import (
     StateCall,
     TimerCall,
     UndoCall,
+    encode,
     payload,
 )
 from actors.flow.child import ChildResultCall, ChildStartCall
@@ -42,6 +44,11 @@ from wal import records as r
 
 LISTED_MAX = 100
 """A run that waits for more calls than this does not name all of them each time."""
+
+
+def _digest(calls: list[r.OpenCallData]) -> str:
+    """Of calls with their kinds and names, in their order; to tell two lists apart, not to keep anything secret."""
+    return blake2b(encode(calls), digest_size=16).hexdigest()
 
 
 class Flow(AnsweredRun):
@@ -313,33 +320,27 @@ class Flow(AnsweredRun):
     def waiting(self, on: str, until: int | None, said: r.RunWaiting | None) -> r.RunWaiting | None:
         """The record of what the run waits for, or None if that is just what it `said` last. To name very many calls
         anew whenever one of them is answered would make a journal that grows with their square."""
-        calls, more = self.open_calls(), 0
-        if len(calls) > LISTED_MAX:
-            kinds: set[str] = set()
-            listed = []
-            for call in calls:
-                if call.key not in self._named or call.kind not in kinds:
-                    listed.append(call)
-                    kinds.add(call.kind)
-            calls, more = listed, len(calls) - len(listed)
-        self._named.update(call.key for call in calls)
-        record = r.RunWaiting(on, until, calls, more)
-        if said is not None and said.more + more > 0:  # what was new then is not new any more
-            same = (said.on, said.until, len(said.calls) + said.more) == (on, until, len(calls) + more)
-            return None if same else record
-        return None if record == said else record
+        calls = self.open_calls()
+        if len(calls) <= LISTED_MAX:
+            record = r.RunWaiting(on, until, calls)
+            self._named.update(call.key for call in calls)
+            return None if record == said else record
+        digest = _digest(calls)
+        if said is not None and (said.on, said.until, said.digest) == (on, until, digest):
+            return None
+        kinds: set[str] = set()
+        listed = []
+        for call in calls:
+            if call.key not in self._named or call.kind not in kinds:
+                listed.append(call)
+                kinds.add(call.kind)
+                self._named.add(call.key)
+        return r.RunWaiting(on, until, listed, len(calls) - len(listed), digest)
 
     def _waits_as(self, waiting: r.RunWaiting) -> bool:
         """Whether the code waits for just what was recorded."""
         calls = self.open_calls()
-        if not waiting.more:
-            return waiting.calls == calls
-        there = {call.key: call for call in calls}
-        return (
-            len(calls) == len(waiting.calls) + waiting.more
-            and all(there.get(call.key) == call for call in waiting.calls)
-            and self._named.issuperset(there)
-        )
+        return waiting.calls == calls if waiting.digest is None else waiting.digest == _digest(calls)
 
     def patched(self, patch_id: str) -> bool:
         """The version branch; see `Context.patched`."""

@@ -10,13 +10,16 @@ import pytest
 import trio
 import trio.testing
 
+from actors import messages as m
+from actors.errors import SupervisionFailed
 from actors.flow.context import Context
 from actors.flow.definitions import App
-from actors.history_loader import LOAD_TRIES
+from actors.history_loader import LOAD_PATIENCE_S
 from runtimed.settings import Limits, Settings
 from runtimed.virtual import VirtualRuntime
 from tests.actors.world import WORLD, World
 from wal.errors import JournalBusy, JournalCorrupt, JournalError, JournalRefused
+from wal.rows import Candidate
 
 app = App("histories")
 
@@ -83,7 +86,7 @@ async def test_a_read_that_fails_for_a_while_is_tried_again(
         JournalRefused("too many open files"), JournalBusy("locked"), RuntimeError("can't start new thread"),
         JournalError("disk I/O error"),
     ]  # fmt: skip
-    fail_reads(runtime, [why[n % len(why)] for n in range(LOAD_TRIES - 1)])
+    fail_reads(runtime, [why[n % len(why)] for n in range(int(LOAD_PATIENCE_S) - 1)])
     with caplog.at_level(logging.WARNING, "runtimed.runs"):
         await runtime.advance(600)
 
@@ -96,14 +99,74 @@ async def test_a_read_that_fails_for_a_while_is_tried_again(
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("broken", [[JournalCorrupt("damaged")], [JournalError("gone")] * LOAD_TRIES])
-async def test_what_no_trying_cures_restarts_the_engine(
-    runtime: VirtualRuntime, world: World, broken: list[Exception]
-) -> None:
-    """A damaged page is told at once, and what fails again and again after a minute: the engine begins anew."""
+async def test_damage_restarts_the_engine(runtime: VirtualRuntime, world: World) -> None:
+    """A damaged page is told at once: the engine begins anew."""
     await runtime.start(nap, id="nap")
     await runtime.advance(30)
-    fail_reads(runtime, list(broken))
+    fail_reads(runtime, [JournalCorrupt("damaged")])
     await runtime.advance(600)
     assert restarts(runtime)["root/engine/coordinator"] == 1
     assert await runtime.status("nap") == "completed"
+
+
+@pytest.mark.trio
+async def test_what_no_trying_cures_ends_the_runtime(virtual_clock: trio.testing.MockClock, world: World) -> None:
+    """What fails again and again for a minute ends the process, for whoever supervises it: to restart the engine each
+    minute would put steps that are never repeated in doubt, for ever."""
+    lives = []
+    with pytest.RaisesGroup(SupervisionFailed, flatten_subgroups=True) as ended:
+        async with trio.open_nursery() as nursery:
+            runtime = VirtualRuntime(nursery, settings=Settings(limits=Limits(park_after=0.2)))
+            await runtime.open()
+            await runtime.start(nap, id="nap")
+            await runtime.advance(30)
+            fail_reads(runtime, [JournalError("gone")] * 1_000)
+            await trio.sleep(600)
+            lives.append(runtime.actors.coordinator._lives)
+    assert lives == []
+    assert "the history of run 'nap' cannot be read: gone" in str(ended.value.exceptions[0])
+
+
+@pytest.mark.trio
+async def test_one_bad_place_keeps_no_others_from_going_on(runtime: VirtualRuntime, world: World) -> None:
+    """One history that cannot be read waits, and those that wake with it do not."""
+    for number in range(20):
+        await runtime.start(nap, id=f"nap-{number}")
+    await runtime.advance(30)
+    loader = runtime.actors.coordinator._loader
+    real, bad = loader._read, [True]
+    key = await runtime.read(lambda reader: reader.run("nap-3").run_key)
+
+    async def read(query: Any) -> Any:
+        if bad and any(wanted == key for wanted, _ in query.args[0]):
+            raise JournalError("disk I/O error")
+        return await real(query)
+
+    loader._read = read
+    await runtime.advance(60)
+    others = [await runtime.status(f"nap-{number}") for number in range(20) if number != 3]
+    assert (set(others), await runtime.status("nap-3")) == ({"completed"}, "waiting")
+    bad.clear()
+    await runtime.advance(10)
+    assert await runtime.status("nap-3") == "completed"
+    assert restarts(runtime) == {}
+
+
+@pytest.mark.trio
+async def test_a_run_that_ends_before_it_is_read_is_not_read(runtime: VirtualRuntime, world: World) -> None:
+    """Cancelled before it began, and forgotten, while its history could not be read: nobody wants it any more."""
+    await runtime.start(nap, id="late", start_at=runtime.clock.now_us() + 5_000_000)
+    await runtime.start(nap, id="newest")
+    await runtime.pause("late")
+    await runtime.advance(10)
+    errors: list[Exception] = [JournalError("gone")] * 5
+    fail_reads(runtime, errors)
+    await runtime.resume("late")
+    await runtime.advance(2)
+    await runtime.cancel("late")
+    key = await runtime.read(lambda reader: reader.run("late").run_key)
+    gone = await runtime.ask(m.ForgetRuns(runs=[Candidate(key, "late", 0, 1)], older_than=1 << 60))
+    await runtime.advance(20)
+    assert gone.runs <= 1
+    assert restarts(runtime) == {}
+    assert runtime.actors.coordinator.statistics().active <= 1

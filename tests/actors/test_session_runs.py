@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
+from msgspec import Raw
 
 from actors import messages as m
 from actors import saga_commands
-from actors.errors import Conflict, InvalidInput, SessionEnded, SessionNotFound
+from actors.errors import Conflict, InvalidInput, RunNotFound, SessionEnded, SessionNotFound
 from actors.flow.context import Context
 from actors.flow.definitions import App
 from runtimed.virtual import VirtualRuntime
@@ -252,13 +254,36 @@ async def test_a_run_that_is_being_undone_is_not_cancelled_at_every_start(
     assert (await runtime.settled(handle.id, None)).status == "cancelled"
 
 
+@app.workflow
+async def spawns(ctx: Context) -> str:
+    await ctx.signal("spawn")
+    await ctx.start_child(serve)
+    return "done"
+
+
+Sliced = Callable[[m.CancelRuns], None]
+
+
+def between_slices(runtime: VirtualRuntime, monkeypatch: pytest.MonkeyPatch, happens: Sliced) -> None:
+    """Cancel twenty runs of a session in a turn, and have this happen after each such turn."""
+    monkeypatch.setattr(saga_commands, "CANCEL_SLICE", 20)
+    handlers: dict[Any, Any] = runtime.actors.coordinator._commands.handlers
+    some = handlers[m.CancelRuns]
+
+    def sliced(command: m.CancelRuns, letter: Any) -> None:
+        some(command, letter)
+        happens(command)
+
+    monkeypatch.setitem(handlers, m.CancelRuns, sliced)
+
+
 @pytest.mark.trio
 @pytest.mark.parametrize("crashed", [False, True], ids=["live", "over a crash of the coordinator"])
 async def test_a_session_of_very_many_runs_ends_in_turns(
     runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch, crashed: bool
 ) -> None:
-    """Its runs are cancelled some at a time, between which others have their turn; a crash in between leaves none."""
-    monkeypatch.setattr(saga_commands, "CANCEL_SLICE", 20)
+    """Its runs are cancelled some at a time, between which others have their turn; a crash in between leaves none, and
+    cancels none twice."""
     await open_session(runtime, on_close="cancel")
     await runtime.start(serve, id="warm")
     items = [m.StartRun(workflow="serve", id=f"r{number}", session_id="s") for number in range(100)]
@@ -266,21 +291,68 @@ async def test_a_session_of_very_many_runs_ends_in_turns(
     items += [m.StartRun(workflow="serve", id=f"q{number}", session_id="s", start_at=later) for number in range(100)]
     await runtime.ask(m.StartRuns(items=items))
     await runtime.advance(1)
-    commands = runtime.actors.coordinator._commands
-    some, slices = commands.handlers[m.CancelRuns], []
+    slices: list[int] = []
 
-    def sliced(command: m.CancelRuns, letter: Any) -> None:
-        slices.append(len(command.run_ids))
+    def happens(command: m.CancelRuns) -> None:
+        slices.append(command.after)
         if crashed and len(slices) == 5:
             raise RuntimeError("a bug")
-        some(command, letter)
 
-    monkeypatch.setitem(commands.handlers, m.CancelRuns, sliced)  # type: ignore[arg-type]
+    between_slices(runtime, monkeypatch, happens)
     await runtime.ask(m.CloseSession(id="s"))
     await runtime.advance(20)
-    assert slices[:4] == [180, 160, 140, 120]
-    open_ids = await runtime.read(lambda reader: reader.open_run_ids("s"))
-    assert open_ids == []
+    assert len(slices) == (5 if crashed else 11)
+    assert await runtime.read(lambda reader: reader.open_run_keys("s")) == []
     assert {await runtime.status(item.id or "") for item in items} == {"cancelled"}
+    asked = [(await kinds(runtime, item.id or "")).count("run_cancel_requested") for item in items]
+    assert set(asked) == {1}
     undone = {key for name, _, key in world.attempts if name == "undo"}  # in the crash some were under way
     assert len(undone) == world.names.count("work") - 1 == 100
+
+
+@pytest.mark.trio
+async def test_a_child_that_is_started_between_two_turns_is_cancelled_too(
+    runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parent has come to its end before its own turn came."""
+    await open_session(runtime, on_close="cancel")
+    await runtime.start(serve, id="warm")
+    for number in range(60):
+        await runtime.start(serve, id=f"r{number}", session_id="s")
+    await runtime.start(spawns, id="parent", session_id="s")
+    await runtime.advance(1)
+
+    def happens(command: m.CancelRuns) -> None:
+        if not command.after:
+            runtime.actors.coordinator.mailbox.tell(m.SignalRun(run_id="parent", name="spawn", value=Raw(b"1")))
+
+    between_slices(runtime, monkeypatch, happens)
+    await runtime.ask(m.CloseSession(id="s"))
+    await runtime.advance(20)
+    assert (await runtime.status("parent"), await runtime.status("parent:1")) == ("completed", "cancelled")
+    assert await runtime.read(lambda reader: reader.open_run_keys("s")) == []
+
+
+@pytest.mark.trio
+async def test_a_run_that_is_forgotten_between_two_turns_costs_no_other(
+    runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found and is not there any more is passed by."""
+    await open_session(runtime, on_close="cancel")
+    for number in range(60):
+        await runtime.start(serve, id=f"r{number}", session_id="s")
+    await runtime.advance(1)
+    commands = runtime.actors.coordinator._commands
+    cancel = commands._cancel_run
+
+    def cancel_run(command: m.CancelRun) -> int:
+        if command.run_id in ("r7", "r33"):
+            raise RunNotFound(f"there is no run {command.run_id!r}")
+        return cancel(command)
+
+    monkeypatch.setattr(commands, "_cancel_run", cancel_run)
+    between_slices(runtime, monkeypatch, lambda command: None)
+    await runtime.ask(m.CloseSession(id="s"))
+    await runtime.advance(20)
+    left = await runtime.read(lambda reader: reader.open_run_keys("s"))
+    assert [run_id for _, run_id in left] == ["r7", "r33"]

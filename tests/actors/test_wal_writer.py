@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec import Raw
 from trio.testing import wait_all_tasks_blocked
 
 from actors.clock import SystemClock
@@ -20,7 +23,7 @@ from actors.journal_link import InlineLink, ProcessLink
 from actors.wal_writer import PRODUCTION_BYTES_MAX, PRODUCTION_RECORDS_MAX, WalWriter
 from wal import protocol
 from wal import records as r
-from wal.errors import CommitFailed, JournalLocked, WriterGone
+from wal.errors import CommitFailed, JournalCorrupt, JournalLocked, WriterGone
 from wal.journal import Journal
 from wal.options import JournalOptions
 from wal.protocol import Head
@@ -318,3 +321,28 @@ async def test_what_opening_raised_there_is_raised_here(tmp_path: Path) -> None:
         options = JournalOptions(lock_wait_seconds=0.05)
         with pytest.raises(JournalLocked, match=str(os.getpid())):
             await ProcessLink.start(tmp_path / "journal.db", options, 10.0)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_why_the_writer_ended_is_told(monkeypatch: pytest.MonkeyPatch, pieces: int) -> None:
+    """It says why and ends while the rest of a batch is still on its way: what it said counts, not that it is gone."""
+    if pieces > 1:
+        monkeypatch.setattr(protocol, "FRAME_BYTES_MAX", 3 << 20)
+    large = Raw(b'"' + b"x" * (1 << 20) + b'"')
+    entries = [Entry(seq, 1, seq - 1, 0, r.OutputEmitted("0", large)) for seq in range(1, 5)]
+    ours, theirs = socket.socketpair()
+
+    def refuses() -> None:
+        decoder = protocol.FrameDecoder()
+        while not decoder.feed(theirs.recv(1 << 20)):
+            pass
+        theirs.sendall(protocol.encode_frame(protocol.Failure("journal_corrupt", "a page does not match", 78)))
+        theirs.close()
+
+    thread = threading.Thread(target=refuses)
+    thread.start()
+    with ours:
+        with pytest.raises(JournalCorrupt, match="a page"):
+            await ProcessLink(None, ours, 10.0).commit(entries)  # type: ignore[arg-type]
+        thread.join()

@@ -93,6 +93,7 @@ def test_a_folder_keeps_the_newest(filled: Journal, journal_path: Path, folder: 
     assert backup.backups_in(folder / "nowhere") == []
     (folder / "journal-99999999T999999Z-1.db").write_bytes(b"no date")
     (folder / "journal-20260101T000000Z-1.db").symlink_to(folder / "gone")
+    (folder / "journal-20260101T000001Z-1.db").mkdir()
     assert [one.seq for one in backup.backups_in(folder)] == [filled.head.seq - 1, filled.head.seq]
 
 
