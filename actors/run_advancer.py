@@ -60,6 +60,10 @@ PAYLOADS: dict[type[r.Fact], str] = {
 WAIT_BYTES = 64
 """About what a call that is waited for takes in the record that names it."""
 
+RECORD_BYTES_MAX = 48 << 20
+"""Above every limit of a payload, and below what the writer takes at once (`protocol.FRAME_BYTES_MAX`): only what a run
+goes on with, all its unread signals among it, can come to so much."""
+
 ENDS = frozenset({r.RunCompleted, r.RunFailed, r.RunCancelled, ContinueCall})
 
 
@@ -237,10 +241,15 @@ class RunAdvancer:
 
     def _record_ask(self, run: ActiveRun, flow: Flow, ask: Call | r.Fact) -> None:
         fact = self._fact(run, flow, ask)
+        weight = weight_of(fact)
+        if weight > RECORD_BYTES_MAX:
+            what = f"what the run goes on with, unread signals included, is {weight} bytes"
+            flow.halted = Hold("history_limit", f"{what}; one record may have {RECORD_BYTES_MAX}")
+            return
         if self.children is not None and isinstance(fact, (r.RunCompleted, r.RunFailed, r.RunCancelled)):
             self.children.ending(flow.info, fact)
         at = self.clock.now_us()
-        seq = self.append(run, fact, weight_of(fact), at)
+        seq = self.append(run, fact, weight, at)
         if isinstance(fact, r.RunContinued):
             run.started_at = at  # where its code begins, live as in replay
         elif isinstance(fact, r.TimerSet):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import runtimed
+from actors import run_advancer
 from runtimed import App, Context
 from runtimed.crash_testing import crash_everywhere
 from runtimed.virtual import VirtualRuntime
@@ -148,3 +149,30 @@ async def test_a_kill_anywhere_changes_nothing() -> None:
     """P3: a run that begins anew comes to the same end after a kill at any record, and after two in a row."""
     report = await crash_everywhere(counting, 0, twice=True, pairs_max=40)
     report.check()
+
+
+@pytest.mark.trio
+async def test_more_than_one_record_may_have_blocks_the_run_and_nobody_else(
+    runtime: VirtualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signals that nobody reads pile up from round to round: once they are too many to go on with, the run stands
+    still, over a crash and a retry too, and can be cancelled; the daemon goes on."""
+    monkeypatch.setattr(run_advancer, "RECORD_BYTES_MAX", 10_000)
+    handle = await runtime.start(listening, [])
+    for number in range(12):
+        await runtime.signal(handle.id, "unread", "x" * 1_000, signal_id=str(number))
+    await runtime.signal(handle.id, "word", "one")
+    await runtime.advance(20)
+    for _ in range(2):
+        error = (await runtime.run(handle.id)).error
+        assert error is not None
+        assert (error.type, "unread signals included" in error.message) == ("history_limit", True)
+        await runtime.crash()
+        await runtime.retry(handle.id)
+        await runtime.advance(1)
+    assert "run_continued" not in await kinds(runtime, handle.id)
+    other = await runtime.start(counting, 5)
+    assert await other.result() == 5
+    await runtime.cancel(handle.id)
+    await runtime.advance(1)
+    assert await runtime.status(handle.id) == "cancelled"

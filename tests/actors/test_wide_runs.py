@@ -78,6 +78,25 @@ async def test_each_call_is_named_about_once(runtime: VirtualRuntime, world: Wor
     assert all(len(note.calls) <= LISTED_MAX for note in notes[1:])
 
 
+@app.workflow
+async def mixed(ctx: Context, n: int) -> None:
+    await ctx.gather(
+        ctx.approval("Ship?"), ctx.child(leaf, 9_000.0), *[ctx.signal(f"s-{number}") for number in range(n)]
+    )
+
+
+@pytest.mark.trio
+async def test_each_note_names_one_of_each_kind(runtime: VirtualRuntime, world: World) -> None:
+    """The liveness check goes by the kinds of the last note, which names few of the calls."""
+    handle = await runtime.start(mixed, WIDE)
+    await runtime.advance(1)
+    for number in range(3):
+        await runtime.signal(handle.id, f"s-{number}", 1)
+        await runtime.advance(1)
+    notes = (await waits(runtime, handle.id))[-3:]
+    assert [sorted(call.kind for call in note.calls) for note in notes] == [["approval", "child", "signal"]] * 3
+
+
 @pytest.mark.trio
 @pytest.mark.parametrize("spread", [0.0, 0.01], ids=["at one instant", "one by one"])
 async def test_thousands_of_timers_make_a_small_journal(runtime: VirtualRuntime, world: World, spread: float) -> None:
