@@ -105,7 +105,6 @@ class IntakeDesk:
         row = self._row(command.connector)
         self._check_open(command, row)
         cursor = row.cursor if command.cursor is None else command.cursor
-        self._writer.cut()  # the page begins a group of its own, and its cut ends it: so it is one commit
         done = self._sort(command.connector, command.deliver, command.items, command.origin)
         self._add_refused(done, command.connector, command.refused)
         arrived = len(command.items) + len(command.refused)
@@ -292,7 +291,6 @@ class IntakeDesk:
         if size > limit:
             raise PayloadTooLarge(f"the delivery is {size} bytes, over the limit of {limit}")
         self._check_room()
-        self._writer.cut()
         done = self._sort(source, command.deliver, [command.item], command.origin)
         self._record_items(command.webhook, source, done)
         record = r.WebhookReceived(

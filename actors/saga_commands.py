@@ -124,6 +124,7 @@ class SagaCommands:
     def handle(self, letter: Letter) -> None:
         """Carry a command out, or refuse it; a refusal has recorded nothing."""
         message = letter.message
+        self._writer.keep_whole()
         try:
             if type(message) not in MANY:
                 check_words(message, self._engine.limits.payload_max_bytes)

@@ -201,7 +201,8 @@ class SagaEngine(RunAdvancer):
 
     def _call_back(self, run: ActiveRun) -> None:
         callbacks, run.when_loaded = run.when_loaded, []
-        for call in callbacks:
+        for call in callbacks:  # each is a command, and closes its group
+            self.writer.keep_whole()
             call()
 
     def _rearm(self, run: ActiveRun) -> list[tuple[str, int]]:

@@ -68,6 +68,7 @@ class WalWriter:
         self._weights: list[int] = []  # beside `_pending`: payload bytes
         self._bytes = 0
         self._group_bytes = 0  # since the last cut
+        self._whole = False  # what is appended until the next cut is never split
         self._cuts: list[int] = []  # lengths of `_pending` at which it may be cut
         self._then: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
         self._wake: trio.Event | None = None
@@ -87,7 +88,8 @@ class WalWriter:
 
     def append(self, record: Fact, run_key: int = 0, prev_seq: int = 0, at: int | None = None, weight: int = 0) -> int:
         """Put a record into the next batch; gives its seq. What is appended up to the next `cut` stays in one commit,
-        unless it outgrows a whole batch. `weight` is the size of its payload in bytes."""
+        unless it outgrows a whole batch and nobody has asked to `keep_whole`. `weight` is the size of its payload in
+        bytes."""
         if self._stopping:
             raise Draining("the journal is closed")
         seq = self.seq = self.seq + 1
@@ -96,7 +98,7 @@ class WalWriter:
         if weight:
             self._bytes += weight
             self._group_bytes += weight
-            if self._group_bytes > self._bytes_max:
+            if self._group_bytes > self._bytes_max and not self._whole:
                 self.cut()  # else one run that records much at once would make a frame that nobody can take
         if self._wake is not None:
             self._wake.set()
@@ -106,7 +108,12 @@ class WalWriter:
     def cut(self) -> None:
         """A batch may end here."""
         self._cuts.append(len(self._pending))
-        self._group_bytes = 0
+        self._group_bytes, self._whole = 0, False
+
+    def keep_whole(self) -> None:
+        """Let what is appended up to the next `cut` be one commit, whatever its size: a command and its first answer,
+        which must not be found one without the other."""
+        self._whole = True
 
     def kick(self) -> None:
         """Send what waits, if nothing is under way: the disk begins a turn of the loop earlier than by `run` alone."""

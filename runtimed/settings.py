@@ -101,7 +101,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_size: Count = 10_000
     payload_max_bytes: Annotated[int, Meta(ge=KIB, le=32 * MIB)] = 2 * MIB
     runs_active_max: Count = 10_000
-    runs_batch_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    runs_batch_max: Annotated[int, Meta(ge=1, le=20_000)] = 1_000
     steps_concurrent_max: Count = 1_000
     threads_max: Annotated[int, Meta(ge=1, le=10_000)] = 32
     park_after: Seconds = 60.0

@@ -119,7 +119,7 @@ class BodyTooLarge(RuntimedError):
 
 
 class BatchTooLarge(RuntimedError):
-    """The batch has more items than `limits.runs_batch_max`."""
+    """The batch has more items than `limits.runs_batch_max`, or more bytes than one commit takes."""
 
     status = 413
     code = "batch_too_large"

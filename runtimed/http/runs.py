@@ -48,6 +48,9 @@ from wal.views import Page, RunDetail, RunView
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
+BATCH_BYTES_MAX: Final = 32 << 20
+"""A batch with its answer is one commit, and so one frame to the writer, which is twice as long at most."""
+
 T = TypeVar("T")
 
 _ARRAY: Final = re.compile(rb"[ \t\r\n]*\[")
@@ -100,6 +103,8 @@ def _decode_items(body: bytes, items_max: int) -> list[StartRunRequest | Problem
         raise invalid(error) from None
     if len(items) > items_max:
         raise BatchTooLarge(f"{len(items)} items are more than {items_max}")
+    if len(body) > BATCH_BYTES_MAX:
+        raise BatchTooLarge(f"a batch of {len(body)} bytes; one commit takes {BATCH_BYTES_MAX}")
     return list(items)
 
 

@@ -29,6 +29,8 @@ MEMORY_BYTES_MAX = 90 * 1024**2
 RUNS = 100_000
 IDLE_SECONDS = 6.0
 EVENT_SECONDS_MAX = 0.3
+SLOW = 4
+"""A machine of tests may be slow: what takes so many times as long as it should is a fault. The figures are printed."""
 
 
 def settle(process: PtyProcess, seconds: float = 0.3) -> None:
@@ -104,6 +106,7 @@ def live(short_dir: Path) -> Iterator[tuple[Path, Callable[..., None]]]:
         daemon.wait()
 
 
+@pytest.mark.alone
 def test_it_is_live_quiet_and_quick(live: tuple[Path, Callable[..., None]], figures: Callable[..., None]) -> None:
     """Started within a second, it follows a real daemon by itself, answers a key within 60 ms, and costs next to
     nothing when nothing happens."""
@@ -144,13 +147,14 @@ def test_it_is_live_quiet_and_quick(live: tuple[Path, Callable[..., None]], figu
         idle_bytes_s=round(traffic),
     )
     figures("TUI", event_ms_at_most=round(seen * 1000))
-    assert seen < 2 * EVENT_SECONDS_MAX
-    assert start < 2 * START_SECONDS_MAX  # the machine of a test may be busy; the figure is printed
-    assert key < 2 * KEY_SECONDS_MAX
+    assert seen < SLOW * EVENT_SECONDS_MAX
+    assert start < SLOW * START_SECONDS_MAX
+    assert key < SLOW * KEY_SECONDS_MAX
     assert traffic <= IDLE_BYTES_PER_SECOND_MAX
-    assert cpu <= 2 * IDLE_CPU_PERCENT_MAX
+    assert cpu <= SLOW * IDLE_CPU_PERCENT_MAX
 
 
+@pytest.mark.alone
 def test_a_hundred_thousand_runs_open_at_once(tmp_path: Path, figures: Callable[..., None]) -> None:
     """A list of 100,000 runs opens and scrolls in bounded memory."""
     journal = tmp_path / "data" / "journal.db"
@@ -175,5 +179,5 @@ def test_a_hundred_thousand_runs_open_at_once(tmp_path: Path, figures: Callable[
         process.until("09")
         memory = process.rss_bytes()
     figures("TUI", open_100k_ms=round(opened * 1000), rss_100k_mib=memory >> 20)
-    assert opened < 2 * OPEN_SECONDS_MAX
+    assert opened < SLOW * OPEN_SECONDS_MAX
     assert memory < MEMORY_BYTES_MAX

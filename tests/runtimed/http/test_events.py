@@ -124,7 +124,7 @@ async def test_stream_ends_properly_with_the_drain(serve: Any, rt: Any) -> None:
         await client.send(ask())
         seen = await client.until(b"id: 1\n")
         http.server.drain()
-        with trio.fail_after(0.5):
+        with trio.fail_after(3):
             assert (seen + await client.rest()).endswith(b"\r\n0\r\n\r\n")
 
 
@@ -137,7 +137,7 @@ async def test_stream_ends_properly_with_the_runtime(serve: Any, rt: Any) -> Non
         await client.send(ask())
         seen = await client.until(b"id: 1\n")
         rt.feed.close()
-        with trio.fail_after(0.5):
+        with trio.fail_after(3):
             await client.until(b"\r\n0\r\n\r\n", seen)
 
 
@@ -225,6 +225,6 @@ async def test_a_stream_ends_with_its_token(serve: Any, rt: Any) -> None:
         await client.until(b"id: 2\n")
         await rt.revoke_token(row.id, reason=None, origin=NOBODY)
         emit(rt)
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             assert seqs(await client.until(b"0\r\n\r\n")) == []
         assert http.edge.streams.total == 0

@@ -24,6 +24,7 @@ from actors.messages import (
     StartedRuns,
     StartRuns,
 )
+from runtimed.http import runs
 from wal.records import ErrorData, OutputEmitted, RunBlocked, RunCancelled, RunCompleted, RunFailed, RunStarted
 from wal.views import RunView
 
@@ -138,6 +139,18 @@ async def test_batch_is_bounded(serve: Any, rt: Any) -> None:
         assert (answer.status, answer.json()["code"]) == (413, "batch_too_large")
         assert (await http.ask("POST", "/v1/runs", [])).json() == {"items": []}
         assert (await http.ask("POST", "/v1/runs", [{}])).json()["items"][0]["status"] == 400
+
+
+@pytest.mark.trio
+async def test_batch_is_bounded_in_bytes(serve: Any, rt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one commit takes is 413 however large a body may be, and nothing of it is started."""
+    monkeypatch.setattr(runs, "BATCH_BYTES_MAX", 1_000)
+    async with serve() as http:
+        answer = await http.ask("POST", "/v1/runs", [{"workflow": "w", "input": "x" * 400}] * 3)
+        assert (answer.status, answer.json()["code"]) == (413, "batch_too_large")
+        assert "one commit takes 1000" in answer.json()["detail"]
+        assert rt.asked == []
+        assert (await http.ask("POST", "/v1/runs", {"workflow": "w", "input": "x" * 1_000})).status == 201
         assert len(rt.asked) == 1
 
 

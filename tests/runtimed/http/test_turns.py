@@ -43,7 +43,7 @@ async def test_without_a_crowd_a_turn_costs_no_pass() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
         for _ in range(100):
-            with trio.fail_after(1):
+            with trio.fail_after(10):
                 await turns.take()
         nursery.cancel_scope.cancel()
 
@@ -59,6 +59,6 @@ async def test_who_leaves_the_queue_is_passed_over() -> None:
         leaving.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
-        with trio.fail_after(1):
+        with trio.fail_after(10):
             await turns.take()
         nursery.cancel_scope.cancel()
