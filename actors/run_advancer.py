@@ -24,7 +24,7 @@ from actors.clock import Clock
 from actors.current_step import CurrentStep
 from actors.flow.calls import AttemptCall, Call, ContinueCall, State, StateCall, StepCall, TimerCall, encode
 from actors.flow.definitions import Registry
-from actors.flow.driver import Flow
+from actors.flow.driver import LISTED_MAX, Flow
 from actors.flow.run_info import Hold
 from actors.flow.saga_core import UNDO_MARK
 from actors.outside_trio import OutsideTrio
@@ -129,6 +129,7 @@ class RunAdvancer:
         self.registry, self.writer, self.runner, self.timers = registry, writer, runner, timers
         self.state, self.clock, self.limits, self.marker = state, clock, limits, marker
         self.active = ActiveRuns()
+        self._wide: dict[int, ActiveRun] = {}  # by run key: they are to say what they wait for when the turn ends
         self.stage = Stage(marker)
         self._settled, self._dice = settled, dice
         self.advanced_total = self.started_total = self.parked_total = 0
@@ -397,6 +398,21 @@ class RunAdvancer:
     # --- resting places
 
     def _wait(self, run: ActiveRun, flow: Flow) -> None:
+        if len(flow.calls) > LISTED_MAX:
+            self._wide[run.run_key] = run
+        else:
+            self._wait_now(run, flow)
+
+    def say_waits(self) -> None:
+        """Let the runs with very many calls say what they wait for: once a turn, not after each of their answers, for
+        to look through all that is open takes its time. A commit that ends before finds such a run running."""
+        wide, self._wide = self._wide, {}
+        for run in wide.values():
+            if run.flow is not None and not (run.paused or run.blocked or run.loading or run.ended or run.attempts):
+                self._wait_now(run, run.flow)
+                self.close_group()
+
+    def _wait_now(self, run: ActiveRun, flow: Flow) -> None:
         if run.deferred or (self.children is not None and self.children.owes(run)):
             return  # it goes on before this commit ends
         calls = flow.open_calls()
@@ -408,7 +424,7 @@ class RunAdvancer:
         due = [
             c.due_at for c in flow.calls.values() if isinstance(c, (TimerCall, AttemptCall)) and c.due_at is not None
         ]
-        waiting = flow.waiting(on, min(due, default=None), run.waiting)
+        waiting = flow.waiting(calls, on, min(due, default=None), run.waiting)
         if waiting is not None:
             run.waiting = waiting
             self.append(run, waiting, WAIT_BYTES * len(waiting.calls))

@@ -134,6 +134,7 @@ class SagaCoordinator:
                         self._handle_all(letters)
                         self._admit()
                         self._advance_ready()
+                        engine.say_waits()
                     engine.writer.kick()
                     if engine.active.idle or len(self._ready):
                         self._idle_wake.set()

@@ -108,8 +108,11 @@ class SagaEngine(RunAdvancer):
         run.waiting = last if isinstance(last, r.RunWaiting) and not run.deferred else None
         self._catch_up(run)
 
-    def _catch_up(self, run: ActiveRun) -> None:
-        """Apply what was recorded while the run could not take it, then let it go on if nothing holds it back."""
+    def _catch_up(self, run: ActiveRun, *, was_held: bool = True) -> None:
+        """Apply what was recorded while the run could not take it, then let it go on if nothing holds it back. One that
+        was neither loaded nor held back by a person, but only told something in the middle of a commit, still has its
+        timers set and its attempts in hand: to go through all its calls for each of a thousand children is for others.
+        """
         flow = run.flow
         assert flow is not None
         # All of them stand in the journal already, before whatever is recorded because of them: what the code asks for,
@@ -126,8 +129,10 @@ class SagaEngine(RunAdvancer):
             flow.unwind_if_cancelled()
         self._call_back(run)
         if run.flow is flow and not (run.paused or run.blocked):
-            self._interrupted(run)  # not before: whoever only looks at a run that is held back leaves no record
-            overdue = self._rearm(run)
+            overdue = []
+            if was_held:
+                self._interrupted(run)  # not before: whoever only looks at a run that is held back leaves no record
+                overdue = self._rearm(run)
             self.pump(run, flow)
             if overdue:
                 self.timers_due(run, overdue)
@@ -176,7 +181,7 @@ class SagaEngine(RunAdvancer):
         if run.flow is None or run.ended:
             return
         if run.deferred:
-            self._catch_up(run)
+            self._catch_up(run, was_held=False)
         elif not (run.paused or run.blocked):
             self.pump(run, run.flow)
 

@@ -317,10 +317,11 @@ class Flow(AnsweredRun):
             if c.open or isinstance(c, ChildResultCall)  # one that was left waits for the child's end all the same
         ]
 
-    def waiting(self, on: str, until: int | None, said: r.RunWaiting | None) -> r.RunWaiting | None:
-        """The record of what the run waits for, or None if that is just what it `said` last. To name very many calls
-        anew whenever one of them is answered would make a journal that grows with their square."""
-        calls = self.open_calls()
+    def waiting(
+        self, calls: list[r.OpenCallData], on: str, until: int | None, said: r.RunWaiting | None
+    ) -> r.RunWaiting | None:
+        """The record of what the run waits for, given its open calls, or None if that is just what it `said` last. To
+        name very many calls anew whenever one of them is answered would make a journal that grows with their square."""
         if len(calls) <= LISTED_MAX:
             record = r.RunWaiting(on, until, calls)
             self._named.update(call.key for call in calls)

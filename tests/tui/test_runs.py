@@ -206,7 +206,7 @@ async def test_a_hundred_thousand_runs_open_at_once() -> None:
         await shown.pilot.press("2")
         await shown.until(lambda: "r000000" in shown.text)
         took = time.perf_counter() - start
-        assert took < 1.0, f"{took:.3f} s"  # 0.25 on a machine of its own; tests share theirs
+        assert took < 2.0, f"{took:.3f} s"  # 0.25 on a machine of its own; tests share theirs
         assert "100 000 of 100 000" in shown.text
         screen = shown.app.screen
         assert isinstance(screen, RunsScreen)

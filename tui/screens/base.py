@@ -24,6 +24,7 @@ from tui.widgets.header import Header
 from tui.widgets.keys import Keys
 from tui.widgets.lines import Lines, dashboard
 from tui.widgets.tabs import Tabs
+from tui.work import EndsWork
 from wal.errors import RuntimedError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AreaScreen(Screen[None]):
+class AreaScreen(EndsWork, Screen[None]):
     """One area. Subclasses set `AREA` and implement `body` and `show`."""
 
     AREA: ClassVar[str] = ""

@@ -29,7 +29,7 @@ from tui.asking import Unfindable, find_answer
 from tui.format import Line, Piece, fit_line, line_cells, spread
 from tui.widgets.fields import Choice, Field, Submit
 from tui.widgets.lines import Lines, dashboard
-from tui.work import begin
+from tui.work import EndsWork, begin
 from wal.errors import RuntimedError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class FormRow(NamedTuple):
     note: str = ""
 
 
-class CardBase(ModalScreen[str | None]):
+class CardBase(EndsWork, ModalScreen[str | None]):
     """A card; dismissed with what was done in a few words, or with None. Subclasses say what it shows and sends."""
 
     DEAD_SECONDS: ClassVar[float] = 0.4
