@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -22,6 +24,10 @@ from wal.errors import RuntimedError
 FIELDS = ("run_id", "step", "trace_id")
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "hypercorn", "urllib3")
 """Libraries that write a line for each request at `info`: their warnings are wanted, their chatter is not."""
+
+REPEATED = ("trio.serve_listeners",)
+"""Loggers that say the same again and again while it lasts: ten times a second that no file descriptor is left."""
+REPEATED_S = 60.0
 
 MESSAGE_CHARACTERS_MAX = 8_192
 TRACEBACK_CHARACTERS_MAX = 65_536
@@ -41,6 +47,7 @@ def set_up(
     as_text = format == "text" or (format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    handler.addFilter(Seldom())
     root = logging.getLogger()
     for before in list(root.handlers):
         root.removeHandler(before)
@@ -56,6 +63,29 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
     """The run, the step and the trace that a record is about, as far as it says."""
     told = {name: getattr(record, name, None) for name in FIELDS}
     return {name: str(value)[:200] for name, value in told.items() if value is not None}
+
+
+class Seldom(logging.Filter):
+    """One line a minute of each of the loggers that repeat themselves, with how many were left out since the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until: dict[str, float] = {}
+        self._left_out: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this one is to be seen."""
+        name = record.name
+        if name not in REPEATED:
+            return True
+        now = time.monotonic()
+        if now < self._until.get(name, now):
+            self._left_out[name] += 1
+            return False
+        self._until[name] = now + REPEATED_S
+        if left_out := self._left_out.pop(name, 0):
+            record.msg, record.args = f"{record.getMessage()}; {left_out} more of these were left out", ()
+        return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -156,3 +156,23 @@ def test_a_tangle_of_causes_has_an_end() -> None:
     first.__cause__, second.__cause__ = second, first
     told = logs.told_without_data(first)
     assert told.count("which led to") == logs.CAUSES_MAX
+
+
+def test_what_a_library_repeats_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times a second that a listener cannot accept: one line, and a minute later one with how many there were. A
+    clock that is set back hides nothing."""
+    stream, now = io.StringIO(), 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    logs.set_up(stream=stream)
+    noisy = logging.getLogger("trio.serve_listeners")
+    for _ in range(600):
+        noisy.error("accept returned %s", "EMFILE")
+    logger.error("accept returned %s", "this")
+    now += 61
+    for _ in range(2):
+        noisy.error("accept returned 100%%: %s", "EMFILE")
+    assert [line["message"] for line in lines(stream)] == [
+        "accept returned EMFILE",
+        "accept returned this",
+        "accept returned 100%: EMFILE; 599 more of these were left out",
+    ]

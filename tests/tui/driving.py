@@ -13,7 +13,7 @@ from tests.tui.fake_daemon import NOW, FakeDaemon
 from tests.tui.screen_text import screen_text
 from tui.app import Dashboard, Options
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 
 
 class Driven:
