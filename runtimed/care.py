@@ -31,7 +31,7 @@ from wal.backup import Backup, Refusal, backups_in, clean_leftovers, place
 from wal.errors import JournalError, RuntimedError, error_of
 from wal.liveness import Doubt
 from wal.queries import Reader
-from wal.rows import Plan
+from wal.rows import AnswersPlan, Plan
 from wal.views import rfc3339
 
 log = logging.getLogger("runtimed.care")
@@ -48,12 +48,14 @@ NEVER = -math.inf
 
 
 class Swept(msgspec.Struct, frozen=True):
-    """What retention forgot, or would forget: runs that ended before an instant (microseconds) and their records."""
+    """What retention forgot, or would forget: runs that ended before an instant (microseconds), their records, and the
+    first answers that were given before it."""
 
     runs: int
     records: int
     older_than: int
     dry_run: bool
+    answers: int = 0
 
 
 class Care:
@@ -153,8 +155,8 @@ class Care:
     # --- retention
 
     async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Swept:
-        """Forget the runs that ended so many seconds ago, or as many as the settings keep; some a commit. Raises
-        InvalidInput where neither says how many."""
+        """Forget the runs that ended, and the first answers that were given, so many seconds ago, or as many as the
+        settings keep; some a commit. Raises InvalidInput where neither says how many."""
         older_than = self._clock.now_us() - int(self.age_s(older_than_s) * 1_000_000)
         runs = records = 0
         after: int | None = 0
@@ -167,9 +169,23 @@ class Care:
                     gone = (await self._ask(command)).runs
                 runs, records = runs + gone, records + sum(run.records for run in plan.runs)
             after = plan.next
-        if runs and not dry_run:
-            log.info("forgot %d runs that ended before %s", runs, rfc3339(older_than))
-        return Swept(runs, records, older_than, dry_run)
+        answers = await self._forget_answers(older_than, dry_run=dry_run)
+        if (runs or answers) and not dry_run:
+            log.info("forgot %d runs and %d first answers from before %s", runs, answers, rfc3339(older_than))
+        return Swept(runs, records, older_than, dry_run, answers)
+
+    async def _forget_answers(self, older_than: int, *, dry_run: bool) -> int:
+        answers, after = 0, 0
+        while True:
+            plan: AnswersPlan = await self._read(partial(_forgettable_answers, older_than, after))
+            answers += len(plan.seqs)
+            if plan.seqs and not dry_run:
+                seq = self._writer.append(r.AnswersForgotten(plan.seqs, older_than))
+                self._writer.cut()
+                await self._writer.wait_durable(seq)
+            if plan.next is None:
+                return answers
+            after = plan.next
 
     def age_s(self, older_than_s: float | None) -> float:
         """How long ago a run must have ended, by default as the settings say. Raises InvalidInput if neither does."""
@@ -257,6 +273,10 @@ class Care:
 
 def _forgettable(older_than: int, after: int, reader: Reader) -> Plan:
     return reader.forgettable(older_than, after)
+
+
+def _forgettable_answers(older_than: int, after: int, reader: Reader) -> AnswersPlan:
+    return reader.forgettable_answers(older_than, after)
 
 
 def _make_folder(folder: Path) -> None:

@@ -335,12 +335,14 @@ class ForgetRequest(Body, frozen=True):
 
 
 class ForgottenView(msgspec.Struct, frozen=True):
-    """So many runs and records are forgotten, or would be: those of runs that ended before an instant."""
+    """So many runs and records are forgotten, or would be: those of runs that ended before an instant, and the first
+    answers to idempotency keys that were given before it."""
 
     runs: int
     records: int
     older_than: str
     dry_run: bool
+    answers: int = 0
 
 
 class UnwakeableRun(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import msgspec
 from wal import approvals, backup, intake, retention, tokens
 from wal.connections import one_row, scalar
 from wal.records import (
+    AnswersForgotten,
     ApprovalDecided,
     ApprovalRequested,
     ApprovalVoted,
@@ -329,6 +330,9 @@ class Projector:
             self._known.pop(run_key, None)
         retention.forget_state(self._db, record.scopes)
 
+    def _answers_forgotten(self, entry: Entry, record: AnswersForgotten, change: RunChange | None) -> None:
+        retention.forget_answers(self._db, record.seqs)
+
     def _outside(self, entry: Entry, record: Fact, change: RunChange | None) -> None:
         OUTSIDE[type(record)](self._db, entry, record)
 
@@ -372,6 +376,7 @@ EFFECTS: Mapping[type[Fact], Callable[[Projector, Entry, Any, Any], None]] = {
     SessionClosed: Projector._session_ended,
     RequestAnswered: Projector._request_answered,
     RunsForgotten: Projector._runs_forgotten,
+    AnswersForgotten: Projector._answers_forgotten,
     **dict.fromkeys(OUTSIDE, Projector._outside),
 }
 """Type of record -> what it does beside moving its run; the hot records (steps) are not here."""

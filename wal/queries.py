@@ -22,7 +22,17 @@ from wal.listing import list_runs, list_sessions, list_states, run_row, session_
 from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
 from wal.records import Entry, StoredItem
-from wal.rows import AnswerRow, ExpiringSession, JournalStatistics, Plan, QueuedRun, RunRow, StateRow, TimerRow
+from wal.rows import (
+    AnswerRow,
+    AnswersPlan,
+    ExpiringSession,
+    JournalStatistics,
+    Plan,
+    QueuedRun,
+    RunRow,
+    StateRow,
+    TimerRow,
+)
 from wal.run_status import COMPENSATING_PHASES, OPEN_STATUSES
 from wal.views import ApprovalView, EventView, Page, RunDetail, SessionView
 
@@ -160,6 +170,11 @@ class Reader:
         """The next runs that ended before an instant; see `wal.retention.plan`."""
         with read_errors(self._path), snapshot(self._db):
             return retention.plan(self._db, older_than, after_run_key)
+
+    def forgettable_answers(self, older_than: int, after: int = 0) -> AnswersPlan:
+        """The next first answers that were given before an instant; see `wal.retention.plan_answers`."""
+        with read_errors(self._path), snapshot(self._db):
+            return retention.plan_answers(self._db, older_than, after)
 
     def doubts(self) -> list[liveness.Doubt]:
         """Open runs that the journal shows no wake source for; see `wal.liveness`."""

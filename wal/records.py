@@ -627,6 +627,14 @@ class RunsForgotten(Fact, frozen=True, gc=False):
     scopes: list[str] = []
 
 
+class AnswersForgotten(Fact, frozen=True, gc=False):
+    """First answers were kept long enough: the bodies of these `request_answered` records are gone, in the order in
+    which they were written, and their keys are free."""
+
+    seqs: list[int]
+    older_than: int = 0
+
+
 class BackupTaken(Fact, frozen=True, gc=False):
     """A verified copy of the journal up to `backup_seq` was made."""
 
@@ -667,8 +675,8 @@ Record = (
     | SessionOpened | SessionTouched | SessionExpired | SessionClosed | RequestAnswered
     | RecordsStored | CursorAdvanced | DeliveryRefused | SchemaSeen
     | ConnectorPaused | ConnectorResumed | ConnectorReset | ConnectorQuarantined | WebhookReceived
-    | TokenCreated | TokenRevoked | TokensUsed | SecretChanged | CallAudited | RunsForgotten | BackupTaken
-    | DaemonStarted | DaemonStopped
+    | TokenCreated | TokenRevoked | TokensUsed | SecretChanged | CallAudited | RunsForgotten | AnswersForgotten
+    | BackupTaken | DaemonStarted | DaemonStopped
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Retention: what forgetting ended runs does to the file, and which of them are old enough.
+"""Retention: what forgetting ended runs and first answers does to the file, and which of them are old enough.
 
-The rows of a forgotten run's records stay, with their digests, so that the chain goes on; their bodies become empty.
+The rows of forgotten records stay, with their digests, so that the chain goes on; their bodies become empty.
 Rows are deleted and put back rather than updated: only so does SQLite merge the pages that became nearly empty, and
 give the others back for new records.
 """
@@ -14,7 +14,7 @@ import apsw
 
 from wal.connections import all_rows, one_row, scalar
 from wal.pages import PAGE_ROWS_MAX
-from wal.rows import Candidate, Plan
+from wal.rows import AnswersPlan, Candidate, Plan
 
 EMPTY = ""
 """The body of a forgotten record; no record is encoded so."""
@@ -26,6 +26,10 @@ RUNS_FORGOTTEN_MAX = 200
 RECORDS_FORGOTTEN_MAX = 5_000
 """What one commit forgets: so many runs, and no further run once they have so many records, which takes some 50 ms
 (`bench/care.py`: 2,000 records in 20 ms)."""
+
+ANSWERS_FORGOTTEN_MAX = 500
+ANSWER_BYTES_FORGOTTEN_MAX = 4 << 20
+"""The same for first answers; that to a batch of 1,000 runs has some 400 KB, and is in the file twice."""
 
 ENDED = ("completed", "failed", "cancelled")
 
@@ -49,9 +53,7 @@ _DERIVED = ("signals", "approvals", "timers")
 def forget(db: apsw.Connection, run_key: int, last_seq: int) -> None:
     """Empty the bodies of a run's records and delete its rows, those of its attributes apart (their index is not
     ordered by run). Call within a transaction."""
-    rows = all_rows(db, _BODIES + _GOING, {"last": last_seq})
-    db.executemany("delete from records where seq = ?", [(each[0],) for each in rows])
-    db.executemany("insert into records values (?, ?, ?, ?, ?, '')", rows)
+    _empty(db, all_rows(db, _BODIES + _GOING, {"last": last_seq}))
     for table in _DERIVED:
         db.execute(f"delete from {table} where run_key = ?", (run_key,))
     db.execute("delete from runs where run_key = ?", (run_key,))
@@ -60,6 +62,21 @@ def forget(db: apsw.Connection, run_key: int, last_seq: int) -> None:
 def forget_state(db: apsw.Connection, scopes: Sequence[str]) -> None:
     """Delete the state of forgotten runs."""
     db.executemany("delete from state where scope = ?", [(scope,) for scope in scopes])
+
+
+def forget_answers(db: apsw.Connection, seqs: Sequence[int]) -> None:
+    """Empty the bodies of these records and delete the answers: they are the oldest there are. Call within a
+    transaction."""
+    sql = "select seq, run_key, prev_seq, at, digest from records where seq = ? and body <> ''"
+    _empty(db, [row for seq in seqs if (row := one_row(db, sql, (seq,))) is not None])
+    gone = set(seqs)
+    oldest = all_rows(db, "select rowid, seq from answers order by rowid limit ?", (len(gone),))
+    db.executemany("delete from answers where rowid = ?", [(rowid,) for rowid, seq in oldest if seq in gone])
+
+
+def _empty(db: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    db.executemany("delete from records where seq = ?", [(each[0],) for each in rows])
+    db.executemany("insert into records values (?, ?, ?, ?, ?, '')", rows)
 
 
 def has_bodies(db: apsw.Connection, last_seq: int) -> bool:
@@ -89,6 +106,22 @@ def plan(db: apsw.Connection, older_than: int, after_run_key: int) -> Plan:
         records += size
         found.append(Candidate(run_key, id, ended_at, size))
     return Plan(found, looked_at[-1][0] if len(looked_at) == PAGE_ROWS_MAX else None)
+
+
+def plan_answers(db: apsw.Connection, older_than: int, after: int) -> AnswersPlan:
+    """The next answers to forget, in the order in which they were given, up to the first that was given after an
+    instant (microseconds): a page of the table, by the order of its rows. Call within a snapshot."""
+    sql = "select rowid, seq, at, octet_length(body) from answers where rowid > ? order by rowid limit ?"
+    seqs: list[int] = []
+    size = 0
+    for rowid, seq, at, length in all_rows(db, sql, (after, ANSWERS_FORGOTTEN_MAX)):
+        if at >= older_than:
+            return AnswersPlan(seqs, None)
+        if seqs and size + length > ANSWER_BYTES_FORGOTTEN_MAX:
+            return AnswersPlan(seqs, after)
+        size, after = size + length, rowid
+        seqs.append(seq)
+    return AnswersPlan(seqs, after if len(seqs) == ANSWERS_FORGOTTEN_MAX else None)
 
 
 def _is_open(db: apsw.Connection, run_id: str | None) -> bool:

@@ -132,3 +132,11 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
 
     runs: list[Candidate]
     next: int | None
+
+
+class AnswersPlan(msgspec.Struct, frozen=True, gc=False):
+    """First answers to forget in one commit, by their records, and the mark after which to look on; None if there is
+    nothing further."""
+
+    seqs: list[int]
+    next: int | None

@@ -19,7 +19,7 @@ from wal.errors import JournalError
 from wal.migrations import migrate
 from wal.pages import PAGE_ROWS_MAX, snapshot, within_bytes
 from wal.projections import ProjectionError, Projector
-from wal.records import Entry, RunsForgotten, StateWritten
+from wal.records import AnswersForgotten, Entry, RunsForgotten, StateWritten
 
 PROBLEMS_MAX = 50
 """A report names no more than this; a damaged file could fill memory with them."""
@@ -101,6 +101,7 @@ class _Verification:
         self._digest = GENESIS
         self._foldable = True
         self._emptied: dict[int, int] = {}  # runs whose bodies are gone, to be forgotten later: the last record of each
+        self._emptied_answers: set[int] = set()  # records of no run whose bodies are gone, the same
         self._replayed = apsw.Connection("")  # a temporary file of SQLite's, gone when closed
         harden(self._replayed)
         migrate(self._replayed)
@@ -126,7 +127,9 @@ class _Verification:
                 self.problem(f"the last record is {self.seq}, and {head} was written last")
             for run_key, seq in self._emptied.items():
                 self.problem(f"the body of record {seq} of run {run_key} is gone, and no record says that it may be")
-            if self._foldable and not self._emptied:
+            for seq in sorted(self._emptied_answers):
+                self.problem(f"the body of record {seq}, of no run, is gone, and no record says that it may be")
+            if self._foldable and not (self._emptied or self._emptied_answers):
                 for sentence in itertools.islice(compare_tables(connection, self._replayed), PROBLEMS_MAX):
                     self.problem(sentence)
         self._replayed.close()
@@ -162,10 +165,10 @@ class _Verification:
                     batch = self._forgotten(seq, run_key, prev_seq, at, body)
                     continue
                 entry = decode_entry(seq, run_key, prev_seq, at, body)
-                if isinstance(entry.record, RunsForgotten):
+                if isinstance(entry.record, RunsForgotten | AnswersForgotten):
                     self._apply(batch)
                     batch = []
-                    self._check_forgotten(connection, entry, entry.record)
+                    self._check_forgotten(connection, entry)
                 batch.append(entry)
             self._apply(batch)
             self._replayed.execute("commit")
@@ -181,7 +184,7 @@ class _Verification:
         """A record of a run that is to be forgotten: without its body, or a value that outlives the run, which is given
         back as a record of no run. Its digest cannot be computed any more, so its place is checked instead."""
         if not run_key:
-            self.problem(f"the body of record {seq} is gone, and it is of no run that could be forgotten")
+            self._emptied_answers.add(seq)
             return []
         before = self._emptied.get(run_key)
         if before is None:  # the run may have been read whole until it was forgotten, just now
@@ -198,7 +201,21 @@ class _Verification:
             return []
         return [entry]
 
-    def _check_forgotten(self, connection: apsw.Connection, entry: Entry, record: RunsForgotten) -> None:
+    def _check_forgotten(self, connection: apsw.Connection, entry: Entry) -> None:
+        record = entry.record
+        if isinstance(record, AnswersForgotten):
+            self._check_answers(connection, entry, record)
+        elif isinstance(record, RunsForgotten):
+            self._check_runs(connection, entry, record)
+
+    def _check_answers(self, connection: apsw.Connection, entry: Entry, record: AnswersForgotten) -> None:
+        read_whole = set(record.seqs) - self._emptied_answers  # before they were forgotten, just now
+        self._emptied_answers.difference_update(record.seqs)
+        for seq in read_whole:
+            if scalar(connection, "select body from records where seq = ?", (seq,)):
+                self.problem(f"record {entry.seq} forgets the answer of record {seq}, which still has its body")
+
+    def _check_runs(self, connection: apsw.Connection, entry: Entry, record: RunsForgotten) -> None:
         for run_key in record.run_keys:
             last_seq = self._emptied.pop(run_key, None)
             if last_seq is None:  # it was read before it was forgotten, or the bodies are still there

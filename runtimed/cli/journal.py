@@ -197,15 +197,13 @@ def restore(shell: Shell, file: Path, force: bool) -> None:
 
 
 @journal.command()
-@click.option(
-    "--older-than", "age", metavar="AGE", help="How long ago a run must have ended: 30d, 12h; or the settings'."
-)
+@click.option("--older-than", "age", metavar="AGE", help="How old what goes must be: 30d, 12h; or the settings'.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be forgotten.")
 @click.option("--reason", help="Why, for the audit.")
 @with_shell
 def gc(shell: Shell, age: str | None, dry_run: bool, reason: str | None) -> None:
     """Forget ended runs: their inputs, results and histories go, for ever; their digests stay, so that the rest can be
-    verified. A running daemon does it."""
+    verified. The first answers to idempotency keys that are as old go too. A running daemon does it."""
     from runtimed.cli.text import emit_one, instant
 
     older_than = None if age is None else _seconds(age)
@@ -215,7 +213,8 @@ def gc(shell: Shell, age: str | None, dry_run: bool, reason: str | None) -> None
         shell,
         msgspec.json.encode(view),
         lambda one: shell.print(
-            f"{one['runs']} runs with {one['records']} records {did}: they ended before {instant(one['older_than'])}"
+            f"{one['runs']} runs with {one['records']} records and {one['answers']} first answers to idempotency keys "
+            f"{did}: from before {instant(one['older_than'])}"
         ),
         "runs",
     )

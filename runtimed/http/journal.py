@@ -51,7 +51,8 @@ async def forget(rt: RuntimeSurface, request: Request) -> Reply:
             target = "" if wanted.older_than is None else f"older than {wanted.older_than:.0f} s"
             await rt.audit("journal.gc", target, origin, wanted.reason)
         swept = await rt.care.forget(wanted.older_than, dry_run=wanted.dry_run, by=origin.by)
-        return ForgottenView(swept.runs, swept.records, rfc3339(swept.older_than) or "", swept.dry_run)
+        older_than = rfc3339(swept.older_than) or ""
+        return ForgottenView(swept.runs, swept.records, older_than, swept.dry_run, swept.answers)
 
     return json_reply(await rt.once(origin, ForgottenView, work))
 

@@ -78,6 +78,7 @@ def care(later: int) -> list[tuple[int, Record]]:
         (0, r.CallAudited("run.cancel", "order-3", "uid:0", "ann pts/1", "changed my mind", "t3")),
         (0, r.BackupTaken("/backup/journal.db", 9, 4096, 0.1)),
         (0, r.RunsForgotten([99], BEGAN)),
+        (0, r.AnswersForgotten([99_999], BEGAN)),
     ]
 
 

@@ -18,6 +18,7 @@ from runtimed import App, Conflict, Context, InvalidInput, JournalError, RunNotF
 from runtimed.runtime import Runtime
 from runtimed.settings import Journal, Settings
 from wal import records as r
+from wal import retention
 from wal.backup import Backup, backups_in
 from wal.restore import restore
 from wal.verify import verify
@@ -239,6 +240,31 @@ async def test_old_runs_are_forgotten_and_young_and_open_ones_stay(tmp_path: Pat
         assert await runtime.handle("open").result() == "signal"
     report = verify(tmp_path / "data" / "journal.db")
     assert report.problems == []
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_old_answers_are_forgotten_and_young_ones_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an idempotency key was answered goes with its age, some a commit; a repeat then is a new request."""
+    monkeypatch.setattr(retention, "ANSWERS_FORGOTTEN_MAX", 2)
+
+    def keyed(number: int) -> m.StartRuns:
+        request = m.RequestKey(principal="uid:1", key=f"k{number}", digest="d")
+        items = [m.StartRun(workflow="double", input=Raw(b"%d" % number))]
+        return m.StartRuns(items=items, origin=m.Origin(request=request))
+
+    async with opened(tmp_path) as runtime:
+        first = [await runtime.ask(keyed(number)) for number in range(5)]
+        assert (await runtime.care.forget(3_600)).answers == 0
+        assert (await runtime.care.forget(1e-6, dry_run=True)).answers == 5
+        assert await runtime.ask(keyed(3)) == first[3]
+        assert (await runtime.care.forget(1e-6)).answers == 5
+        again = await runtime.ask(keyed(3))
+        assert again.items[0].run.id != first[3].items[0].run.id
+        assert await runtime.ask(keyed(3)) == again
+    assert verify(tmp_path / "data" / "journal.db").problems == []
 
 
 @pytest.mark.trio

@@ -74,13 +74,14 @@ def test_backups_and_forgetting_are_asked_of_a_daemon(
     """The daemon gets absolute paths and seconds; what it did is told."""
     view = {"path": "/b/x.db", "seq": 9, "size_bytes": 2048, "seconds": 0.1, "at": "2026-01-01T00:00:00.000000Z"}
     fake.on("POST", "/v1/journal/backup", fake.Reply(201, view))
-    gone = {"runs": 3, "records": 30, "older_than": "2026-01-01T00:00:00.000000Z", "dry_run": True}
+    gone = {"runs": 3, "records": 30, "answers": 2, "older_than": "2026-01-01T00:00:00.000000Z", "dry_run": True}
     fake.on("POST", "/v1/journal/gc", fake.Reply(200, gone))
     socket = ["--socket", str(fake.socket)]
     assert run(["journal", "backup", "x.db", "--reason", "before", *socket]) == 0
     assert "/b/x.db: 2.0 KiB, up to record 9" in capsys.readouterr().out
     assert run(["journal", "gc", "--dry-run", "--older-than", "1.5d", *socket]) == 0
-    assert "3 runs with 30 records would be forgotten" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 runs with 30 records and 2 first answers to idempotency keys would be forgotten" in said
     asked = [json.loads(request.body) for request in fake.requests]
     assert asked[0] == {"path": str(tmp_path / "x.db"), "reason": "before"}
     assert asked[1] == {"dry_run": True, "older_than": 129_600.0}

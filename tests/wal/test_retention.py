@@ -163,7 +163,7 @@ def tamper(path: Path, sql: str) -> list[str]:
 TAMPERED = [
     ("update records set body = '' where seq = 35", "the body of record 42 of run 3 is gone"),
     ("update records set body = '' where seq >= 29 and seq <= 42", "of run 3 is gone, and no record says that it may"),
-    ("update records set body = '' where seq = 43", "the body of record 43 is gone, and it is of no run"),
+    ("update records set body = '' where seq = 43", "the body of record 43, of no run, is gone, and no record says"),
     ("update records set body = body || ' ' where seq = 4", "record 4 is not what was written"),
     ("update records set prev_seq = 3 where seq = 2", "record 2 without a body follows 3 in its run, not 1"),
     ("update records set run_key = 3 where seq = 2", "record 2 without a body follows 1 in its run, not 0"),
@@ -230,3 +230,98 @@ class TestPlan:
         monkeypatch.setattr(retention, "RUNS_FORGOTTEN_MAX", 2)
         monkeypatch.setattr(retention, "RECORDS_FORGOTTEN_MAX", 5_000)
         assert ([run.run_key for run in plan(NOW + 1_000).runs], plan(NOW + 1_000).next) == ([1, 2], 2)
+
+
+def answer(log: Any, number: int, *, at: int | None = None, body: r.Raw = LONG) -> Entry:
+    return log.add(0, r.RequestAnswered("uid:1", f"key-{number}", "d", 201, body), at=at)  # type: ignore[no-any-return]
+
+
+class TestAnswers:
+    """First answers to idempotency keys are forgotten by age, and nothing else goes with them."""
+
+    @pytest.fixture
+    def five(self, journal_path: Path, log: Any) -> Path:
+        """Five answers, records 2 to 6, of which the first three are forgotten."""
+        with Journal.open(journal_path) as journal:
+            journal.commit([log.start(1), *[answer(log, number) for number in range(5)]])
+            journal.commit([log.add(0, r.AnswersForgotten([2, 3, 4], NOW))])
+        return journal_path
+
+    def test_the_old_ones_are_gone_and_the_journal_still_verifies(self, five: Path) -> None:
+        """Their rows and bodies go; the others are still found; the keys can be used again."""
+        with Reader.open(five) as reader:
+            found = [reader.answer("uid:1", f"key-{number}") for number in range(5)]
+            assert [row is None for row in found] == [True, True, True, False, False]
+        assert verify(five).problems == []
+        with Journal.open(five) as journal:
+            again = r.RequestAnswered("uid:1", "key-0", "other", 201, LONG)
+            journal.commit([Entry(8, 0, 0, NOW, again), Entry(9, 0, 0, NOW, r.AnswersForgotten([5], NOW))])
+            assert journal.reader().answer("uid:1", "key-0").digest == "other"  # type: ignore[union-attr]
+            assert journal.reader().answer("uid:1", "key-3") is None
+        assert verify(five).problems == []
+
+    @pytest.mark.parametrize(
+        ("sql", "problem"),
+        [
+            (
+                "update records set body = '' where seq = 5",
+                "the body of record 5, of no run, is gone, and no record says",
+            ),
+            ("delete from answers where seq = 5", "table answers"),
+            ("update records set body = '' where seq = 7", "the body of record 4, of no run, is gone"),
+        ],
+    )
+    def test_what_goes_otherwise_is_seen(self, five: Path, sql: str, problem: str) -> None:
+        """P17: an answer may be gone only by a later record that names it."""
+        problems = tamper(five, sql)
+        assert any(problem in one for one in problems), problems
+
+    def test_bodies_that_came_back_are_seen(self, journal_path: Path, log: Any) -> None:
+        """A record that forgets an answer whose body is still there is named."""
+        with Journal.open(journal_path) as journal:
+            journal.commit([log.start(1), answer(log, 0)])
+            journal._projector.apply = lambda entries: None  # type: ignore[method-assign]
+            journal.commit([log.add(0, r.AnswersForgotten([2], NOW))])
+        assert any("record 3 forgets the answer of record 2" in one for one in verify(journal_path).problems)
+
+    def test_a_live_verification_sees_answers_forgotten_meanwhile(self, journal_path: Path, log: Any) -> None:
+        """What was read whole and is forgotten before the verification comes to the end is no problem."""
+        with Journal.open(journal_path) as journal:
+            journal.commit([log.start(1), answer(log, 0), answer(log, 1)])
+            check = _Verification()
+            connection = connections.open_reader(journal_path)
+            original = check._read_some
+
+            def read_some(source: apsw.Connection) -> bool:
+                more = original(source)
+                if check.seq == 3:
+                    journal.commit([log.add(0, r.AnswersForgotten([2], NOW))])
+                    return True
+                return more
+
+            check._read_some = read_some  # type: ignore[method-assign]
+            check.run(connection)
+            connection.close()
+        assert (check.problems, check.seq) == ([], 4)
+
+    def test_which_are_old_and_how_many_go_at_once(
+        self, memory: Journal, log: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In the order in which they were given, up to the first younger one; a commit's worth, then on behind it."""
+        memory.commit([log.start(1), *[answer(log, number) for number in range(6)], answer(log, 6, at=NOW - 5)])
+
+        def plan(older_than: int, after: int = 0) -> tuple[list[int], int | None]:
+            found = retention.plan_answers(memory._db, older_than, after)
+            return found.seqs, found.next
+
+        assert plan(NOW + 4) == ([2, 3], None)
+        assert plan(NOW) == ([], None)
+        monkeypatch.setattr(retention, "ANSWERS_FORGOTTEN_MAX", 3)
+        assert plan(NOW + 100) == ([2, 3, 4], 3)
+        assert plan(NOW + 100, 3) == ([5, 6, 7], 6)
+        assert plan(NOW + 100, 6) == ([8], None)
+        assert plan(NOW + 100, 7) == ([], None)
+        monkeypatch.setattr(retention, "ANSWER_BYTES_FORGOTTEN_MAX", 2 * len(LONG))
+        assert plan(NOW + 100) == ([2, 3], 2)
+        monkeypatch.setattr(retention, "ANSWER_BYTES_FORGOTTEN_MAX", 10)
+        assert plan(NOW + 100, 2) == ([4], 3)

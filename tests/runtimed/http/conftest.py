@@ -81,7 +81,7 @@ class FakeCare:
     async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Swept:
         await trio.lowlevel.checkpoint()
         self.asked.append((older_than_s, dry_run, by))
-        return Swept(2, 20, 1_700_000_000_000_000, dry_run)
+        return Swept(2, 20, 1_700_000_000_000_000, dry_run, 4)
 
     async def unwakeable_runs(self) -> list[Doubt]:
         await trio.lowlevel.checkpoint()

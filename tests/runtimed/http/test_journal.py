@@ -48,7 +48,8 @@ async def test_forgetting_says_how_much(serve: Any, rt: Any) -> None:
     """A dry run is not audited and says what would go; an age of nothing is refused."""
     async with serve() as http:
         tried = await http.ask("POST", "/v1/journal/gc", {"dry_run": True, "older_than": 60.0})
-        assert tried.json() == {"runs": 2, "records": 20, "older_than": "2023-11-14T22:13:20.000000Z", "dry_run": True}
+        told = {"runs": 2, "records": 20, "answers": 4, "older_than": "2023-11-14T22:13:20.000000Z", "dry_run": True}
+        assert tried.json() == told
         assert rt.audited == []
         done = await http.ask("POST", "/v1/journal/gc", {"reason": "law"})
         assert (done.status, done.json()["dry_run"]) == (200, False)
