@@ -44,6 +44,8 @@ LIVENESS_EVERY_S = 300.0
 RETRY_S = 300.0
 """A backup that failed is tried again after this, or when the next is due if that is sooner."""
 DAY_S = 86_400
+ANSWERS_KEPT_S = DAY_S
+"""A first answer is kept so long however short the runs are kept: whoever did not hear it asks again within hours."""
 NEVER = -math.inf
 
 
@@ -156,8 +158,10 @@ class Care:
 
     async def forget(self, older_than_s: float | None = None, *, dry_run: bool = False, by: str | None = None) -> Swept:
         """Forget the runs that ended, and the first answers that were given, so many seconds ago, or as many as the
-        settings keep; some a commit. Raises InvalidInput where neither says how many."""
-        older_than = self._clock.now_us() - int(self.age_s(older_than_s) * 1_000_000)
+        settings keep; some a commit. Answers are kept for a day at least. Raises InvalidInput where neither says how
+        many."""
+        age_s, now = self.age_s(older_than_s), self._clock.now_us()
+        older_than = now - int(age_s * 1_000_000)
         runs = records = 0
         after: int | None = 0
         while after is not None:
@@ -169,7 +173,7 @@ class Care:
                     gone = (await self._ask(command)).runs
                 runs, records = runs + gone, records + sum(run.records for run in plan.runs)
             after = plan.next
-        answers = await self._forget_answers(older_than, dry_run=dry_run)
+        answers = await self._forget_answers(now - int(max(age_s, ANSWERS_KEPT_S) * 1_000_000), dry_run=dry_run)
         if (runs or answers) and not dry_run:
             log.info("forgot %d runs and %d first answers from before %s", runs, answers, rfc3339(older_than))
         return Swept(runs, records, older_than, dry_run, answers)
