@@ -110,7 +110,7 @@ class RunStarts:
     ) -> tuple[m.StartedRun, ActiveRun | None]:
         """Record the start of a run at this instant; `begin` must follow, with this run among others. None in its place
         where the run was there already, by `recorded` or not durable yet. Raises UnknownWorkflow, InvalidInput,
-        IdConflict, PayloadTooLarge, SessionEnded: then nothing was recorded."""
+        IdConflict, PayloadTooLarge, SessionNotFound, SessionEnded: then nothing was recorded."""
         engine = self._engine
         workflow = engine.registry.workflows.get(item.workflow)
         if workflow is None:
@@ -127,9 +127,7 @@ class RunStarts:
                 return m.StartedRun(run=existing), None
         if item.queue is not None and item.queue not in engine.queues:
             raise InvalidInput(f"$.queue: no queue {item.queue!r} is configured")
-        tenant, classification = item.tenant, item.classification
-        if item.session_id is not None:
-            tenant, classification = self._owner_of(item.session_id)
+        tenant, classification = self._owner(item)
         record = r.RunStarted(
             item.id or self._new_id(),
             item.workflow,
@@ -152,6 +150,16 @@ class RunStarts:
         if item.id is not None:  # the next one who asks for it may come before the journal has it
             self._undurable[record.id] = (view, record.input)
         return m.StartedRun(run=view, created=True), run
+
+    def _owner(self, item: m.StartRun) -> tuple[str | None, str]:
+        """The tenant and classification of a new run: its session's, where it has one, and the stricter of two."""
+        if item.session_id is None:
+            return item.tenant, item.classification
+        tenant, classification = self._owner_of(item.session_id)
+        if item.tenant not in (None, tenant):
+            whose = "no tenant" if tenant is None else f"tenant {tenant!r}"
+            raise InvalidInput(f"$.tenant: session {item.session_id!r} is of {whose}, not of {item.tenant!r}")
+        return tenant, "client" if item.classification == "client" else classification
 
     def start_child(self, parent: RunInfo, fact: r.ChildStarted) -> None:
         """Make the run that a workflow asked for, in the commit that says so; it begins in its turn. Raises

@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     from runtimed.opening import open_runtime as open_runtime
     from runtimed.runtime import Handle as Handle
     from runtimed.runtime import Runtime as Runtime
+    from wal.errors import BackupExists as BackupExists
+    from wal.errors import BackupRefused as BackupRefused
     from wal.errors import BadCursor as BadCursor
     from wal.errors import CheckpointFailed as CheckpointFailed
     from wal.errors import CommitFailed as CommitFailed
@@ -187,6 +189,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "runtimed.opening": ("open_runtime",),
     "wal.errors": (
+        "BackupExists",
+        "BackupRefused",
         "BadCursor",
         "CheckpointFailed",
         "CommitFailed",

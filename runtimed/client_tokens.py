@@ -16,7 +16,8 @@ class TokenVerbs:
         self, name: str, role: str, *, expires_in: float | None = None, reason: str | None = None
     ) -> NewTokenView:
         """Make a token; `expires_in` in seconds, None for one that does not expire. Its text is in the answer and
-        nowhere else: if the answer is lost, revoke the token and make another. Raises `TokenExists`, `InvalidInput`."""
+        nowhere else. An answer that is lost on the way is asked for again by itself, which the daemon gives for ten
+        minutes; after that, revoke the token and make another. Raises `TokenExists`, `InvalidInput`."""
         body = {"name": name, "role": role, **dict(given(expires_in=expires_in, reason=reason))}
         return decode(await self.link.post("/v1/tokens", body), NewTokenView)
 

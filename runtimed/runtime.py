@@ -26,7 +26,7 @@ from runtimed.disk_trend import DiskTrend
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
 from runtimed.runtime_approvals import ApprovalVerbs
-from runtimed.runtime_calls import CallVerbs
+from runtimed.runtime_calls import CallVerbs, UnwrittenAnswers
 from runtimed.runtime_connectors import ConnectorVerbs
 from runtimed.runtime_schedules import ScheduleVerbs
 from runtimed.runtime_secrets import SecretVerbs
@@ -77,6 +77,7 @@ class Runtime(ApprovalVerbs, CallVerbs, ConnectorVerbs, ScheduleVerbs, SecretVer
         self._readers = readers
         self.feed = actors.feed
         self.calls_at_work: dict[tuple[str, str], trio.Event] = {}
+        self.unwritten = UnwrittenAnswers()
         self.secrets = actors.secrets
         self.tokens = actors.tokens
         self.tokens.load()

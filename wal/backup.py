@@ -8,6 +8,7 @@ what it has written every few megabytes, because the file system may make a comm
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -32,7 +33,7 @@ from wal.connections import (
     scalar,
     sync_folder,
 )
-from wal.errors import JournalBusy, JournalError, RuntimedError
+from wal.errors import BackupExists, BackupRefused, JournalBusy, JournalError, RuntimedError
 from wal.records import BackupTaken, Entry
 
 STEP_BYTES = 4 * 1024 * 1024
@@ -44,6 +45,9 @@ of SQLite's WAL its snapshot holds back."""
 PART = ".part"
 NAME = re.compile(r"journal-(\d{8}T\d{6}Z)-(\d+)\.db")
 """How backups are called that nobody named: when they were taken, and up to which record they go."""
+
+NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG)
+"""What tells that a file cannot be where it is wanted, whatever the disk is like."""
 
 _META = "last_backup"
 
@@ -103,15 +107,18 @@ def take(source: Path, target: Path, *, keep: int = 0, spare_bytes: int = 0) -> 
     So much as `spare_bytes` is left free beside it, or it is not begun.
 
     The copy is verified before it gets its name: structure, page checksums, the digests at the end of the log. Raises
-    `JournalRefused` for a source that is no journal, `JournalCorrupt` for a damaged one, and `JournalError` if the
-    target exists, another backup is being written there, or the disk does not take it; then there is no file. The copy
-    that was made stays in any case, also where the clock was ahead when others were."""
+    `JournalRefused` for a source that is no journal, `JournalCorrupt` for a damaged one, `BackupExists` if the target
+    exists, `BackupRefused` if it cannot be, `JournalBusy` while another backup is being written there, and another
+    `JournalError` if the disk does not take it; then there is no file. The copy that was made stays in any case, also
+    where the clock was ahead when others were."""
     began = time.perf_counter()
     source, target = source.absolute(), target.absolute()
-    folder = target if target.is_dir() else target.parent
-    named = None if target.is_dir() else target
-    if named is not None and (named.exists() or named.is_symlink()):
-        raise JournalError(f"{named} exists; a backup overwrites nothing", hint="Name another file, or a folder.")
+    try:
+        folder, named = (target, None) if target.is_dir() else (target.parent, target)
+        if named is not None and (named.exists() or named.is_symlink()):
+            raise BackupExists(f"{named} exists; a backup overwrites nothing")
+    except OSError as error:  # it may not be looked at, or has an impossible name
+        raise BackupRefused(f"a backup cannot be written to {target}: {error.strerror}") from error
     part = folder / ((named.name if named is not None else "journal.db") + PART)
     at = time.time_ns() // 1000
     _check_room(source, folder, spare_bytes)
@@ -126,7 +133,7 @@ def take(source: Path, target: Path, *, keep: int = 0, spare_bytes: int = 0) -> 
         size = os.fstat(descriptor).st_size
         try:
             if named.exists():
-                raise JournalError(f"{named} has come meanwhile; a backup overwrites nothing")
+                raise BackupExists(f"{named} has come meanwhile; a backup overwrites nothing")
             part.rename(named)  # not a link, which some file systems of removable disks do not have
             sync_folder(folder)
         except OSError as error:
@@ -207,7 +214,8 @@ def writing(part: Path) -> Iterator[int]:
     except FileExistsError as error:
         raise JournalBusy(f"another backup is being written to {part}") from error
     except OSError as error:
-        raise JournalError(f"a backup cannot be written to {part.parent}: {error.strerror}") from error
+        kind = BackupRefused if error.errno in NO_PLACE else JournalError
+        raise kind(f"a backup cannot be written to {part.parent}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor

@@ -100,6 +100,24 @@ class JournalExists(JournalError):
     hint = "Name another --data-dir, or say --force: the journal that is there is moved aside, not deleted."
 
 
+class BackupExists(JournalError):
+    """There is a file where a backup was to be put; it overwrites nothing."""
+
+    code = "backup_exists"
+    status = 409
+    exit_code = 5
+    hint = "Name another file, or a folder."
+
+
+class BackupRefused(JournalError):
+    """A backup cannot be written there."""
+
+    code = "backup_refused"
+    status = 400
+    exit_code = 2
+    hint = "Name a file in a folder that is there and that the daemon may write to, or such a folder."
+
+
 class JournalBusy(JournalError):
     """Another connection stood in the way for longer than we wait; nothing was changed."""
 

@@ -46,13 +46,17 @@ async def put(rt: RuntimeSurface, request: Request) -> Reply:
 
 async def rotate(rt: RuntimeSurface, request: Request) -> Reply:
     """Give a secret a new value; the former one counts for `grace_s` more. The same value again changes nothing."""
-    name = request.id("name")
+    name, body = request.id("name"), await request.body()
     check_way(request)
-    wanted = request.decode(_ROTATE, await request.body())
-    info = await rt.rotate_secret(
-        name, wanted.value, grace_s=wanted.grace_s, reason=wanted.reason, origin=_origin(request)
-    )
-    return json_reply(_view(info))
+    wanted = request.decode(_ROTATE, body)
+
+    async def work() -> SecretView:
+        info = await rt.rotate_secret(
+            name, wanted.value, grace_s=wanted.grace_s, reason=wanted.reason, origin=_origin(request)
+        )
+        return _view(info)
+
+    return json_reply(await rt.once_unwritten(request.origin(body), work))
 
 
 async def delete(rt: RuntimeSurface, request: Request) -> Reply:
@@ -65,8 +69,13 @@ async def delete(rt: RuntimeSurface, request: Request) -> Reply:
 
 async def rotate_master(rt: RuntimeSurface, request: Request) -> Reply:
     """Put all secrets under another master key."""
-    reason = request.decode(_REASON, await request.body()).reason
-    return json_reply(MasterKeyView(await rt.rotate_master_key(reason=reason, origin=_origin(request))))
+    body = await request.body()
+    reason = request.decode(_REASON, body).reason
+
+    async def work() -> MasterKeyView:
+        return MasterKeyView(await rt.rotate_master_key(reason=reason, origin=_origin(request)))
+
+    return json_reply(await rt.once_unwritten(request.origin(body), work))
 
 
 def is_sheltered(peer: Peer, proto: str | None) -> bool:
@@ -90,7 +99,7 @@ def check_way(request: Request) -> None:
 
 
 def _origin(request: Request) -> Origin:
-    """Who asked. Without the idempotency key: its digest would be one of the value, and a value set twice is set."""
+    """Who asked. Without the idempotency key: what is recorded of it has a digest, which would be one of the value."""
     return msgspec.structs.replace(request.origin(), request=None)
 
 

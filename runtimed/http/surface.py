@@ -150,6 +150,10 @@ class RuntimeSurface(Protocol):
         """Do the work, or give the first answer to this call's idempotency key."""
         ...
 
+    async def once_unwritten(self, origin: Origin, work: Callable[[], Awaitable[S]]) -> S:
+        """The same, with an answer that is not for the disk."""
+        ...
+
     async def audit(self, action: str, target: str, origin: Origin, reason: str | None = None, /) -> int:
         """Record a call that no command stands for; the record's seq, which is on disk."""
         ...

@@ -19,21 +19,27 @@ _REASON: Final = msgspec.json.Decoder(ReasonRequest)
 
 
 async def create(rt: RuntimeSurface, request: Request) -> Reply:
-    """Make a token. Its text is in this answer and nowhere else; a repeat is refused, for the text is gone by then."""
+    """Make a token. Its text is in this answer and nowhere else.
+
+    A repeat under its `Idempotency-Key` gives it again for ten minutes; after that it is refused."""
     body = await request.body()
     check_way(request)
     wanted = request.decode(_CREATE, body)
-    row, text = await rt.create_token(
-        wanted.name,
-        wanted.role,
-        expires_in_s=wanted.expires_in,
-        reason=wanted.reason,
-        origin=msgspec.structs.replace(request.origin(), request=None),
-    )
-    view = view_of(row, rt.now_us)
-    named = {name: getattr(view, name) for name in TokenView.__struct_fields__}
-    location = (b"location", b"/v1/tokens/" + row.id.encode())
-    return json_reply(NewTokenView(**named, token=text), 201, (location,))
+    origin = request.origin(body)
+
+    async def work() -> NewTokenView:
+        row, text = await rt.create_token(
+            wanted.name,
+            wanted.role,
+            expires_in_s=wanted.expires_in,
+            reason=wanted.reason,
+            origin=msgspec.structs.replace(origin, request=None),
+        )
+        view = view_of(row, rt.now_us)
+        return NewTokenView(**{name: getattr(view, name) for name in TokenView.__struct_fields__}, token=text)
+
+    made = await rt.once_unwritten(origin, work)
+    return json_reply(made, 201, ((b"location", b"/v1/tokens/" + made.id.encode()),))
 
 
 async def list_tokens(rt: RuntimeSurface, request: Request) -> Reply:

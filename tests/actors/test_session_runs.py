@@ -131,11 +131,17 @@ async def test_the_runs_of_an_ended_session(runtime: VirtualRuntime, world: Worl
 
 @pytest.mark.trio
 async def test_a_run_belongs_to_its_session(runtime: VirtualRuntime) -> None:
-    """It has the session's tenant and classification, whatever else was asked for."""
+    """It has the session's tenant, and another that was asked for is refused; of the classifications, the stricter."""
     await open_session(runtime, tenant="acme", classification="client")
-    handle = await runtime.start(serve, session_id="s", tenant="umbrella", classification="platform")
+    await open_session(runtime, "own", tenant=None, classification="platform")
+    handle = await runtime.start(serve, session_id="s", tenant="acme", classification="platform")
     found = await runtime.run(handle.id)
     assert (found.session_id, found.tenant, found.classification) == ("s", "acme", "client")
+    for session_id, whose in (("s", "tenant 'acme'"), ("own", "no tenant")):
+        with pytest.raises(InvalidInput, match=rf"\$.tenant: session '{session_id}' is of {whose}"):
+            await runtime.start(serve, session_id=session_id, tenant="umbrella")
+    strict = await runtime.start(serve, session_id="own", classification="client")
+    assert (await runtime.run(strict.id)).classification == "client"
     await runtime.start(serve)
     assert [run.id for run in (await runtime.runs(session_id="s")).items] == [handle.id]
     assert [run.id for run in (await runtime.runs(tenant="acme")).items] == [handle.id]

@@ -14,7 +14,18 @@ import trio.testing
 from msgspec import Raw
 
 from actors import messages as m
-from runtimed import App, Conflict, Context, InvalidInput, JournalError, RunNotFound, care, open_runtime
+from runtimed import (
+    App,
+    BackupExists,
+    BackupRefused,
+    Conflict,
+    Context,
+    InvalidInput,
+    JournalError,
+    RunNotFound,
+    care,
+    open_runtime,
+)
 from runtimed.runtime import Runtime
 from runtimed.settings import Journal, Settings
 from wal import records as r
@@ -197,8 +208,10 @@ async def test_a_backup_that_cannot_be_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as runtime:
         with pytest.raises(InvalidInput, match="absolute"):
             await runtime.care.backup("there.db")
-        with pytest.raises(JournalError, match="overwrites nothing"):
+        with pytest.raises(BackupExists, match="overwrites nothing"):
             await runtime.care.backup(str(tmp_path / "there.db"))
+        with pytest.raises(BackupRefused, match="No such file"):
+            await runtime.care.backup(str(tmp_path / "gone" / "there.db"))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runtime.care.backup, str(tmp_path / "one.db"))
             await trio.testing.wait_all_tasks_blocked()

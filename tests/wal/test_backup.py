@@ -18,7 +18,7 @@ import pytest
 from tests.wal.conftest import ROOT
 from wal import backup
 from wal import records as r
-from wal.errors import JournalBusy, JournalCorrupt, JournalError, JournalRefused
+from wal.errors import BackupExists, BackupRefused, JournalBusy, JournalCorrupt, JournalError, JournalRefused
 from wal.journal import Journal
 from wal.queries import Reader
 from wal.records import Entry
@@ -124,10 +124,19 @@ def test_nothing_is_overwritten(filled: Journal, journal_path: Path, folder: Pat
     (folder / "copy.db").write_bytes(b"precious")
     (folder / "link.db").symlink_to(folder / "elsewhere.db")
     for name in ("copy.db", "link.db"):
-        with pytest.raises(JournalError, match="overwrites nothing"):
+        with pytest.raises(BackupExists, match="overwrites nothing"):
             backup.take(journal_path, folder / name)
     assert (folder / "copy.db").read_bytes() == b"precious"
     assert sorted(path.name for path in folder.iterdir()) == ["copy.db", "link.db"]
+
+
+def test_where_no_file_can_be_is_refused(filled: Journal, journal_path: Path, folder: Path) -> None:
+    """A folder that is not there, a file in the place of one: whoever asked named it wrongly, the disk is well."""
+    (folder / "file").write_bytes(b"")
+    for target in (folder / "gone" / "copy.db", folder / "file" / "copy.db", folder / ("x" * 300)):
+        with pytest.raises(BackupRefused) as refused:
+            backup.take(journal_path, target)
+        assert (refused.value.status, refused.value.exit_code) == (400, 2)
 
 
 def test_what_is_no_journal_has_no_backup(tmp_path: Path, folder: Path) -> None:
@@ -237,7 +246,7 @@ def test_the_process_tells_what_it_did(filled: Journal, journal_path: Path, fold
 
     again = process(journal_path, folder / "copy.db")
     refusal = msgspec.json.decode(again.stdout, type=backup.Refusal)
-    assert (again.returncode, refusal.code) == (1, "journal")
+    assert (again.returncode, refusal.code) == (5, "backup_exists")
     assert process(journal_path.with_name("none.db"), folder).returncode == 78
 
 

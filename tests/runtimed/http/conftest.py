@@ -159,6 +159,10 @@ class FakeRuntime:
         """It keeps no answers."""
         return await work()
 
+    async def once_unwritten(self, origin: Origin, work: Callable[[], Awaitable[Any]]) -> Any:
+        """It keeps no answers."""
+        return await work()
+
     async def audit(self, action: str, target: str, origin: Origin, reason: str | None = None, /) -> int:
         await trio.lowlevel.checkpoint()
         self.audited.append((action, target, origin, reason))

@@ -11,10 +11,12 @@ import pytest
 import trio
 
 from actors.errors import TokenExists, TokenNotFound
+from actors.messages import RequestKey
 from runtimed import App, Context, open_runtime
 from runtimed.http import guesses
 from runtimed.http.access import Access, Level
 from runtimed.http.app import ROUTES
+from runtimed.runtime_calls import UNWRITTEN_S, UnwrittenAnswers
 from runtimed.settings import Journal, Levels, Settings
 from tests.runtimed.http.conftest import served
 from wal.journal import Journal as OpenJournal
@@ -237,6 +239,56 @@ async def test_a_name_stands_for_one_token_at_a_time(guarded: Any) -> None:
         assert second.id == runtime.list_tokens()[1].id
         with pytest.raises(TokenNotFound):
             await runtime.revoke_token("ci")
+
+
+@pytest.mark.trio
+async def test_a_lost_answer_is_given_again_for_a_while(guarded: Any, short_dir: Path, monkeypatch: Any) -> None:
+    """The repeat under its key gives the token again and makes none, and the key stands for that request alone; it is
+    kept in memory, and not for long."""
+    wanted, keyed = {"name": "ci", "role": "viewer"}, [("Idempotency-Key", "k")]
+    async with guarded() as (http, runtime):
+        first = await http.ask("POST", "/v1/tokens", wanted, headers=keyed)
+        again = await http.ask("POST", "/v1/tokens", wanted, headers=keyed)
+        assert (first.status, again.status, again.body) == (201, 201, first.body)
+        assert again.headers["location"] == first.headers["location"]
+        assert len(runtime.list_tokens()) == 1
+        other = await http.ask("POST", "/v1/tokens", {**wanted, "name": "cd"}, headers=keyed)
+        assert (other.status, other.json()["code"]) == (422, "idempotency_key_reused")
+        monkeypatch.setattr(trio, "current_time", lambda kept=trio.current_time: kept() + UNWRITTEN_S)
+        assert (await http.ask("POST", "/v1/tokens", wanted, headers=keyed)).json()["code"] == "token_exists"
+        assert await runtime.read(lambda reader: reader.answer("uid:0", "k")) is None
+
+
+@pytest.mark.trio
+async def test_a_late_repeat_of_a_rotation_rotates_nothing(guarded: Any) -> None:
+    """Turned to B, then to C: the repeat of the first has its first answer, and C is the value still."""
+    async with guarded() as (http, runtime):
+        await http.ask("PUT", "/v1/secrets/pay", {"value": "A"})
+        to_b = await http.ask("POST", "/v1/secrets/pay/rotate", {"value": "B"}, headers=[("Idempotency-Key", "b")])
+        await http.ask("POST", "/v1/secrets/pay/rotate", {"value": "C"}, headers=[("Idempotency-Key", "c")])
+        again = await http.ask("POST", "/v1/secrets/pay/rotate", {"value": "B"}, headers=[("Idempotency-Key", "b")])
+        assert (again.status, again.body) == (200, to_b.body)
+        assert runtime.secret("pay") == "C"
+        turned = [
+            await http.ask("POST", "/v1/master-key/rotate", {}, headers=[("Idempotency-Key", "m")]) for _ in range(2)
+        ]
+        assert turned[0].status == 200
+        assert turned[0].body == turned[1].body
+
+
+def test_not_very_many_answers_are_kept_in_memory() -> None:
+    """The oldest goes where there are more than a hundred."""
+    kept = UnwrittenAnswers()
+
+    async def fill() -> list[Any]:
+        requests = [RequestKey(principal="uid:0", key=f"k{number}", digest="d") for number in range(101)]
+        for request in requests:
+            kept.keep(request, request)
+        return [kept.find(requests[0]), kept.find(requests[1]), kept.find(requests[100])]
+
+    oldest, second, newest = trio.run(fill)
+    assert oldest is None
+    assert (second.key, newest.key) == ("k1", "k100")
 
 
 @pytest.mark.trio
