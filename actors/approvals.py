@@ -26,7 +26,7 @@ from actors.errors import (
 )
 from actors.flow.approval import ApprovalCall
 from actors.mailbox import Letter
-from actors.run_advancer import RunAdvancer
+from actors.saga_engine import SagaEngine
 from wal import records as r
 from wal.approvals import ApprovalRow
 from wal.codec import payload_fault
@@ -43,7 +43,7 @@ class ApprovalDesk:
 
     def __init__(
         self,
-        engine: RunAdvancer,
+        engine: SagaEngine,
         reader: Reader,
         open_run: Callable[[str], ActiveRun],
         accept: Callable[[Letter, m.Message], None],
@@ -59,12 +59,11 @@ class ApprovalDesk:
         row = self._find(command.approval_id)
         self._check(command, row)
         run = self._open_run(row.view.run_id)
-        if run.flow is not None:
+        if run.flow is not None and not run.deferred:
             self._vote(run, command, letter)
-        else:
+        else:  # paused, it may have answers that its code has not seen yet, and that a decision comes after
             run.when_loaded.append(lambda: self._loaded(run, command, letter))
-            if not run.loading:
-                self._engine.load(run)
+            self._engine.go_on(run)
 
     def _loaded(self, run: ActiveRun, command: m.DecideApproval, letter: Letter) -> None:
         try:
@@ -157,7 +156,7 @@ class ApprovalDesk:
         if status != "open":
             names = ", ".join(each.by or "" for each in votes if each.approve is command.approve)
             decided = r.ApprovalDecided(view.call, status == "approved", names or None, reason, command.data)
-            seq = engine.deliver(run, decided, len(command.data), now)
+            seq = engine.deliver_all(run, decided, len(command.data))
         decided_at = vote.at if status != "open" else None
         fresh = msgspec.structs.replace(view, votes=votes, status=status, decided_at=decided_at)
         self._undurable[view.id] = fresh

@@ -89,6 +89,7 @@ class Children:
     def mend(self, run: ActiveRun, flow: Flow) -> None:
         """A parent was loaded: do what a crash between two commits may have left of what its records say."""
         seen: set[str] = set()
+        told = {(each.key, each.child_id) for each, _, _ in run.deferred if type(each) is r.ChildEnded}
         for key, (started, cancelled) in list(flow.children.items()):
             child, again = self._find(started.child_id), started.child_id in seen
             seen.add(started.child_id)
@@ -96,7 +97,8 @@ class Children:
                 if not cancelled:  # it is made now, or refused now
                     self.recorded(run, flow.info, started)
             elif child.ended_at is not None:
-                self._tell(run, _end_of(child, key))
+                if (key, started.child_id) not in told:  # else it was what had this run loaded
+                    self._tell(run, _end_of(child, key))
             elif cancelled:
                 self._cancel_later(run, flow.info, started.child_id)
         for child_id, cancelled in flow.left_behind.items():

@@ -87,7 +87,6 @@ class ProcessLink:
         self._replies: deque[protocol.Reply] = deque()
         self._begun: list[Entry] | None = None
         self._rest = memoryview(b"")  # of what is being sent
-        self._owed = 0  # receipts
         self._broken: Exception | None = None
         self.head: Head
         self.wal_bytes = self.db_bytes = 0
@@ -141,7 +140,6 @@ class ProcessLink:
         self._begun = entries
         try:
             frames = _frames(entries)
-            self._owed = len(frames)
             self._rest = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
             self._push()
         except Exception as error:  # noqa: BLE001 - whoever calls this is not whom it concerns; commit raises it
@@ -156,8 +154,6 @@ class ProcessLink:
         except WriterGone:
             pass  # it may have said why before it went, which is still to be read
         receipt = await self._receive()
-        for _ in range(self._owed - 1):
-            receipt = await self._receive()
         if not isinstance(receipt, protocol.Receipt) or receipt.seq != entries[-1].seq:
             raise CommitFailed(f"expected the receipt for seq {entries[-1].seq}, got {receipt!r}")
         self.wal_bytes, self.db_bytes = receipt.wal_bytes, receipt.db_bytes
@@ -234,16 +230,16 @@ class ProcessLink:
         return reply
 
 
-def _frames(entries: list[Entry]) -> list[bytes]:
-    """A batch as one frame, which is one commit. The weights of records bound a batch to much less than a frame takes,
-    but they only estimate: one that is too long all the same goes as its halves, for the alternative is our end."""
+def _frames(entries: list[Entry], *, more: bool = False) -> list[bytes]:
+    """A batch as one frame. What is kept whole may be longer than a frame takes, and weights only estimate: that goes
+    in several frames, of one commit."""
     try:
-        return [protocol.encode_frame(protocol.Commit(entries))]
+        return [protocol.encode_frame(protocol.Commit(entries, more))]
     except FrameRefused:
         if len(entries) == 1:
             raise
         half = len(entries) // 2
-        return [*_frames(entries[:half]), *_frames(entries[half:])]
+        return [*_frames(entries[:half], more=True), *_frames(entries[half:], more=more)]
 
 
 def _error_named(failure: protocol.Failure) -> RuntimedError:

@@ -122,7 +122,7 @@ class RunStarts:
         check_start(item.start_at, item.priority)
         value = decode_input(workflow, item.input)
         if item.id is not None:
-            existing = self._existing(check_id(item.id, "run id"), workflow, value, recorded)
+            existing = self._existing(check_id(item.id, "run id"), item, workflow, value, recorded)
             if existing is not None:
                 return m.StartedRun(run=existing), None
         if item.queue is not None and item.queue not in engine.queues:
@@ -168,7 +168,8 @@ class RunStarts:
         if workflow is None:
             raise UnknownWorkflow(f"no workflow {fact.name!r} is registered")
         decode_input(workflow, fact.input)
-        if fact.child_id in self._undurable or self._reader.run_ids_among([fact.child_id]):
+        taken = fact.child_id in self._undurable or fact.child_id in self._engine.active.by_id
+        if taken or self._reader.run_ids_among([fact.child_id]):
             raise IdConflict(f"run {fact.child_id!r} exists")
         record = r.RunStarted(
             fact.child_id,
@@ -209,23 +210,27 @@ class RunStarts:
         for id in ids:
             del self._undurable[id]
 
-    def _existing(self, run_id: str, workflow: Workflow, value: Any, recorded: set[str]) -> RunView | None:
+    def _existing(
+        self, run_id: str, item: m.StartRun, workflow: Workflow, value: Any, recorded: set[str]
+    ) -> RunView | None:
         undurable = self._undurable.get(run_id)
         if undurable is not None:
             view, given = undurable
-            self._same(run_id, workflow, value, view.workflow, given)
+            self._same(run_id, item.input, workflow, value, view.workflow, given)
             return view
         found = self._reader.run_view(run_id) if run_id in recorded else None
         if found is None:
             return None
-        self._same(run_id, workflow, value, found.workflow, found.input)
+        self._same(run_id, item.input, workflow, value, found.workflow, found.input)
         return RunView(**{name: getattr(found, name) for name in RunView.__struct_fields__})
 
-    def _same(self, run_id: str, workflow: Workflow, value: Any, there: str, input_there: Raw) -> None:
-        try:
-            same = there == workflow.name and decode_input(workflow, input_there) == value
-        except InvalidInput:
-            same = False
+    def _same(self, run_id: str, given: Raw, workflow: Workflow, value: Any, there: str, input_there: Raw) -> None:
+        same = there == workflow.name and bytes(given) == bytes(input_there)
+        if there == workflow.name and not same:
+            try:
+                same = bool(decode_input(workflow, input_there) == value)
+            except Exception:  # noqa: BLE001 - it does not decode any more, or a type's own comparison raises
+                same = False
         if not same:
             raise IdConflict(f"run {run_id!r} exists with another {'input' if there == workflow.name else 'workflow'}")
 

@@ -128,9 +128,8 @@ class SagaCommands:
         try:
             if type(message) not in MANY:
                 check_words(message, self._engine.limits.payload_max_bytes)
-            if hasattr(message, "origin") and self._repeated(letter):
-                return
-            self.handlers[type(message)](message, letter)
+            if not (hasattr(message, "origin") and self._repeated(letter)):
+                self.handlers[type(message)](message, letter)
         except RuntimedError as error:
             letter.refuse(error)
             run = self._engine.active.by_id.get(getattr(message, "run_id", ""))
@@ -213,7 +212,8 @@ class SagaCommands:
         run.waiting = None  # it runs by this signal until it says again that it waits
         seq = self._engine.deliver(run, record, len(command.value))
         if command.signal_id is not None:
-            run.signal_ids[command.signal_id] = seq
+            run.signal_ids[command.signal_id] = seq  # until the journal can say so
+            self._writer.when_durable(seq, _drop, run.signal_ids, command.signal_id)
         self._rest(run)
         return seq, False
 
@@ -395,3 +395,7 @@ class SagaCommands:
             if source is not None:
                 return source.tenant, source.classification
         return None, "platform"
+
+
+def _drop(known: dict[str, int], signal_id: str) -> None:
+    known.pop(signal_id, None)

@@ -132,8 +132,8 @@ class SagaCoordinator:
                     letters = await self.mailbox.take()
                     with engine.stage:
                         self._handle_all(letters)
-                        self._admit()
                         self._advance_ready()
+                        self._admit()  # what ended in this turn has left its place
                         engine.say_waits()
                     engine.writer.kick()
                     if engine.active.idle or len(self._ready):

@@ -42,9 +42,11 @@ class Message(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Commit(Message, frozen=True, gc=False, tag="commit"):
-    """Put these entries into the journal in one transaction. Answered by `Receipt`."""
+    """Put these entries into the journal in one transaction. Answered by `Receipt`; with `more` by nothing, for more of
+    the same transaction is in the next frame."""
 
     entries: list[Entry]
+    more: bool = False
 
 
 class Checkpoint(Message, frozen=True, gc=False, tag="checkpoint"):

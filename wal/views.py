@@ -15,11 +15,16 @@ from msgspec import Raw
 NULL = Raw(b"null")
 
 
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999, which is what RFC 3339 can tell."""
+
+
 def rfc3339(at: int | None) -> str | None:
-    """An instant in microseconds since the epoch as RFC 3339 text, or None."""
+    """An instant in microseconds since the epoch as RFC 3339 text, or None. One beyond the years that there are is told
+    as the first or last of them: whoever lists it is to see the rest."""
     if at is None:
         return None
-    seconds, micros = divmod(at, 1_000_000)
+    seconds, micros = divmod(min(max(at, FIRST_US), LAST_US), 1_000_000)
     return f"{_to_the_second(seconds)}.{micros:06d}Z"
 
 

@@ -31,6 +31,7 @@ from wal.protocol import (
     decode_request,
     encode_frame,
 )
+from wal.records import Entry
 
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 IDLE_SECONDS = 0.5
@@ -69,6 +70,7 @@ def serve(link: socket.socket, path: str, options: JournalOptions) -> int:
 def _serve(link: socket.socket, journal: Journal) -> None:
     decoder = FrameDecoder()
     incoming = Incoming(link)
+    begun: list[Entry] = []  # of a batch that takes several frames
     while True:
         data = incoming.take(IDLE_SECONDS)
         if data is None:
@@ -78,6 +80,11 @@ def _serve(link: socket.socket, journal: Journal) -> None:
             return
         for body in decoder.feed(data):
             request = decode_request(body)
+            if isinstance(request, Commit) and (request.more or begun):
+                begun += request.entries
+                if request.more:
+                    continue
+                request, begun = Commit(begun), []
             _send(link, answer(journal, request))
             if isinstance(request, Close):
                 return

@@ -207,11 +207,15 @@ class Context:
         return TimerCall(float(seconds), None)
 
     def sleep_until(self, instant: datetime) -> Call:
-        """Await an instant (an aware datetime)."""
+        """Await an instant (an aware datetime); one that is past is awaited no time. Raises ValueError where UTC has no
+        such year any more."""
         self._live()
         if instant.tzinfo is None:
             raise ValueError("ctx.sleep_until needs an aware datetime; give it a tzinfo")
-        return TimerCall(None, (instant - EPOCH) // timedelta(microseconds=1))
+        first, last = (each.replace(tzinfo=UTC) for each in (datetime.min, datetime.max))
+        if instant > last:
+            raise ValueError(f"ctx.sleep_until {instant}: in UTC that is after the year 9999")
+        return TimerCall(None, (max(instant, first) - EPOCH) // timedelta(microseconds=1))
 
     def signal(self, name: str, type: Any = None, timeout: float | None = None) -> Call:
         """Await the next buffered or future signal of that name. Raises SignalTimeout (a TimeoutError)."""

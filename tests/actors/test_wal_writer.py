@@ -19,7 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.clock import SystemClock
 from actors.errors import Draining
 from actors.feed import Feed
-from actors.journal_link import InlineLink, ProcessLink
+from actors.journal_link import InlineLink, ProcessLink, _frames
 from actors.wal_writer import PRODUCTION_BYTES_MAX, PRODUCTION_RECORDS_MAX, WalWriter
 from wal import protocol
 from wal import records as r
@@ -276,7 +276,8 @@ async def test_the_process_commits_and_ends_with_us(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.trio
 async def test_what_is_too_long_for_a_frame_goes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that outgrew its estimate costs some commits more, and not the daemon; all of it is in order."""
+    """A batch that is longer than a frame goes in several, and is one commit all the same: a kill in between leaves
+    nothing of it."""
     monkeypatch.setattr(protocol, "FRAME_BYTES_MAX", 2_000)
 
     async def body(writer: WalWriter, link: ProcessLink) -> None:
@@ -290,6 +291,21 @@ async def test_what_is_too_long_for_a_frame_goes_in_pieces(tmp_path: Path, monke
     with Journal.open(tmp_path / "journal.db") as journal:
         assert journal.head.seq == 200
     assert verify(tmp_path / "journal.db").ok
+
+    async def killed(writer: WalWriter, link: ProcessLink) -> None:
+        for number in range(100):
+            writer.append(r.SessionOpened(f"late-{number}"))
+        begun = writer._take()
+        frames = _frames(begun)
+        for frame in frames[:-1]:
+            await trio.to_thread.run_sync(link._socket.sendall, frame)
+        link._socket.shutdown(socket.SHUT_WR)
+        await link.lost()
+
+    with pytest.RaisesGroup(WriterGone):
+        await with_process(tmp_path, killed)
+    with Journal.open(tmp_path / "journal.db") as journal:
+        assert journal.head.seq == 200
 
 
 @pytest.mark.slow

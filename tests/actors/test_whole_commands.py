@@ -12,13 +12,13 @@ from msgspec import Raw
 from actors import messages as m
 from actors.flow.context import Context
 from actors.flow.definitions import App
+from actors.journal_link import _frames
 from runtimed.settings import KIB, Limits, Settings
 from runtimed.virtual import VirtualRuntime
 from tests.actors.world import HANG, WORLD, World
 from wal import records as r
-from wal.journal import Entry
-
-pytestmark = pytest.mark.trio
+from wal.protocol import FrameDecoder, decode_request
+from wal.records import Entry
 
 app = App("whole")
 LARGE = 60 * KIB
@@ -50,6 +50,14 @@ async def doubts(ctx: Context) -> None:
     await ctx.signal("never")
 
 
+@app.workflow
+async def rests(ctx: Context) -> None:
+    await ctx.sleep(10)
+    for number in range(5):
+        await ctx.emit(f"{number}" + "x" * LARGE)
+    await ctx.signal("never")
+
+
 @pytest.fixture
 def runtime_settings() -> Settings:
     return Settings(limits=Limits(batch_bytes_max=100 * KIB))
@@ -73,6 +81,7 @@ def asked(kind: type[Any], **fields: Any) -> Any:
     return kind(origin=m.Origin(by="uid:1", request=m.RequestKey(principal="uid:1", key="k", digest="d")), **fields)
 
 
+@pytest.mark.trio
 async def test_a_batch_and_its_answer(runtime: VirtualRuntime, world: World) -> None:
     """Ten runs without ids of six times a commit's usual bytes: all there or none, and the repeat finds its answer."""
     await runtime.start(takes, "", id="before")
@@ -87,6 +96,7 @@ async def test_a_batch_and_its_answer(runtime: VirtualRuntime, world: World) -> 
     assert sum(isinstance(entry.record, r.RunStarted) for entry in runtime.disk.entries) == 11
 
 
+@pytest.mark.trio
 async def test_a_signal_and_what_it_brings_about(runtime: VirtualRuntime, world: World) -> None:
     """A run that records much by a signal, in memory already: the answer is in the same commit."""
     handle = await runtime.start(tells)
@@ -96,6 +106,7 @@ async def test_a_signal_and_what_it_brings_about(runtime: VirtualRuntime, world:
     assert (kinds.count("output_emitted"), kinds.count("request_answered")) == (5, 1)
 
 
+@pytest.mark.trio
 async def test_a_command_that_waits_for_a_history(runtime: VirtualRuntime, world: World) -> None:
     """What is done once a run's history has been read is whole too."""
     world.script["once"].append(HANG)
@@ -108,3 +119,31 @@ async def test_a_command_that_waits_for_a_history(runtime: VirtualRuntime, world
     await runtime.ask(held)
     kinds = next(batch for batch in batches if "step_resolved" in batch)
     assert (kinds.count("output_emitted"), kinds.count("request_answered")) == (5, 1)
+
+
+@pytest.mark.trio
+async def test_a_repeat_leaves_nothing_whole_behind_it(runtime: VirtualRuntime, world: World) -> None:
+    """A repeated command records nothing, and what others record after it is bounded as ever."""
+    await runtime.start(rests)
+    start = asked(m.StartRuns, items=[m.StartRun(workflow="takes", input=Raw(b'""'))])
+    await runtime.ask(start)
+    await runtime.advance(1)
+    await runtime.ask(start)
+    batches = watched(runtime)
+    await runtime.advance(10)
+    assert max(batch.count("output_emitted") for batch in batches) < 5
+
+
+def test_more_than_a_frame_takes_is_one_commit_all_the_same() -> None:
+    """40 outputs of 2 MiB that a signal brought about, with its answer: several frames, of which only the last ends the
+    commit."""
+    big = Raw(b'"' + b"x" * (2 << 20) + b'"')
+    entries = [Entry(1, 1, 0, 0, r.SignalReceived("go", Raw(b"1")))]
+    entries += [Entry(n + 2, 1, n + 1, 0, r.OutputEmitted(str(n), big)) for n in range(40)]
+    entries.append(Entry(42, 0, 0, 0, r.RequestAnswered("uid:1", "k", "d", 0, Raw(b"{}"))))
+    decoder = FrameDecoder()
+    bodies = [body for frame in _frames(entries) for body in decoder.feed(frame)]
+    commits = [decode_request(body) for body in bodies]
+    assert [commit.more for commit in commits] == [True] * (len(commits) - 1) + [False]
+    assert len(commits) > 1
+    assert [entry.seq for commit in commits for entry in commit.entries] == list(range(1, 43))

@@ -168,7 +168,8 @@ def test_names_have_a_small_alphabet(name: str) -> None:
     [
         {"max_attempts": 0}, {"initial_interval": -1}, {"backoff_coefficient": 0.5}, {"max_interval": -0.1},
         {"jitter": 1.1}, {"jitter": -0.1}, {"max_duration": 0}, {"initial_interval": float("nan")},
-        {"max_duration": float("nan")}, {"backoff_coefficient": float("nan")},
+        {"max_duration": float("nan")}, {"backoff_coefficient": float("nan")}, {"initial_interval": 1e13},
+        {"max_interval": float("inf")},
     ],
 )  # fmt: skip
 def test_a_retry_policy_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
