@@ -28,9 +28,9 @@ def rfc3339(at: int | None) -> str | None:
     return f"{_to_the_second(seconds)}.{micros:06d}Z"
 
 
-@lru_cache(maxsize=64)  # instants that are told together are of the same few seconds, and strftime is slow
+@lru_cache(maxsize=64)  # instants that are told together are of the same few seconds
 def _to_the_second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 class ErrorView(msgspec.Struct, frozen=True, gc=False):
