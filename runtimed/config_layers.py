@@ -34,6 +34,9 @@ class Said(NamedTuple):
 Layer = dict[str, Any]
 """Nested tables whose leaves are `Said`."""
 
+NESTING_MAX = 100
+"""How deep tables may be in one another: far more than any setting has, far less than the interpreter's stack."""
+
 Rules = Mapping[str, Callable[[Any], Any]]
 """By dotted key: the value as it is to be read; raises ValueError with what was expected."""
 
@@ -53,7 +56,11 @@ def read_file(file: Path) -> Layer:
         raise ConfigError(f"{file}: byte {error.start}: not UTF-8, which TOML must be") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
-    return {key: _mark(value, str(file)) for key, value in table.items()}
+    except RecursionError:
+        raise ConfigError(f"{file}: found too many lists or tables in one another, expected fewer") from None
+    except ValueError:  # the interpreter's bound on digits
+        raise ConfigError(f"{file}: found a number of thousands of digits, expected none so long") from None
+    return _mark_all(table, str(file))
 
 
 def read_environ(environ: Mapping[str, str], prefix: str) -> Iterator[tuple[list[str], Said]]:
@@ -67,7 +74,10 @@ def read_environ(environ: Mapping[str, str], prefix: str) -> Iterator[tuple[list
 
 
 def put(table: Layer, parts: list[str], said: Said) -> None:
-    """Set one leaf. A variable cannot carry case or dashes in a table's name, so it also finds a name that has them."""
+    """Set one leaf. A variable cannot carry case or dashes in a table's name, so it also finds a name that has them.
+    Raises `ConfigError`."""
+    if len(parts) > NESTING_MAX:
+        raise _too_deep(said.where, tuple(parts))
     for part in parts[:-1]:
         part = _alike(table, part)
         below = table.setdefault(part, {})
@@ -81,9 +91,14 @@ def _alike(table: Layer, name: str) -> str:
     return next((have for have in table if have.lower().replace("-", "_") == name), name)
 
 
-def _mark(value: Any, where: str) -> Any:
+def _mark_all(table: Mapping[str, Any], where: str, at: tuple[str, ...] = ()) -> Layer:
     """Tables stay tables; every leaf is told where it was said."""
-    return {key: _mark(each, where) for key, each in value.items()} if isinstance(value, dict) else Said(where, value)
+    if len(at) > NESTING_MAX:
+        raise _too_deep(where, at)
+    return {
+        key: _mark_all(each, where, (*at, key)) if isinstance(each, dict) else Said(where, each)
+        for key, each in table.items()
+    }
 
 
 # --- from layers to values --------------------------------------------------------------------------------------------
@@ -120,9 +135,9 @@ def _as_table(said: Said, at: tuple[str, ...]) -> Layer:
     if said.text:
         try:
             table = msgspec.json.decode(said.value, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):  # the last: a byte that is not UTF-8
             raise _wrong(said, at, "a table of keys (JSON, in a variable)") from None
-        return {key: _mark(each, said.where) for key, each in table.items()}
+        return _mark_all(table, said.where, at)
     raise _wrong(said, at, "a table of keys")
 
 
@@ -135,6 +150,8 @@ def _leaf(kind: Any, said: Said, rules: Rules, at: tuple[str, ...]) -> Any:
         return value if rule is None else rule(value)
     except msgspec.ValidationError:
         raise _wrong(said, at, _expected(kind)) from None
+    except RecursionError:
+        raise _wrong(said, at, f"{_expected(kind)}, and nothing nested so deep") from None
     except ValueError as error:
         raise _wrong(said, at, str(error)) from None
 
@@ -184,6 +201,12 @@ def _wrong(said: Said, at: tuple[str, ...], expected: str) -> ConfigError:
     return ConfigError(f"{said.where}: {_dotted(at)}: found {_show(said.value)}, expected {expected}")
 
 
+def _too_deep(where: str, at: tuple[str, ...]) -> ConfigError:
+    return ConfigError(
+        f"{where}: {_dotted(at[:4])}: found more than {NESTING_MAX} tables in one another, expected fewer"
+    )
+
+
 def _unknown_key(said: Said, at: tuple[str, ...], known: list[str]) -> ConfigError:
     import difflib  # only needed to explain a mistake
 
@@ -218,8 +241,15 @@ def _show(value: Any) -> str:
     if isinstance(value, str):
         shown = '"' + value.encode("unicode_escape").decode() + '"'
     else:
-        shown = str(value).lower() if isinstance(value, bool) else repr(value)
+        shown = str(value).lower() if isinstance(value, bool) else _repr(value)
     return f"{shown if len(shown) <= 80 else shown[:77] + '...'} ({kinds.get(type(value), type(value).__name__)})"
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # the interpreter's bound on digits, which a hexadecimal number evades until it is shown
+        return "thousands of digits"
 
 
 def _first_said(value: Any) -> Said:

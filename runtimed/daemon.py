@@ -193,8 +193,11 @@ class Reload:
             access = _access(fresh)
         except ConfigError as error:
             log.warning("reload refused, nothing was changed: %s", error)
-            self._runtime.remarks["reload"] = f"the last reload was refused: {error}"
-            self._notifier.ready(f"reload refused: {error}")
+            self._stay(str(error))
+            return
+        except Exception as error:  # a defect of ours, and no reason to end what runs
+            log.exception("reload failed, nothing was changed")
+            self._stay(f"it failed ({type(error).__name__}), the log says where")
             return
         self._runtime.remarks.pop("reload", None)
         self._edge.access = access
@@ -202,6 +205,10 @@ class Reload:
         later = [key for key in differences(self._running, fresh) if not key.startswith(LIVE)]
         log.info("reloaded%s", f"; a restart is needed for: {', '.join(later)}" if later else "")
         self._notifier.ready("ready")
+
+    def _stay(self, why: str) -> None:
+        self._runtime.remarks["reload"] = f"the last reload was refused: {why}"
+        self._notifier.ready(f"reload refused: {why}")
 
 
 async def _feed_watchdog(runtime: Runtime, notifier: Notifier, interval: float) -> None:

@@ -251,7 +251,19 @@ def _checked_bind(bind: str | None) -> str | None:
     return bind
 
 
-_RULES = {"http.bind": _checked_bind}
+def _checked_path(path: str | None) -> str | None:
+    """As it was said: what it is relative to, and whose home `~` is, is worked out where it is used."""
+    if path is not None:
+        if "\0" in path:
+            raise ValueError("a path, which holds no zero byte")
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            raise ValueError(f"a path; {path.split('/')[0]} is nobody's home folder") from None
+    return path
+
+
+_RULES = {"http.bind": _checked_bind, "daemon.data_dir": _checked_path, "journal.backup_dir": _checked_path}
 
 
 def _flag_name(key: str) -> str:
@@ -365,4 +377,9 @@ def _data_dir(settings: Settings, merged: Layer, file: Path | None, environ: Map
     home = environ.get("XDG_STATE_HOME", "")
     if home and Path(home).is_absolute():
         return Path(home) / "runtimed"
-    return Path(environ.get("HOME") or Path.home()) / ".local" / "state" / "runtimed"
+    try:
+        return Path(environ.get("HOME") or Path.home()) / ".local" / "state" / "runtimed"
+    except RuntimeError:  # a uid that no table of users knows, as containers have
+        raise ConfigError(
+            "daemon.data_dir: missing, and there is no home folder", hint="Name one: --data-dir."
+        ) from None

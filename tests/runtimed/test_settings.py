@@ -82,6 +82,13 @@ def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
         ("[log]\nlevel = 'loud'", ["log.level", 'one of "debug"']),
         ("[daemon]\napps = 'flows.py'", ["daemon.apps", "expected a list"]),
         ("[daemon\napps = []", ["not TOML", "line 1"]),
+        ("[daemon]\ndata_dir = '~no-such-user/x'", ["daemon.data_dir", "~no-such-user is nobody's home folder"]),
+        ("[daemon]\ndata_dir = 'a\\u0000b'".replace("'", '"'), ["daemon.data_dir", "no zero byte"]),
+        ("[journal]\nbackup_dir = '~no-such-user/b'", ["journal.backup_dir", "expected a path"]),
+        (f"a = {'[' * 3_000}{']' * 3_000}", ["too many lists or tables in one another"]),
+        (f"[{'.'.join(['connectors'] * 3_000)}]\na = 1", ["connectors.connectors", "more than 100 tables"]),
+        (f"[limits]\nthreads_max = {'9' * 5_000}", ["a number of thousands of digits"]),
+        (f"[limits]\nthreads_max = 0x{'f' * 5_000}", ["limits.threads_max: found thousands of digits"]),
     ],
 )
 def test_a_mistake_names_file_key_found_and_expected(tmp_path: Path, text: str, parts: list[str]) -> None:
@@ -99,12 +106,19 @@ def test_a_mistake_in_the_environment_names_the_variable(tmp_path: Path) -> None
     )
     assert "$RUNTIMED__HTTP__NOPE: http.nope: unknown key" in refused(tmp_path, "", {"RUNTIMED__HTTP__NOPE": "1"})
     assert "$RUNTIMED__HTTP: http: found" in refused(tmp_path, "", {"RUNTIMED__HTTP": "1"})
+    deep = "[" * 3_000
+    assert "$RUNTIMED__DAEMON__APPS: daemon.apps: found" in refused(tmp_path, "", {"RUNTIMED__DAEMON__APPS": deep})
+    assert "$RUNTIMED__QUEUES: queues: found" in refused(tmp_path, "", {"RUNTIMED__QUEUES": f'{{"a": {deep}'})
+    assert "$RUNTIMED__QUEUES: queues: found" in refused(tmp_path, "", {"RUNTIMED__QUEUES": "\udcff"})
+    nested = f"RUNTIMED__CONNECTORS__{'__'.join('a' * 3_000)}"
+    assert "more than 100 tables in one another" in refused(tmp_path, "", {nested: "1"})
 
 
 def test_a_mistake_in_a_flag_names_the_flag(tmp_path: Path) -> None:
     """A bad flag is named as the person typed it."""
     assert "--bind: http.bind" in refused(tmp_path, "", flags={"http.bind": "x"})
     assert "--app: daemon.apps" in refused(tmp_path, "", flags={"daemon.apps": [""]})
+    assert "--data-dir: daemon.data_dir" in refused(tmp_path, "", flags={"daemon.data_dir": "~no-such-user/x"})
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
@@ -180,6 +194,17 @@ def test_the_data_folder_follows_the_contract(tmp_path: Path) -> None:
     assert load(None, {**state, "STATE_DIRECTORY": "/state:/more"}).paths.data_dir == Path("/state")
     assert load(None, state).paths.data_dir == Path("/xdg/runtimed")
     assert load(None, HOME).paths.data_dir == Path("/home/someone/.local/state/runtimed")
+
+
+def test_without_any_home_folder_the_data_folder_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A uid that no table of users knows, as containers have, is told which option is missing."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000)
+
+    with pytest.raises(ConfigError, match=r"daemon\.data_dir: missing") as caught:
+        load(None, {})
+    assert "--data-dir" in caught.value.hint
+    assert load(None, {}, {"daemon.data_dir": "/data"}).paths.data_dir == Path("/data")
 
 
 def test_files_of_apps_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:

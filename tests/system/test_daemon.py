@@ -233,6 +233,9 @@ async def test_sighup_with_a_bad_file_changes_nothing(running: Running, short_di
         assert "reload refused" in said
         assert "log.level" in said
         assert await status_of(daemon, "/health/ready") == 200
+        config.write_text('[journal]\nbackup_dir = "~no-such-user/b"\n')
+        daemon.send(signal.SIGHUP)
+        assert "journal.backup_dir" in await daemon.notices.until("READY=1")
         config.write_text('[log]\nlevel = "info"\n[limits]\nthreads_max = 7\n')
         daemon.send(signal.SIGHUP)
         assert "refused" not in await daemon.notices.until("READY=1")
