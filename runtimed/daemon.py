@@ -20,7 +20,7 @@ import trio
 
 from actors.flow.definitions import App
 from runtimed import open_files
-from runtimed.http.access import Access
+from runtimed.http.access import Access, access_of
 from runtimed.http.app import Edge
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_listeners
@@ -50,7 +50,7 @@ def main(settings: Settings, *, again: Callable[[], Settings]) -> int:
     set_up(settings.log.level, settings.log.format)
     open_files.raise_limit(settings.http.max_connections)
     apps = load_apps(settings.daemon.apps, Path.cwd())
-    access = _access(settings)
+    access = access_of(settings)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
         trio.run(_serve, settings, apps, access, again)
@@ -82,10 +82,6 @@ class Outside:
         if not self.closed:
             signal.signal(number, self._former[signal.Signals(number)])
             signal.raise_signal(number)
-
-
-def _access(settings: Settings) -> Access:
-    return Access(settings.access.levels, settings.access.groups)
 
 
 async def _serve(settings: Settings, apps: list[App], access: Access, again: Callable[[], Settings]) -> None:
@@ -190,7 +186,7 @@ class Reload:
         self._notifier.reloading()
         try:
             fresh = self._again()
-            access = _access(fresh)
+            access = access_of(fresh)
         except ConfigError as error:
             log.warning("reload refused, nothing was changed: %s", error)
             self._stay(str(error))

@@ -321,6 +321,12 @@ def find_config(environ: Mapping[str, str], cwd: Path) -> Path | None:
     return next((folder / CONFIG_NAME for folder in folders if os.path.isfile(folder / CONFIG_NAME)), None)
 
 
+def in_file(error: ConfigError, settings: Settings) -> ConfigError:
+    """A mistake that shows only where the settings are used, told with the file that they came from."""
+    where = settings.paths.config
+    return ConfigError(f"{where}: {error}" if where else str(error), hint=error.hint)
+
+
 def differences(old: Settings, new: Settings) -> list[str]:
     """The dotted keys whose values differ, `paths` apart; a named table that came or went counts as one key."""
     before, after = (_flatten(msgspec.to_builtins(each, enc_hook=str)) for each in (old, new))

@@ -23,7 +23,8 @@ CREDSTORES = [
 
 
 def access(settings: Settings) -> Iterator[Finding]:
-    """Access over TCP, in a sentence each."""
+    """Whether the levels and groups are of people that there are, and access over TCP, in a sentence each."""
+    yield from _people(settings)
     rows = _tokens(settings)
     now_us = time.time_ns() // 1_000
     active = [row for row in rows if standing(row, now_us) == "active"]
@@ -41,6 +42,15 @@ def access(settings: Settings) -> Iterator[Finding]:
         yield Finding("warn", "access", what, why, "Bind to loopback behind a proxy that speaks TLS.")
     yield from _expiring(rows, now_us)
     yield from _key(settings, active)
+
+
+def _people(settings: Settings) -> Iterator[Finding]:
+    from runtimed.http.access import access_of  # loads the event loop
+
+    try:
+        access_of(settings)
+    except RuntimedError as error:
+        yield Finding("fail", "access", str(error), "the daemon will not start; one that runs keeps what it has")
 
 
 def _tokens(settings: Settings) -> list[TokenRow]:

@@ -27,15 +27,18 @@ def check(**given: Any) -> None:
     """Check settings and apps as `serve` would, and show what is registered. Ends with 78 if something is wrong."""
     settings = load_settings(os.environ, Path.cwd(), given)
     from actors.flow.definitions import Registry
+    from runtimed import builtin
     from runtimed.connectors import specs_of
+    from runtimed.http.access import access_of
     from runtimed.loading import load_apps
     from runtimed.notifier import notifications_of
     from runtimed.webhooks.specs import webhooks_of
 
     apps = load_apps(settings.daemon.apps, Path.cwd())
-    registry = Registry(*apps)  # names are unique across apps, and what is configured fits them
+    registry = Registry(builtin.app, *apps)  # names are unique across apps, and what is configured fits them
     outside = _Outside(specs_of(settings, registry), webhooks_of(settings, registry))
     notifications_of(settings)
+    access_of(settings)
     shell = shell_of(click.get_current_context())
     if shell.output in ("json", "jsonl"):
         shell.print_json(msgspec.json.encode(_as_json(settings, apps, outside)))

@@ -14,7 +14,7 @@ from actors.connector_spec import ConnectorSpec, Deliver, deliver_to
 from actors.errors import DefinitionError
 from actors.flow.definitions import NAME, Registry
 from runtimed.config_layers import ConfigError
-from runtimed.settings import Connector, Settings
+from runtimed.settings import Connector, Settings, in_file
 
 KINDS: Final[dict[str, str]] = {
     "airbyte": "runtimed.connectors.airbyte:make",
@@ -47,8 +47,7 @@ def specs_of(settings: Settings, registry: Registry) -> dict[str, ConnectorSpec]
             specs[name] = _made(name, table)
             _check(name, specs[name].deliver, registry)
         except ConfigError as error:
-            where = settings.paths.config
-            raise ConfigError(f"{where}: {error}" if where else str(error), hint=error.hint) from None
+            raise in_file(error, settings) from None
     if len(specs) > CONNECTORS_MAX:
         raise ConfigError(f"{len(specs)} connectors; one runtime takes {CONNECTORS_MAX}")
     for name, spec in registry.connectors.items():

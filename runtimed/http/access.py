@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import trio
 
-from runtimed.settings import ConfigError, Levels
+from runtimed.settings import ConfigError, Levels, Settings, in_file
 
 PEER_GROUPS_MAX = 256
 """Python's getsockopt takes at most 1024 bytes, and a gid has four; of a peer with more the primary group counts."""
+ID_DIGITS_MAX = 10
+"""Numbers of users and groups have 32 bits; what has more digits is nobody's."""
 SO_PEERGROUPS = getattr(socket, "SO_PEERGROUPS", 59)
 """Linux 4.13 and later; the number is the same on x86, arm and riscv (asm-generic/socket.h)."""
 
@@ -92,18 +94,19 @@ class Access:
         self._roles: dict[tuple[str, int | str], set[str]] = {}
         for name, principals in named.items():
             for principal in principals:
-                self._put(principal, Level[name.upper()])
+                self._put(principal, name)
         for role, principals in (groups or {}).items():
             for principal in principals:
                 self._put_role(principal, role)
 
-    def _put(self, principal: str, level: Level) -> None:
+    def _put(self, principal: str, name: str) -> None:
+        level = Level[name.upper()]
         kind, _, who = principal.partition(":")
         if kind == "token":
             self._tokens[who] = max(level, self._tokens.get(who, level))
             return
         known = self._uids if kind == "uid" else self._gids
-        number = _resolve("access.levels", kind, who)
+        number = _resolve(f"access.levels.{name}", kind, who)
         known[number] = max(level, known.get(number, level))
 
     def _put_role(self, principal: str, role: str) -> None:
@@ -138,6 +141,17 @@ class Access:
 
 def _resolve(where: str, kind: str, who: str) -> int:
     try:
-        return int(who) if who.isdecimal() else _number(kind, who)
+        return int(who) if who.isdecimal() and len(who) <= ID_DIGITS_MAX else _number(kind, who)
     except KeyError:
-        raise ConfigError(f"{where}: there is no {'user' if kind == 'uid' else 'group'} {who!r}") from None
+        what = "user" if kind == "uid" else "group"
+        raise ConfigError(
+            f"{where}: there is no {what} {who[:80]!r}, expected the number of one, or the name of one on this host"
+        ) from None
+
+
+def access_of(settings: Settings) -> Access:
+    """Who may what by these settings, as the daemon has it. Raises `ConfigError` naming file and key."""
+    try:
+        return Access(settings.access.levels, settings.access.groups)
+    except ConfigError as error:
+        raise in_file(error, settings) from None

@@ -171,6 +171,26 @@ def test_check_finds_names_that_two_apps_share(tmp_path: Path, capsys: pytest.Ca
     assert "'same' is declared twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[access.levels]\nviewer = ["uid:no-such-user"]', "access.levels.viewer: there is no user 'no-such-user'"),
+        ('[access.groups]\nops = ["gid:no-such-group"]', "access.groups.ops: there is no group 'no-such-group'"),
+        (f'[access.levels]\nadmin = ["uid:{"9" * 5_000}"]', "access.levels.admin: there is no user '999"),
+    ],
+)
+def test_people_that_there_are_not_are_found_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """check ends with 78 as serve would, and doctor has a failing finding: both name the file and the whole key."""
+    (tmp_path / "runtimed.toml").write_text(text)
+
+    assert run(["check"]) == 78
+    assert f"{tmp_path}/runtimed.toml: {said}" in capsys.readouterr().err
+    assert run(["doctor"]) == 1
+    assert f"fail  access      {tmp_path}/runtimed.toml: {said}" in capsys.readouterr().out
+
+
 def test_doctor_says_what_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     """In a sound place with an app missing: a warning with its reason, and exit 0."""
     assert run(["doctor", "--json"]) == 0
