@@ -20,17 +20,20 @@ import trio
 
 from actors.flow.definitions import App
 from runtimed import open_files
+from runtimed.connectors import specs_of
 from runtimed.http.access import Access, access_of
 from runtimed.http.app import Edge
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_listeners
 from runtimed.loading import load_apps
 from runtimed.logs import set_up
+from runtimed.notifier import notifications_of
 from runtimed.opening import open_runtime, single
 from runtimed.runtime import Runtime
 from runtimed.service_manager import Notifier
 from runtimed.settings import ConfigError, Settings, differences
 from runtimed.version import VERSION
+from runtimed.webhooks.specs import webhooks_of
 from wal.errors import RuntimedError
 
 log = logging.getLogger("runtimed")
@@ -180,14 +183,16 @@ class Reload:
     ) -> None:
         self._running, self._again = settings, again
         self._edge, self._runtime, self._notifier = edge, runtime, notifier
+        self._file = settings.paths.config
 
     def __call__(self) -> None:
         """Do it, and tell the service manager."""
         self._notifier.reloading()
         try:
             fresh = self._again()
+            self._check(fresh)
             access = access_of(fresh)
-        except ConfigError as error:
+        except RuntimedError as error:
             log.warning("reload refused, nothing was changed: %s", error)
             self._stay(str(error))
             return
@@ -196,11 +201,22 @@ class Reload:
             self._stay(f"it failed ({type(error).__name__}), the log says where")
             return
         self._runtime.remarks.pop("reload", None)
+        self._file = fresh.paths.config
         self._edge.access = access
         logging.getLogger().setLevel(fresh.log.level.upper())
         later = [key for key in differences(self._running, fresh) if not key.startswith(LIVE)]
         log.info("reloaded%s", f"; a restart is needed for: {', '.join(later)}" if later else "")
         self._notifier.ready("ready")
+
+    def _check(self, fresh: Settings) -> None:
+        """Raise what the next start would raise of this configuration, which must not come as news then."""
+        if self._file is not None and fresh.paths.config is None:
+            hint = "Put it back; to go on without one, restart."
+            raise ConfigError(f"{self._file}: there is no such file any more", hint=hint)
+        notifications_of(fresh)
+        if fresh.daemon.apps == self._running.daemon.apps:  # else their workflows are not those that we know
+            specs_of(fresh, self._runtime.registry)
+            webhooks_of(fresh, self._runtime.registry)
 
     def _stay(self, why: str) -> None:
         self._runtime.remarks["reload"] = f"the last reload was refused: {why}"

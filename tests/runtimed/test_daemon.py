@@ -10,9 +10,19 @@ from typing import Any
 
 import pytest
 
+from actors.flow.context import Context
+from actors.flow.definitions import App, Registry
+from runtimed import builtin
 from runtimed.daemon import Reload
 from runtimed.http.access import Access
-from runtimed.settings import Settings, load
+from runtimed.settings import Settings, find_config, load
+
+shop = App("shop")
+
+
+@shop.workflow
+async def order(ctx: Context) -> None:
+    """What connectors deliver to."""
 
 
 class Said:
@@ -37,7 +47,7 @@ class Standing:
         self.said = Said()
         self.access = Access()
         self.edge: Any = SimpleNamespace(access=self.access)
-        self.runtime: Any = SimpleNamespace(remarks={})
+        self.runtime: Any = SimpleNamespace(remarks={}, registry=Registry(builtin.app, shop))
         notifier: Any = self.said
         self.defect: Exception | None = None
         self.reload = Reload(self.read(), self.read, self.edge, self.runtime, notifier)
@@ -45,7 +55,7 @@ class Standing:
     def read(self) -> Settings:
         if self.defect is not None:
             raise self.defect
-        return load(self.file, {"HOME": "/home/someone"})
+        return load(find_config({}, self.file.parent), {"HOME": "/home/someone"})
 
     def reloaded(self, text: str) -> str:
         """What the service manager is told of a reload with this file."""
@@ -89,3 +99,44 @@ def test_a_defect_in_the_reading_ends_nothing(tmp_path: Path, caplog: pytest.Log
     assert daemon.reloaded("").startswith("reload refused: it failed (ZeroDivisionError)")
     assert daemon.is_as_it_was
     assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ('[webhooks.bad]\ndeliver = "workflow:nope"\nverify = "none"', "webhooks.bad.deliver: no workflow 'nope'"),
+        ('[connectors.bad]\nkind = "files"\noptions = {paht = "x"}', "connectors.bad.options"),
+        ('[notifications.bad]\nurl = "http://x.example"\nsecret = "open"', "notifications.bad.secret"),
+    ],
+)
+def test_what_the_next_start_would_refuse_is_refused_whole(tmp_path: Path, bad: str, said: str) -> None:
+    """A reload that succeeded is one that a start with the same file survives: nothing of a bad file is applied."""
+    daemon = Standing(tmp_path)
+
+    assert said in daemon.reloaded(f"{bad}\n[log]\nlevel = 'debug'")
+    assert daemon.is_as_it_was
+    good = '[webhooks.good]\ndeliver = "workflow:order"\nverify = "none"'
+    assert daemon.reloaded(good) == "ready"
+
+
+def test_what_fits_other_apps_is_for_the_next_start_to_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Apps change with a restart alone: what is to deliver to their workflows is not judged by those that run."""
+    caplog.set_level(logging.INFO)
+    daemon = Standing(tmp_path)
+
+    text = '[daemon]\napps = ["more:app"]\n[webhooks.new]\ndeliver = "workflow:of_more"\nverify = "none"'
+    assert daemon.reloaded(text) == "ready"
+    assert "a restart is needed for: daemon.apps, webhooks.new." in caplog.messages[-1]
+
+
+def test_a_file_that_is_gone_is_no_reload(tmp_path: Path) -> None:
+    """Who had a file and has none does not lose all levels by that: it is refused, named, until it is back."""
+    daemon = Standing(tmp_path, "[access.levels]\nviewer = ['uid:4000001']")
+    assert daemon.reloaded("[log]\nlevel = 'info'") == "ready"
+    access = daemon.edge.access
+
+    daemon.file.unlink()
+    daemon.reload()
+    assert daemon.said.states[-1] == f"reload refused: {daemon.file}: there is no such file any more"
+    assert daemon.edge.access is access
+    assert daemon.reloaded("") == "ready"
