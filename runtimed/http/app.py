@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -269,9 +270,13 @@ class Edge:
             raise TooManyGuesses(f"{address} has shown {FAILURES_MAX} wrong tokens in a row", retry_s)
         raise TokenRefused(_WORTHLESS[found])
 
+    def may(self, request: Request, needed: Level) -> bool:
+        """Whether the caller has a level, by the access that counts now."""
+        return needed is Level.PUBLIC or self.access.level(request.peer) >= needed
+
     def check_level(self, request: Request, needed: Level) -> None:
         """Raise `Unauthorised` or `NotOnList` unless the caller may."""
-        if needed is Level.PUBLIC or self.access.level(request.peer) >= needed:
+        if self.may(request, needed):
             return
         if request.peer.by is None:
             raise Unauthorised
@@ -324,6 +329,7 @@ class Endpoint:
         if route.level is not Level.PUBLIC:
             edge.identify(request)
             edge.check_level(request, route.level)
+        request.still_may = partial(edge.may, request, route.level)
         if route.query is wire.NoQuery and request.scope["query_string"] and route.level is not Level.PUBLIC:
             request.query(wire.NoQuery)
         return await route.handler(edge.rt, request)

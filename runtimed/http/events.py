@@ -80,6 +80,8 @@ class EventStream:
             page, last = await rt.read(self._page)
             if peer.token is not None and not rt.token_counts(peer.token_id):
                 return  # revoked or expired meanwhile: the record that says so has woken us, and is not sent either
+            if not self._request.still_may():
+                return  # a reload took the level away
             if page:
                 self._after = last
                 await _chunk(send, page)

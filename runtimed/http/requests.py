@@ -40,8 +40,15 @@ _TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16
 _NEVER: Final = trio.Event()
 
 
+def _nobody_may() -> bool:
+    return False
+
+
 class Request:
-    """A request on its way through a handler. Made once a request; reads nothing until asked."""
+    """A request on its way through a handler. Made once a request; reads nothing until asked.
+
+    `access` is that of its beginning; `still_may()` says whether its caller has the level of its route now, for answers
+    that go on."""
 
     __slots__ = (
         "_bodies",
@@ -57,6 +64,7 @@ class Request:
         "path",
         "peer",
         "scope",
+        "still_may",
         "streams",
         "traceparent",
         "via",
@@ -87,6 +95,7 @@ class Request:
         self.answers = answers
         self.guesses = guesses
         self.streams = streams
+        self.still_may: Callable[[], bool] = _nobody_may
         for name, value in scope["headers"]:
             if name in self.headers:
                 self._twice.add(name)

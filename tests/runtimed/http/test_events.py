@@ -11,6 +11,7 @@ from msgspec import Raw
 from trio.testing import wait_all_tasks_blocked
 
 from actors.messages import NOBODY
+from runtimed.http.access import Access, Level
 from wal.records import OutputEmitted, RunStarted
 
 
@@ -224,6 +225,31 @@ async def test_a_stream_ends_with_its_token(serve: Any, rt: Any) -> None:
         start(rt, 1)
         await client.until(b"id: 2\n")
         await rt.revoke_token(row.id, reason=None, origin=NOBODY)
+        emit(rt)
+        with trio.fail_after(10):
+            assert seqs(await client.until(b"0\r\n\r\n")) == []
+        assert http.edge.streams.total == 0
+
+
+def giving(level: Level, monkeypatch: pytest.MonkeyPatch) -> Access:
+    """What a reload leaves: everybody has this level."""
+    access = Access()
+    monkeypatch.setattr(access, "level", lambda peer: level)
+    return access
+
+
+@pytest.mark.trio
+async def test_a_stream_ends_with_its_level(serve: Any, rt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream goes on as long as its caller has the level that it needs; when a reload takes that away, no other
+    record is sent."""
+    async with serve(options={"access": giving(Level.OPERATOR, monkeypatch)}) as http:
+        client = await http.client()
+        await client.send(ask())
+        await client.until(b"retry: 1000")
+        http.edge.access = giving(Level.VIEWER, monkeypatch)
+        start(rt, 1)
+        await client.until(b"id: 2\n")
+        http.edge.access = giving(Level.PUBLIC, monkeypatch)
         emit(rt)
         with trio.fail_after(10):
             assert seqs(await client.until(b"0\r\n\r\n")) == []
