@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -51,6 +52,7 @@ def main(settings: Settings, *, again: Callable[[], Settings]) -> int:
 
     `again` reads the settings once more, from where these came, flags included: for SIGHUP."""
     set_up(settings.log.level, settings.log.format)
+    _forbid_cores()
     open_files.raise_limit(settings.http.max_connections)
     apps = load_apps(settings.daemon.apps, Path.cwd())
     access = access_of(settings)
@@ -63,6 +65,15 @@ def main(settings: Settings, *, again: Callable[[], Settings]) -> int:
             raise error from None
         raise
     return 0
+
+
+def _forbid_cores() -> None:
+    """No core file of this process, its writer or what else it starts: secrets in use would be in it. For the daemon's
+    own process: one that embeds us has its own mind about it."""
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except OSError as error:  # a sandbox that refuses the call
+        log.warning("core files cannot be forbidden: %s", error.strerror)
 
 
 class Outside:

@@ -79,6 +79,7 @@ def test_the_unit_keeps_what_the_daemon_relies_on() -> None:
     assert int(unit["WatchdogSec"][0]) > 10  # a writer that is late by less is not dead yet
     assert unit["KillMode"] == ["mixed"]  # the writer ends after the daemon's last commit, not beside it
     assert unit["RestartPreventExitStatus"] == ["78"]
+    assert unit["LimitCORE"] == ["0"]  # the watchdog's SIGABRT would put secrets into a core file
     from runtimed.settings import Settings
 
     assert int(unit["TimeoutStopSec"][0]) > Settings().daemon.drain_timeout + 2 * 10

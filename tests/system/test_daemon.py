@@ -63,6 +63,16 @@ async def test_it_raises_its_limit_of_open_files(running: Running) -> None:
         assert resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE) == (3_000, 3_000)
 
 
+async def test_no_core_file_is_left_of_it(running: Running) -> None:
+    """Whatever the shell allows, the daemon and its writer leave no core file, which would hold secrets in use."""
+    wide = ("sh", "-c", 'ulimit -Sc "$(ulimit -Hc)"; exec "$@"', "sh")
+    async with running(wrapper=wide) as daemon:
+        writer = daemon.writer_pid()
+        assert writer is not None
+        for pid in (daemon.pid, writer):
+            assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
+
+
 async def test_a_second_daemon_ends_with_75_and_names_the_first(running: Running) -> None:
     """One daemon a data folder: the second exits 75 at once, naming the pid of the first, which does not notice."""
     async with running() as daemon:
