@@ -27,7 +27,7 @@ from runtimed.http.app import Edge
 from runtimed.http.limits import EdgeLimits
 from runtimed.http.server import HttpServer, open_listeners
 from runtimed.loading import load_apps
-from runtimed.logs import set_up
+from runtimed.logs import answer, set_up
 from runtimed.notifier import notifications_of
 from runtimed.opening import open_runtime, single
 from runtimed.runtime import Runtime
@@ -145,7 +145,7 @@ async def _serve_until_told(
 def _tell_ready(settings: Settings, notifier: Notifier, addresses: list[object]) -> None:
     where = [str(settings.paths.socket)]
     where += [f"{a[0]}:{a[1]}" for a in addresses if isinstance(a, tuple)]
-    log.info("runtimed %s is ready (pid %d) on %s", VERSION, os.getpid(), ", ".join(where))
+    answer(log, "runtimed %s is ready (pid %d) on %s", VERSION, os.getpid(), ", ".join(where))
     notifier.ready(f"ready; {settings.paths.data_dir}")
 
 
@@ -164,7 +164,7 @@ async def _obey(
             if number == signal.SIGHUP:
                 reload()
             elif number == signal.SIGUSR1:
-                log.info("tasks:\n%s", task_tree())
+                answer(log, "tasks:\n%s", task_tree())
             elif not draining:
                 draining = True
                 log.info("draining (%s)", signal.Signals(number).name)

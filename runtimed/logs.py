@@ -59,6 +59,11 @@ def set_up(
     return handler
 
 
+def answer(logger: logging.Logger, message: str, *values: object) -> None:
+    """Write a line of level info whatever the level is that is logged: what somebody waits for, or has asked for."""
+    logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, values, None))
+
+
 def fields(record: logging.LogRecord) -> dict[str, str]:
     """The run, the step and the trace that a record is about, as far as it says."""
     told = {name: getattr(record, name, None) for name in FIELDS}

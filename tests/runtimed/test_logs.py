@@ -56,6 +56,18 @@ def test_json_lines_hold_the_agreed_fields() -> None:
     }
 
 
+def test_an_answer_is_written_whatever_the_level() -> None:
+    """What somebody waits for has the form of every other line of level info, and no level hides it."""
+    stream = io.StringIO()
+    logs.set_up("error", "auto", stream)
+
+    logger.info("hidden")
+    logs.answer(logger, "%s is ready", "it")
+
+    (line,) = lines(stream)
+    assert (line["level"], line["logger"], line["message"]) == ("info", "runtimed.test", "it is ready")
+
+
 def test_an_exception_is_on_its_line() -> None:
     """A traceback is a field of the same JSON object."""
     stream = io.StringIO()

@@ -264,6 +264,18 @@ async def test_sigusr1_shows_what_it_does(running: Running) -> None:
             assert task in log
 
 
+async def test_no_level_hides_what_somebody_waits_for(running: Running) -> None:
+    """With errors alone in the log there are still the line that says it is ready, and the tasks for SIGUSR1."""
+    async with running(environ={"RUNTIMED__LOG__LEVEL": "error"}) as daemon:
+        daemon.send(signal.SIGUSR1)
+        assert await status_of(daemon, "/health") == 200
+        daemon.send(signal.SIGHUP)  # when this is answered, that is done
+        await daemon.notices.until("READY=1")
+        ready, tasks = daemon.log_tail().splitlines()
+        assert f"is ready (pid {daemon.pid}) on " in ready
+        assert "root/journal" in tasks
+
+
 async def test_it_tells_its_service_manager_how_it_is(running: Running) -> None:
     """READY when ready, WATCHDOG at half the period, STOPPING at the beginning of the end."""
     async with running(environ={"WATCHDOG_USEC": "200000"}) as daemon:
