@@ -39,7 +39,8 @@ def unfit(error: Exception, kind: Any = Any) -> str:
 
 def error_data(error: BaseException, *, with_traceback: bool = False) -> r.ErrorData:
     """An exception as data."""
-    kind, step, message = type(error).__name__, getattr(error, "step", None), told(error)
+    # Not by getattr: an exception of a user's may have a property of that name, which may raise.
+    kind, step, message = type(error).__name__, vars(error).get("step"), told(error)
     if isinstance(error, StepFailed) and error.cause_type:
         message = f"{error.cause_type}: {message}"[:TOLD_CHARS_MAX]
     shown = None

@@ -271,8 +271,11 @@ class Edge:
         raise TokenRefused(_WORTHLESS[found])
 
     def may(self, request: Request, needed: Level) -> bool:
-        """Whether the caller has a level, by the access that counts now."""
-        return needed is Level.PUBLIC or self.access.level(request.peer) >= needed
+        """Whether the caller has a level, by the access of now, and the token that it may have shown still counts."""
+        peer = request.peer
+        if peer.token is not None and not self.rt.token_counts(peer.token_id):
+            return False
+        return needed is Level.PUBLIC or self.access.level(peer) >= needed
 
     def check_level(self, request: Request, needed: Level) -> None:
         """Raise `Unauthorised` or `NotOnList` unless the caller may."""

@@ -74,14 +74,12 @@ class EventStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pump(self, send: Send) -> None:
-        rt, peer = self._rt, self._request.peer
+        rt = self._rt
         while True:
             durable = rt.feed.seq
             page, last = await rt.read(self._page)
-            if peer.token is not None and not rt.token_counts(peer.token_id):
-                return  # revoked or expired meanwhile: the record that says so has woken us, and is not sent either
             if not self._request.still_may():
-                return  # a reload took the level away
+                return  # a reload took the level, or the token counts no more: the record that says so is not sent
             if page:
                 self._after = last
                 await _chunk(send, page)

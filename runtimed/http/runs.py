@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw
 
-from actors.errors import InvalidInput, RunBlocked, RunCancelled, RunFailed, RunNotFound, RunOutcome
+from actors.errors import InvalidInput, NotAllowed, RunBlocked, RunCancelled, RunFailed, RunNotFound, RunOutcome
 from actors.messages import (
     CancelRun,
     PauseRun,
@@ -224,6 +224,8 @@ async def result(rt: RuntimeSurface, request: Request) -> Reply:
     detail: RunDetail | None = None
     if query.wait > 0:
         detail = await request.unless_stopped(lambda: rt.settled(run_id, min(query.wait, WAIT_MAX_S)))
+        if not request.still_may():
+            raise NotAllowed("the right to this was taken away meanwhile")
     if detail is None:
         detail = await _detail(rt, run_id)
     if detail.status in _OUTCOMES:

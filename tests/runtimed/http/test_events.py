@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.messages import NOBODY
 from runtimed.http.access import Access, Level
-from wal.records import OutputEmitted, RunStarted
+from wal.records import OutputEmitted, RunCompleted, RunStarted
 
 
 def ask(query: str = "", *headers: str) -> bytes:
@@ -254,3 +254,26 @@ async def test_a_stream_ends_with_its_level(serve: Any, rt: Any, monkeypatch: py
         with trio.fail_after(10):
             assert seqs(await client.until(b"0\r\n\r\n")) == []
         assert http.edge.streams.total == 0
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("gone", ["level", "token"])
+async def test_a_result_that_is_waited_for_needs_the_right_to_the_end(
+    serve: Any, rt: Any, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Who lost level or token while it waited is told so, and not the result."""
+    row, text = rt.new_token("ci", "viewer")
+    start(rt)
+    async with serve() as http:
+        client = await http.client(tcp=gone == "token")
+        shown = f"Authorization: Bearer {text}\r\n" if gone == "token" else ""
+        await client.send(f"GET /v1/runs/r-1/result?wait=60 HTTP/1.1\r\nHost: localhost\r\n{shown}\r\n".encode())
+        await wait_all_tasks_blocked()
+        if gone == "token":
+            await rt.revoke_token(row.id, reason=None, origin=NOBODY)
+        else:
+            http.edge.access = giving(Level.PUBLIC, monkeypatch)
+        rt.record(RunCompleted(result=Raw(b"7")), run_key=1)
+        with trio.fail_after(10):
+            answer = await client.answer()
+        assert (answer.status, answer.json()["code"]) == (403, "not_allowed")
