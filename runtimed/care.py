@@ -79,6 +79,8 @@ class Care:
         self._writer, self._coordinator = writer, coordinator
         self._read, self._ask, self._remarks = read, ask, remarks
         self._backing_up = False
+        self._began_after = writer.seq  # the last record of the life before this one
+        self._known_us = 0  # how far the clock was known to be when retention last looked by itself
         self.last_backup: Backup | None = None
         self.unwakeable: int | None = None
         """How many open runs nothing will wake, as of the last look; None before the first."""
@@ -165,7 +167,7 @@ class Care:
         runs = records = 0
         after: int | None = 0
         while after is not None:
-            plan = await self._read(partial(_forgettable, older_than, after))
+            plan = await self._read(partial(_forgettable, older_than, after, now))
             if plan.runs:
                 gone = len(plan.runs)
                 if not dry_run:
@@ -173,15 +175,15 @@ class Care:
                     gone = (await self._ask(command)).runs
                 runs, records = runs + gone, records + sum(run.records for run in plan.runs)
             after = plan.next
-        answers = await self._forget_answers(now - int(max(age_s, ANSWERS_KEPT_S) * 1_000_000), dry_run=dry_run)
+        answers = await self._forget_answers(now - int(max(age_s, ANSWERS_KEPT_S) * 1_000_000), now, dry_run=dry_run)
         if (runs or answers) and not dry_run:
             log.info("forgot %d runs and %d first answers from before %s", runs, answers, rfc3339(older_than))
         return Swept(runs, records, older_than, dry_run, answers)
 
-    async def _forget_answers(self, older_than: int, *, dry_run: bool) -> int:
+    async def _forget_answers(self, older_than: int, now: int, *, dry_run: bool) -> int:
         answers, after = 0, 0
         while True:
-            plan: AnswersPlan = await self._read(partial(_forgettable_answers, older_than, after))
+            plan: AnswersPlan = await self._read(partial(_forgettable_answers, older_than, after, now))
             answers += len(plan.seqs)
             if plan.seqs and not dry_run:
                 seq = self._writer.append(r.AnswersForgotten(plan.seqs, older_than))
@@ -190,6 +192,19 @@ class Care:
             if plan.next is None:
                 return answers
             after = plan.next
+
+    async def forget_by_itself(self) -> None:
+        """Forget what the settings say, without being asked. Raises Conflict where the clock went on, since the last
+        look or the last record before this daemon, by more than half of what is kept (and by more than a day): it may
+        be ahead then, and all there is would seem old. A clock that is still so at the next start is believed."""
+        age_s, now, known = self.age_s(None), self._clock.now_us(), self._known_us
+        if now - known > max(age_s / 2, DAY_S) * 1_000_000:
+            raise Conflict(
+                f"the clock says {rfc3339(now)}, and when last looked at {rfc3339(known)}, so nothing is forgotten: "
+                "if it is right, restart the daemon or run `runtimed journal gc`"
+            )
+        self._known_us = now
+        await self.forget()
 
     def age_s(self, older_than_s: float | None) -> float:
         """How long ago a run must have ended, by default as the settings say. Raises InvalidInput if neither does."""
@@ -228,6 +243,8 @@ class Care:
             task_status.started()
             return
         self.last_backup = await self._read(lambda reader: reader.last_backup())
+        before = await self._read(lambda reader: reader.instant(self._began_after))
+        self._known_us = self._clock.now_us() if before is None else before
         await self._look_into(self.folder)
         task_status.started()
         forgot_at = looked_at = failed_at = NEVER
@@ -238,7 +255,7 @@ class Care:
                 await self._by_itself("liveness check", self.unwakeable_runs)
             if self._settings.retention_days > 0 and now - forgot_at >= FORGET_EVERY_S:
                 forgot_at = now
-                await self._by_itself("retention", self.forget)
+                await self._by_itself("retention", self.forget_by_itself)
             if self._is_due(now - failed_at):
                 failed_at = now
                 await self._by_itself("backup", self.backup)
@@ -275,12 +292,12 @@ class Care:
             self._remarks.pop(what, None)
 
 
-def _forgettable(older_than: int, after: int, reader: Reader) -> Plan:
-    return reader.forgettable(older_than, after)
+def _forgettable(older_than: int, after: int, now: int, reader: Reader) -> Plan:
+    return reader.forgettable(older_than, after, now)
 
 
-def _forgettable_answers(older_than: int, after: int, reader: Reader) -> AnswersPlan:
-    return reader.forgettable_answers(older_than, after)
+def _forgettable_answers(older_than: int, after: int, now: int, reader: Reader) -> AnswersPlan:
+    return reader.forgettable_answers(older_than, after, now)
 
 
 def _make_folder(folder: Path) -> None:

@@ -90,6 +90,11 @@ class Reader:
         row = self._row("select coalesce(max(seq), 0) from records")
         return int(row[0]) if row else 0
 
+    def instant(self, seq: int) -> int | None:
+        """When this record was submitted, in microseconds; None if it is not there."""
+        row = self._row("select at from records where seq = ?", seq)
+        return int(row[0]) if row else None
+
     def run(self, id: str) -> RunRow | None:
         """The run with this id."""
         row = self._row(f"select {_RUN_COLUMNS} from runs where id = ?", id)
@@ -166,15 +171,15 @@ class Reader:
         row = self._row("select coalesce(max(run_key), 0) from runs")
         return int(row[0]) if row else 0
 
-    def forgettable(self, older_than: int, after_run_key: int = 0) -> Plan:
+    def forgettable(self, older_than: int, after_run_key: int, now: int) -> Plan:
         """The next runs that ended before an instant; see `wal.retention.plan`."""
         with read_errors(self._path), snapshot(self._db):
-            return retention.plan(self._db, older_than, after_run_key)
+            return retention.plan(self._db, older_than, after_run_key, now)
 
-    def forgettable_answers(self, older_than: int, after: int = 0) -> AnswersPlan:
+    def forgettable_answers(self, older_than: int, after: int, now: int) -> AnswersPlan:
         """The next first answers that were given before an instant; see `wal.retention.plan_answers`."""
         with read_errors(self._path), snapshot(self._db):
-            return retention.plan_answers(self._db, older_than, after)
+            return retention.plan_answers(self._db, older_than, after, now)
 
     def doubts(self) -> list[liveness.Doubt]:
         """Open runs that the journal shows no wake source for; see `wal.liveness`."""

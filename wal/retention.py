@@ -65,13 +65,30 @@ def forget_state(db: apsw.Connection, scopes: Sequence[str]) -> None:
 
 
 def forget_answers(db: apsw.Connection, seqs: Sequence[int]) -> None:
-    """Empty the bodies of these records and delete the answers: they are the oldest there are. Call within a
-    transaction."""
+    """Empty the bodies of these records and delete the answers, as far as they are there: a verification replays into
+    tables without those that were forgotten later. They were chosen from one page of the table, so few others lie
+    between the first and the last. Call within a transaction."""
     sql = "select seq, run_key, prev_seq, at, digest from records where seq = ? and body <> ''"
     _empty(db, [row for seq in seqs if (row := one_row(db, sql, (seq,))) is not None])
-    gone = set(seqs)
-    oldest = all_rows(db, "select rowid, seq from answers order by rowid limit ?", (len(gone),))
-    db.executemany("delete from answers where rowid = ?", [(rowid,) for rowid, seq in oldest if seq in gone])
+    if not seqs:
+        return
+    gone, bounds = set(seqs), (_answer_row(db, min(seqs)), _answer_row(db, max(seqs) + 1))
+    rows = all_rows(db, "select rowid, seq from answers where rowid >= ? and rowid < ?", bounds)
+    db.executemany("delete from answers where rowid = ?", [(rowid,) for rowid, seq in rows if seq in gone])
+
+
+def _answer_row(db: apsw.Connection, seq: int) -> int:
+    """Where the answers begin that were given with this record or later: their rows are in the order of their records,
+    and there is no index by those."""
+    low, high = 0, scalar(db, "select coalesce(max(rowid), 0) from answers") + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = one_row(db, "select rowid, seq from answers where rowid >= ? order by rowid limit 1", (middle,))
+        if row is None or row[1] >= seq:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
 
 
 def _empty(db: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -84,19 +101,20 @@ def has_bodies(db: apsw.Connection, last_seq: int) -> bool:
     return one_row(db, f"{_BODIES}{_GOING} limit 1", {"last": last_seq}) is not None
 
 
-def plan(db: apsw.Connection, older_than: int, after_run_key: int) -> Plan:
+def plan(db: apsw.Connection, older_than: int, after_run_key: int, now: int) -> Plan:
     """The next runs to forget: those that ended before an instant (microseconds), in the order in which they began.
     Looks at no more than a page of runs. Call within a snapshot.
 
     The newest run of all is never among them, because the next run key follows the largest there is. The search ends
-    at a run that began after the instant: those behind it can hardly have ended before."""
+    at a run that began after the instant: those behind it can hardly have ended before. One that began after `now` was
+    dated by a clock that was ahead, and says nothing of those behind it."""
     newest = scalar(db, "select max(run_key) from runs") or 0
     sql = """select run_key, id, status, created_at, ended_at, last_seq, parent_id from runs
              where run_key > ? and run_key < ? order by run_key limit ?"""
     found: list[Candidate] = []
     records, looked_at = 0, all_rows(db, sql, (after_run_key, newest, PAGE_ROWS_MAX))
     for run_key, id, status, created_at, ended_at, last_seq, parent_id in looked_at:
-        if created_at >= older_than:
+        if older_than <= created_at <= now:
             return Plan(found, None)
         if status not in ENDED or ended_at is None or ended_at >= older_than or _is_open(db, parent_id):
             continue
@@ -108,20 +126,23 @@ def plan(db: apsw.Connection, older_than: int, after_run_key: int) -> Plan:
     return Plan(found, looked_at[-1][0] if len(looked_at) == PAGE_ROWS_MAX else None)
 
 
-def plan_answers(db: apsw.Connection, older_than: int, after: int) -> AnswersPlan:
+def plan_answers(db: apsw.Connection, older_than: int, after: int, now: int) -> AnswersPlan:
     """The next answers to forget, in the order in which they were given, up to the first that was given after an
-    instant (microseconds): a page of the table, by the order of its rows. Call within a snapshot."""
+    instant (microseconds), those dated after `now` by a clock that was ahead left out: a page of the table, by the
+    order of its rows. Call within a snapshot."""
     sql = "select rowid, seq, at, octet_length(body) from answers where rowid > ? order by rowid limit ?"
     seqs: list[int] = []
-    size = 0
-    for rowid, seq, at, length in all_rows(db, sql, (after, ANSWERS_FORGOTTEN_MAX)):
-        if at >= older_than:
+    size, looked_at = 0, all_rows(db, sql, (after, ANSWERS_FORGOTTEN_MAX))
+    for rowid, seq, at, length in looked_at:
+        if older_than <= at <= now:
             return AnswersPlan(seqs, None)
-        if seqs and size + length > ANSWER_BYTES_FORGOTTEN_MAX:
-            return AnswersPlan(seqs, after)
-        size, after = size + length, rowid
-        seqs.append(seq)
-    return AnswersPlan(seqs, after if len(seqs) == ANSWERS_FORGOTTEN_MAX else None)
+        if at < older_than:
+            if seqs and size + length > ANSWER_BYTES_FORGOTTEN_MAX:
+                return AnswersPlan(seqs, after)
+            size += length
+            seqs.append(seq)
+        after = rowid
+    return AnswersPlan(seqs, after if len(looked_at) == ANSWERS_FORGOTTEN_MAX else None)
 
 
 def _is_open(db: apsw.Connection, run_id: str | None) -> bool:

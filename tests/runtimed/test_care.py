@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -296,6 +297,47 @@ async def test_retention_works_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
             while [run.id for run in (await runtime.runs()).items] != ["old-2"]:  # the newest holds the run key
                 looked_at = await runtime.feed.wait_beyond(looked_at)
     assert verify(tmp_path / "data" / "journal.db").problems == []
+
+
+class Shifted:
+    """The clock of the system, so many days ahead."""
+
+    def __init__(self, days: float) -> None:
+        self.days = days
+
+    def now_us(self) -> int:
+        return int((time.time() + self.days * care.DAY_S) * 1_000_000)
+
+
+@pytest.mark.trio
+@pytest.mark.slow
+async def test_a_clock_that_has_leapt_forgets_nothing_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes years ahead, while the daemon runs or before it starts, makes nothing old: health says so until
+    it is right again. Smaller leaps, and what is asked for, are not held up."""
+    monkeypatch.setattr(care, "LOOK_S", 0.02)
+    monkeypatch.setattr(care, "FORGET_EVERY_S", 0.02)
+    async with opened(tmp_path) as runtime:
+        for number in range(3):
+            await (await runtime.start(double, number, id=f"old-{number}")).result()
+    clock, settings = Shifted(365), Settings(journal=Journal(ballast_bytes=0, retention_days=90.0))
+    async with open_runtime(app, tmp_path / "data", settings=settings, writer="inline", clock=clock) as runtime:
+        with trio.fail_after(20.0):
+            while "retention" not in runtime.remarks:  # noqa: ASYNC110 - a remark has no event
+                await trio.sleep(0.01)
+        assert any("so nothing is forgotten" in reason for reason in runtime.health().reasons)
+        assert len((await runtime.runs()).items) == 3
+        clock.days = 40
+        with trio.fail_after(20.0):
+            while "retention" in runtime.remarks:  # noqa: ASYNC110 - a remark has no event
+                await trio.sleep(0.01)
+        clock.days = 80  # by two leaps that are each no more than half of what is kept
+        await runtime.care.forget_by_itself()
+        clock.days = 365
+        with pytest.raises(Conflict, match="so nothing is forgotten"):
+            await runtime.care.forget_by_itself()
+        assert (await runtime.care.forget(90 * care.DAY_S)).runs == 2
 
 
 @pytest.mark.trio

@@ -208,7 +208,7 @@ class TestPlan:
         memory.commit([*whole_run(log, 1), *whole_run(log, 2)])
         memory.commit([log.start(3), *whole_run(log, 4), log.start(5, id="p"), log.start(6, id="c", parent_id="p")])
         memory.commit([log.add(6, r.RunCompleted(LONG)), *whole_run(log, 7)])
-        return lambda older_than, after=0: retention.plan(memory._db, older_than, after)
+        return lambda older_than, after=0: retention.plan(memory._db, older_than, after, NOW + 1_000)
 
     def test_ended_runs_of_some_age_but_not_the_newest(self, plan: Any) -> None:
         """Ended before the instant; not a child whose parent goes on; not the newest, which holds the run key."""
@@ -230,6 +230,21 @@ class TestPlan:
         monkeypatch.setattr(retention, "RUNS_FORGOTTEN_MAX", 2)
         monkeypatch.setattr(retention, "RECORDS_FORGOTTEN_MAX", 5_000)
         assert ([run.run_key for run in plan(NOW + 1_000).runs], plan(NOW + 1_000).next) == ([1, 2], 2)
+
+
+DAY = 86_400_000_000
+YEARS = 3_660 * DAY
+
+
+def test_runs_behind_one_of_the_future_are_found(memory: Journal, log: Any) -> None:
+    """A run that a clock dated ten years ahead does not end the search; it stays itself until then."""
+    ahead = log.add(1, r.RunStarted("run-1", "shop", LONG), at=NOW + YEARS)
+    memory.commit([ahead, log.add(1, r.RunCompleted(LONG), at=NOW + YEARS)])
+    memory.commit([*whole_run(log, 2), *whole_run(log, 3), *whole_run(log, 4)])
+    found = retention.plan(memory._db, NOW + DAY, 0, NOW + 91 * DAY)
+    assert ([run.run_key for run in found.runs], found.next) == ([2, 3], None)
+    later = retention.plan(memory._db, NOW + YEARS + DAY, 0, NOW + YEARS + 91 * DAY)
+    assert [run.run_key for run in later.runs] == [1, 2, 3]
 
 
 def answer(log: Any, number: int, *, at: int | None = None, body: r.Raw = LONG) -> Entry:
@@ -285,24 +300,25 @@ class TestAnswers:
         assert any("record 3 forgets the answer of record 2" in one for one in verify(journal_path).problems)
 
     def test_a_live_verification_sees_answers_forgotten_meanwhile(self, journal_path: Path, log: Any) -> None:
-        """What was read whole and is forgotten before the verification comes to the end is no problem."""
+        """What was read whole and is forgotten before the verification comes to the end is no problem, behind one of
+        the future too."""
         with Journal.open(journal_path) as journal:
-            journal.commit([log.start(1), answer(log, 0), answer(log, 1)])
+            journal.commit([log.start(1), answer(log, 0, at=NOW + YEARS), answer(log, 1), answer(log, 2)])
             check = _Verification()
             connection = connections.open_reader(journal_path)
             original = check._read_some
 
             def read_some(source: apsw.Connection) -> bool:
                 more = original(source)
-                if check.seq == 3:
-                    journal.commit([log.add(0, r.AnswersForgotten([2], NOW))])
+                if check.seq == 4:
+                    journal.commit([log.add(0, r.AnswersForgotten([3], NOW))])
                     return True
                 return more
 
             check._read_some = read_some  # type: ignore[method-assign]
             check.run(connection)
             connection.close()
-        assert (check.problems, check.seq) == ([], 4)
+        assert (check.problems, check.seq) == ([], 5)
 
     def test_which_are_old_and_how_many_go_at_once(
         self, memory: Journal, log: Any, monkeypatch: pytest.MonkeyPatch
@@ -311,7 +327,7 @@ class TestAnswers:
         memory.commit([log.start(1), *[answer(log, number) for number in range(6)], answer(log, 6, at=NOW - 5)])
 
         def plan(older_than: int, after: int = 0) -> tuple[list[int], int | None]:
-            found = retention.plan_answers(memory._db, older_than, after)
+            found = retention.plan_answers(memory._db, older_than, after, NOW + 1_000)
             return found.seqs, found.next
 
         assert plan(NOW + 4) == ([2, 3], None)
@@ -325,3 +341,26 @@ class TestAnswers:
         assert plan(NOW + 100) == ([2, 3], 2)
         monkeypatch.setattr(retention, "ANSWER_BYTES_FORGOTTEN_MAX", 10)
         assert plan(NOW + 100, 2) == ([4], 3)
+
+    def test_those_behind_one_of_the_future_are_found_and_go(
+        self, journal_path: Path, log: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Answers that a clock dated ten years ahead, before them and among them, end no search and stay; what lies
+        behind is forgotten, some a commit, and the journal verifies."""
+        monkeypatch.setattr(retention, "ANSWERS_FORGOTTEN_MAX", 3)
+        ahead, gone, after = {0, 1, 2, 3, 5, 9}, [], 0
+        with Journal.open(journal_path) as journal:
+            journal.commit([log.start(1)])
+            journal.commit([answer(log, n, at=NOW + YEARS if n in ahead else NOW) for n in range(12)])
+            while True:
+                plan = retention.plan_answers(journal._db, NOW + DAY, after, NOW + 91 * DAY)
+                gone += plan.seqs
+                if plan.seqs:
+                    journal.commit([log.add(0, r.AnswersForgotten(plan.seqs, NOW + DAY))])
+                if plan.next is None:
+                    break
+                after = plan.next
+            left = [number for number in range(12) if journal.reader().answer("uid:1", f"key-{number}") is not None]
+        assert gone == [2 + number for number in range(12) if number not in ahead]
+        assert left == sorted(ahead)
+        assert verify(journal_path).problems == []
