@@ -96,7 +96,7 @@ class SagaCommands:
         self._ended_sessions: dict[str, None] = {}
         self._cancelling: set[str] = set()  # sessions whose runs are being cancelled
         starts = RunStarts(engine, reader, ready, new_id, self._session_of, self._accept)
-        state = StateDesk(engine, self._owner, self._accept)
+        state = StateDesk(engine, self._owner, self._open, self._rest, self._accept)
         engine.begin_later = ready.put
         engine.children = Children(
             starts.start_child, self._open, self._cancel_run, reader.run_view, engine.tell, self._told

@@ -1,4 +1,8 @@
-"""The state surface from outside: values put and deleted by request, each with the version that it was to have."""
+"""The state surface from outside: values put and deleted by request, each with the version that it was to have.
+
+What is put into the scope of a run is a record of that run, with which it is forgotten; so it is taken only while the
+run is open.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,30 @@ from collections.abc import Callable
 from msgspec import Raw
 
 from actors import messages as m
+from actors.active_run import ActiveRun
 from actors.checks import check_id, check_scope
 from actors.errors import NotFound, PayloadTooLarge, VersionConflict
 from actors.mailbox import Letter
 from actors.run_advancer import RunAdvancer
 from wal import records as r
+from wal.retention import RUN_SCOPE
 from wal.views import StateView, rfc3339
 
 
 class StateDesk:
-    """Handles `PutState` and `DeleteState`. `owner_of` gives the tenant and classification that a scope's value has."""
+    """Handles `PutState` and `DeleteState`. `owner_of` gives the tenant and classification that a scope's value has;
+    `open_run` brings a run into memory, or raises what says why not, and `rest` lets it go again."""
 
     def __init__(
         self,
         engine: RunAdvancer,
         owner_of: Callable[[str], tuple[str | None, str]],
+        open_run: Callable[[str], ActiveRun],
+        rest: Callable[[ActiveRun], None],
         accept: Callable[[Letter, m.Message], None],
     ) -> None:
         self._engine, self._writer, self._owner_of, self._accept = engine, engine.writer, owner_of, accept
+        self._open_run, self._rest = open_run, rest
 
     def put(self, command: m.PutState, letter: Letter) -> None:
         limit = self._engine.limits.payload_max_bytes
@@ -71,6 +81,17 @@ class StateDesk:
             command.origin.by,
             command.origin.trace_id,
         )
-        seq = self._writer.append(record, weight=len(record.value))
+        if scope.startswith(RUN_SCOPE):  # last of all: a run that was brought into memory is let go of below
+            seq = self._append_to_run(self._open_run(scope.removeprefix(RUN_SCOPE)), record)
+        else:
+            seq = self._writer.append(record, weight=len(record.value))
         engine.state.written(record, seq)
         return record, seq
+
+    def _append_to_run(self, run: ActiveRun, record: r.StateWritten) -> int:
+        engine, at = self._engine, self._engine.clock.now_us()
+        seq = engine.append(run, record, len(record.value), at)
+        if run.flow is not None:
+            engine.apply(run, record, at)  # which only counts it, as replay will
+        self._rest(run)
+        return seq

@@ -121,8 +121,8 @@ class Client:
         await insist(lambda: self.runtime.cancel(run_id))
         self.acknowledged.append(("run_cancel_requested", run_id))
 
-    async def put(self, key: str, value: bytes) -> int:
-        command = m.PutState(scope="global", key=key, value=msgspec.Raw(value), origin=_origin(f"put-{key}-{value!r}"))
+    async def put(self, key: str, value: bytes, scope: str = "global") -> int:
+        command = m.PutState(scope=scope, key=key, value=msgspec.Raw(value), origin=_origin(f"put-{key}-{value!r}"))
         reply: m.StateReply = await insist(lambda: self.runtime.ask(command))
         self.acknowledged.append(("state_written", f"{key}@{reply.state.version}"))
         return reply.state.version

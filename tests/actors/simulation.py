@@ -182,7 +182,12 @@ class Simulation:
             await self._on_run(lambda: insist(lambda: client.runtime.resume(run_id)))
 
     async def _put(self, client: Client, chance: random.Random) -> None:
-        await client.put(chance.choice("abc"), b"%d" % next(self._numbers))
+        value = b"%d" % next(self._numbers)
+        if self._runs and chance.random() < 0.7:
+            run_id = chance.choice(self._runs[-8:])  # of which some are open
+            await self._on_run(client.put, f"note-{run_id}", value, f"run:{run_id}")
+        else:
+            await client.put(chance.choice("abc"), value)
 
     async def _session(self, client: Client, chance: random.Random) -> None:
         if self._sessions and chance.random() < 0.4:

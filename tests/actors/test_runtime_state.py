@@ -11,11 +11,11 @@ import pytest
 from msgspec import Raw
 
 from actors import messages as m
-from actors.errors import InvalidId, InvalidInput, NotFound, SessionNotFound, VersionConflict
+from actors.errors import InvalidId, InvalidInput, NotFound, RunEnded, RunNotFound, SessionNotFound, VersionConflict
 from actors.flow.context import Context
 from actors.flow.definitions import App
 from runtimed.virtual import VirtualRuntime
-from tests.actors.world import WORLD, World, records
+from tests.actors.world import WORLD, World, kinds, records
 from wal import records as r
 
 app = App("state")
@@ -65,6 +65,13 @@ async def count_up(ctx: Context, times: int) -> int:
             except VersionConflict:
                 continue
     return times
+
+
+@app.workflow
+async def listen(ctx: Context) -> list[Any]:
+    first = await ctx.state.put("k", "own")
+    await ctx.signal("go")
+    return [first, *await ctx.state.get_versioned("k"), await ctx.state.put("k", "own again")]
 
 
 @app.workflow
@@ -176,6 +183,57 @@ async def test_state_from_outside(runtime: VirtualRuntime) -> None:
         await runtime.ask(m.DeleteState(scope="global", key="k"))
     again = await runtime.ask(m.PutState(scope="global", key="k", value=raw(3), expect_version=0))
     assert again.state.version == 3
+
+
+@pytest.mark.trio
+async def test_state_put_into_a_run_is_a_record_of_it(runtime: VirtualRuntime) -> None:
+    """Put while the run idles or sleeps, it is in the run's history, moves nothing, is no answer to the run's code in a
+    replay, and is what the code reads next."""
+    await runtime.start(listen, id="a")
+    await runtime.ask(m.PutState(scope="run:a", key="k", value=raw("idle")))
+    assert await kinds(runtime, "a") == ["run_started", "state_written", "run_waiting", "state_written"]
+    await runtime.crash()
+    await runtime.ask(m.PutState(scope="run:a", key="k", value=raw("asleep")))
+    await runtime.ask(m.DeleteState(scope="run:a", key="k"))
+    await runtime.ask(m.PutState(scope="run:a", key="k", value=raw("theirs")))
+    assert (await runtime.run("a")).status == "waiting"
+    await runtime.crash()
+    await runtime.signal("a", "go")
+    assert await runtime.handle("a").result() == [1, "theirs", 5, 6]
+    written = [one for one in await records(runtime, "a") if isinstance(one, r.StateWritten)]
+    assert [bool(one.key) for one in written] == [True, False, False, False, False, True]
+
+
+@pytest.mark.trio
+async def test_state_put_into_a_run_that_has_not_begun(runtime: VirtualRuntime) -> None:
+    """It is there when the run begins, in its time; and a refusal leaves nothing in memory."""
+    start_at = runtime.clock.now_us() + 60_000_000
+    await runtime.start(listen, id="a", start_at=start_at)
+    for number in range(3):
+        await runtime.ask(m.PutState(scope="run:a", key="k", value=raw(number)))
+        await runtime.crash()
+    with pytest.raises(VersionConflict):
+        await runtime.ask(m.PutState(scope="run:a", key="k", value=raw(9), expect_version=1))
+    assert len(runtime.actors.coordinator.engine.active) == 0
+    assert (await runtime.run("a")).status == "queued"
+    await runtime.advance(61)
+    await runtime.signal("a", "go")
+    assert await runtime.handle("a").result() == [4, "own", 4, 5]
+
+
+@pytest.mark.trio
+async def test_an_ended_run_takes_no_state(runtime: VirtualRuntime) -> None:
+    """Nor does one that there is not: it would be nobody's, and nothing would forget it. It can still be read."""
+    await (await runtime.start(keep, id="a")).result()
+    before = runtime.actors.writer.seq
+    for command in (m.PutState(scope="run:a", key="k", value=raw(2)), m.DeleteState(scope="run:a", key="basket")):
+        with pytest.raises(RunEnded):
+            await runtime.ask(command)
+    with pytest.raises(RunNotFound):
+        await runtime.ask(m.PutState(scope="run:none", key="k", value=raw(2)))
+    assert runtime.actors.writer.seq == before
+    row = await runtime.read(lambda reader: reader.state("run:a", "basket"))
+    assert row is not None and not row.deleted
 
 
 @pytest.mark.trio

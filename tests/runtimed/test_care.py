@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 import trio.testing
@@ -23,6 +24,7 @@ from runtimed import (
     Context,
     InvalidInput,
     JournalError,
+    RunEnded,
     RunNotFound,
     care,
     open_runtime,
@@ -342,6 +344,53 @@ async def test_a_clock_that_has_leapt_forgets_nothing_by_itself(
 
 @pytest.mark.trio
 @pytest.mark.slow
+async def test_what_others_put_into_a_run_is_forgotten_with_it(tmp_path: Path) -> None:
+    """No byte of such a value is left in the records or the events, nor does a new run of that id see it, however near
+    to the forgetting it is put; a verification of the live journal and one afterwards find all in order."""
+    async with opened(tmp_path) as runtime:
+        await runtime.start(wait, "signal", id="one")
+        for text in (b'"SECRET 1"', b'"SECRET 2"'):
+            await runtime.ask(m.PutState(scope="run:one", key="note", value=Raw(text)))
+        assert len(await secrets_of(runtime)) == 2
+        await runtime.signal("one", "go")
+        await runtime.handle("one").result()
+        await runtime.start(wait, "signal", id="newest")
+        row = await runtime.read(lambda reader: reader.run("one"))
+        assert row is not None
+        refused: list[Exception] = []
+
+        async def put_late() -> None:
+            try:
+                await runtime.ask(m.PutState(scope="run:one", key="note", value=Raw(b'"SECRET 3"')))
+            except (RunEnded, RunNotFound) as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put_late)
+            nursery.start_soon(
+                runtime.ask, m.ForgetRuns(runs=[m.Candidate(row.run_key, "one", 0, 1)], older_than=2**62)
+            )
+            nursery.start_soon(put_late)
+        await put_late()
+        assert len(refused) == 3
+        assert await secrets_of(runtime) == []
+        assert verify(tmp_path / "data" / "journal.db").problems == []
+        await runtime.start(wait, "signal", id="one")
+        assert not await runtime.read(lambda reader: reader.has_state("run:one"))
+    assert verify(tmp_path / "data" / "journal.db").problems == []
+    connection = apsw.Connection(str(tmp_path / "data" / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    assert list(connection.execute("select seq from records where body like '%SECRET%'")) == []
+    connection.close()
+
+
+async def secrets_of(runtime: Runtime) -> list[bytes]:
+    """The events that carry what only others than the run know."""
+    events = await runtime.read(lambda reader: reader.events(0, 500))
+    return [bytes(event.data) for event in events if b"SECRET" in bytes(event.data)]
+
+
+@pytest.mark.trio
+@pytest.mark.slow
 async def test_a_run_in_memory_or_open_is_not_forgotten(tmp_path: Path) -> None:
     """What was chosen is looked at again in the coordinator's turn: an open run stays, whatever the choice said."""
     async with opened(tmp_path) as runtime:
@@ -350,7 +399,6 @@ async def test_a_run_in_memory_or_open_is_not_forgotten(tmp_path: Path) -> None:
         await runtime.start(wait, "signal", id="newest")
         rows = [await runtime.read(lambda reader, name=name: reader.run(name)) for name in ("over", "open", "newest")]
         plan = [m.Candidate(row.run_key, row.id, 0, 1) for row in rows if row is not None]
-        await runtime.ask(m.PutState(scope="run:over", key="note", value=Raw(b'"seen"')))
         gone = await runtime.ask(m.ForgetRuns(runs=plan, older_than=2**62))
         assert gone.runs == 1
         assert [run.id for run in (await runtime.runs()).items] == ["newest", "open"]

@@ -322,6 +322,17 @@ def test_state_is_versioned_and_scoped() -> None:
     run.check()
 
 
+def test_a_value_put_from_outside_answers_nothing() -> None:
+    """Wherever it stands in the history it is counted and passed over, also if the code puts the same."""
+    run = Run(state, session_id="s1", tenant="t1")
+    whole = list(run.journal)
+    put = next(fact for fact in run.facts(r.StateWritten))
+    for place in range(1, len(whole) + 1):
+        run.journal = [*whole[:place], (msgspec.structs.replace(put, key=""), whole[place - 1][1]), *whole[place:]]
+        flow = run.replay()
+        assert (flow.halted, flow.ended, flow.records) == (None, True, run.flow.records + 1)
+
+
 def test_emits_and_attributes_are_recorded_in_their_order() -> None:
     """Output and attributes are records; replay writes no log line again."""
     run = Run(notes)
