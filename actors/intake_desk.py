@@ -179,7 +179,7 @@ class IntakeDesk:
         self, done: _Yield, source: str, deliver: Deliver, items: list[r.StoredItem], origin: m.Origin
     ) -> None:
         known = self._known(source, [item.key for item in items])
-        ids = [delivery_id(source.removeprefix(WEBHOOK), item.key) for item in items]
+        ids = [delivery_id(source, item.key) for item in items]
         recorded = self._starts.recorded(ids) if deliver.kind == "workflow" else set()
         for id, item in zip(ids, items, strict=True):
             try:

@@ -17,6 +17,7 @@ from msgspec import Raw
 from actors.connector_spec import PAGE_RECORDS_MAX, Page
 from actors.flow.definitions import NAME
 from actors.schedules import PREFIX as SCHEDULE
+from wal.intake import WEBHOOK
 from wal.records import DeliveryRefused, StoredItem
 
 KEY_BYTES_MAX: Final = 1_024
@@ -31,12 +32,17 @@ _encode = msgspec.json.encode
 def delivery_id(source: str, key: str) -> str:
     """The id of the run or signal that a key of a source becomes: `<source>:<key>`, or a digest in the key's place
     where that is no id. The same key has the same id, for ever."""
-    source = source.removeprefix(SCHEDULE)
+    source = name_in_ids(source)
     plain = f"{source}:{key}"
     if NAME.match(plain):
         return plain
     digest = blake2b(key.encode()).hexdigest()[:32]
     return f"{source}:{digest}" if len(source) <= 160 else blake2b(plain.encode()).hexdigest()[:32]
+
+
+def name_in_ids(source: str) -> str:
+    """How the ids begin of what a connector, a webhook (`webhook:NAME`) or a schedule (`schedule:NAME`) delivers."""
+    return source.removeprefix(WEBHOOK).removeprefix(SCHEDULE)
 
 
 def value_at(record: Any, path: str) -> Any:

@@ -22,6 +22,7 @@ from actors.statistics import HistogramValues
 from actors.supervisor import Supervisor
 from runtimed.assembly import Actors
 from runtimed.care import Care
+from runtimed.connectors import check_names
 from runtimed.disk_trend import DiskTrend
 from runtimed.http.surface import Health, Histogram, RuntimeStatistics
 from runtimed.readers import Readers
@@ -87,6 +88,7 @@ class Runtime(ApprovalVerbs, CallVerbs, ConnectorVerbs, ScheduleVerbs, SecretVer
         self._disk_free: int | None = None
         self._disk_trend = DiskTrend()
         self.webhooks = webhooks_of(settings, registry)
+        check_names(actors.connectors.specs, self.webhooks, registry.schedules)
         told = [each.secret for each in settings.notifications.values()]
         self.note_missing([*secret_names(self.webhooks), *told])
         self._loop_lag_s = 0.0

@@ -28,7 +28,7 @@ def check(**given: Any) -> None:
     settings = load_settings(os.environ, Path.cwd(), given)
     from actors.flow.definitions import Registry
     from runtimed import builtin
-    from runtimed.connectors import specs_of
+    from runtimed.connectors import check_names, specs_of
     from runtimed.http.access import access_of
     from runtimed.loading import load_apps
     from runtimed.notifier import notifications_of
@@ -37,6 +37,7 @@ def check(**given: Any) -> None:
     apps = load_apps(settings.daemon.apps, Path.cwd())
     registry = Registry(builtin.app, *apps)  # names are unique across apps, and what is configured fits them
     outside = _Outside(specs_of(settings, registry), webhooks_of(settings, registry))
+    check_names(outside.connectors, outside.webhooks, registry.schedules)
     notifications_of(settings)
     access_of(settings)
     shell = shell_of(click.get_current_context())

@@ -5,14 +5,17 @@ A kind is a module with `make(name, settings) -> ConnectorSpec`, loaded when a c
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Final
 
 import msgspec
 
-from actors.connector_spec import ConnectorSpec, Deliver, deliver_to
+from actors.connector_spec import ConnectorSpec, Deliver, WebhookSpec, deliver_to
 from actors.errors import DefinitionError
 from actors.flow.definitions import NAME, Registry
+from actors.page_items import name_in_ids
+from actors.schedules import KIND as SCHEDULE
 from runtimed.config_layers import ConfigError
 from runtimed.settings import Connector, Settings, in_file
 
@@ -53,6 +56,28 @@ def specs_of(settings: Settings, registry: Registry) -> dict[str, ConnectorSpec]
     for name, spec in registry.connectors.items():
         _check(name, spec.deliver, registry)
     return specs
+
+
+def check_names(
+    connectors: Mapping[str, ConnectorSpec], webhooks: Mapping[str, WebhookSpec], schedules: Iterable[str]
+) -> None:
+    """Raise ConfigError where two of them share a name that begins the ids of the runs, or of the signals, of both:
+    what came by one would be taken for a repeat of what came by the other, or be set aside. Schedules among the
+    connectors are passed over."""
+    delivers = [(f"connectors.{name}", name, spec.deliver.kind) for name, spec in connectors.items() if _polls(spec)]
+    delivers += [(f"schedules.{name}", name, "workflow") for name in schedules]
+    delivers += [(f"webhooks.{name}", name, spec.deliver.kind) for name, spec in webhooks.items()]
+    taken: dict[tuple[str, str], str] = {}
+    for key, name, kind in delivers:
+        other = taken.setdefault((name_in_ids(name), kind), key) if kind != "records" else key
+        if other != key:
+            ids = "runs" if kind == "workflow" else "signals"
+            said = f"{key}: expected a name of its own; the {ids} of {other} have the ids {name_in_ids(name)}:KEY too"
+            raise ConfigError(said, hint="Give one another name.")
+
+
+def _polls(spec: ConnectorSpec) -> bool:
+    return spec.kind != SCHEDULE
 
 
 def _made(name: str, table: Connector) -> ConnectorSpec:

@@ -161,6 +161,33 @@ def test_check_tells_a_mistake_in_one_line_and_ends_with_78(
     assert said in capsys.readouterr().err
 
 
+def test_check_finds_a_name_that_would_begin_the_ids_of_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A connector and a webhook of one name that both start runs: what comes by one would be lost to the other."""
+    (tmp_path / "flows.py").write_text(
+        """
+from runtimed import App, Context, Page, Poll
+app = App("crm")
+@app.workflow
+async def onboard(ctx: Context, person: dict) -> None: ...
+@app.connector(key="id", deliver=onboard)
+async def people(poll: Poll[int]):
+    yield Page()
+"""
+    )
+    (tmp_path / "runtimed.toml").write_text(
+        """
+[daemon]
+apps = ["flows.py"]
+[webhooks.people]
+verify = "github"
+secrets = ["secret:hub"]
+deliver = "workflow:onboard"
+"""
+    )
+    assert run(["check"]) == 78
+    assert "webhooks.people: expected a name of its own" in capsys.readouterr().err
+
+
 def test_check_finds_names_that_two_apps_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Workflows are started by name, so a name belongs to one app."""
     for name in ("one", "two"):

@@ -14,6 +14,7 @@ from actors.connector_spec import deliver_to
 from actors.errors import ConnectorHeld, ConnectorNotFound, Draining, InvalidInput
 from actors.messages import PauseConnector, QuarantineConnector, ResetConnector, ResumeConnector, TakeWebhook
 from runtimed import App, Page, Poll
+from runtimed.config_layers import ConfigError
 from runtimed.http.connectors import preview
 from runtimed.runtime import Runtime
 from wal.records import ErrorData, StoredItem
@@ -33,6 +34,15 @@ async def people(poll: Poll[int]) -> AsyncIterator[Page]:
 @app.webhook(verify="none", secrets=[], key="id", deliver="records")
 class Hooks:
     """Deliveries of this host."""
+
+
+twice = App("twice")
+
+
+@twice.webhook(verify="none", deliver="workflow:sync", name="sync")
+@twice.schedule(every=3600.0)
+@twice.workflow
+async def sync(ctx: runtimed.Context) -> None: ...
 
 
 async def until(rt: Runtime, name: str, records: int) -> ConnectorView:
@@ -61,6 +71,14 @@ async def test_the_runtime_tells_connectors_and_webhooks(short_dir: Path) -> Non
         assert (await until(rt, "Hooks", 1)).last_poll_at is not None
         assert [view.name for view in rt.connectors()] == ["Hooks", "people"]
         assert rt.statistics().connector_records_total["people"] == COUNT
+
+
+@pytest.mark.trio
+async def test_two_that_would_give_the_same_ids_do_not_start() -> None:
+    """A schedule and a webhook of one name that both start runs: the runtime says so instead of losing deliveries."""
+    with pytest.raises(ConfigError, match=r"webhooks.sync: expected a name of its own; the runs of schedules.sync"):
+        async with runtimed.open_runtime(twice, writer="memory"):
+            pass
 
 
 @pytest.mark.trio

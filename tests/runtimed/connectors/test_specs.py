@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from actors.connector_spec import Page, Poll
+from actors.connector_spec import ConnectorSpec, Deliver, Page, Poll, WebhookSpec
 from actors.flow.context import Context
 from actors.flow.definitions import App, Registry
 from runtimed.config_layers import ConfigError
-from runtimed.connectors import CONNECTORS_MAX, KINDS, specs_of
+from runtimed.connectors import CONNECTORS_MAX, KINDS, check_names, specs_of
 from runtimed.settings import Connector, Settings
 
 
@@ -64,6 +64,47 @@ def test_a_mistake_is_named_by_its_key(tables: Any, declared: Any, expected: str
     with pytest.raises(ConfigError) as refused:
         specs_of(settings(**tables), registry(**declared))
     assert expected in str(refused.value)
+    assert refused.value.exit_code == 78
+
+
+RUN, SIGNAL, RECORDS = Deliver("workflow", "welcome"), Deliver("signal", "go", "id"), Deliver()
+
+
+@pytest.mark.parametrize(
+    ("poller", "hook", "schedules", "expected"),
+    [
+        (
+            ("stripe", RUN),
+            ("stripe", RUN),
+            [],
+            "webhooks.stripe: expected a name of its own; the runs of connectors.stripe have",
+        ),
+        (("stripe", SIGNAL), ("stripe", SIGNAL), [], "webhooks.stripe: .* signals of connectors.stripe have"),
+        (
+            ("tick", RUN),
+            ("other", RUN),
+            ["tick"],
+            "schedules.tick: .* runs of connectors.tick have the ids tick:KEY too",
+        ),
+        (("other", RUN), ("tick", RUN), ["tick"], "webhooks.tick: .* runs of schedules.tick have the ids tick:KEY too"),
+        (("webhook:tick", RUN), ("tick", RUN), [], "webhooks.tick: .* runs of connectors.webhook:tick have"),
+        (("schedule:tick", RUN), ("other", RUN), ["tick"], "schedules.tick: .* runs of connectors.schedule:tick have"),
+        (("stripe", RECORDS), ("stripe", RUN), [], None),
+        (("stripe", RUN), ("stripe", SIGNAL), ["other"], None),
+    ],
+)
+def test_names_that_begin_ids_are_given_once(
+    poller: tuple[str, Deliver], hook: tuple[str, Deliver], schedules: list[str], expected: str | None
+) -> None:
+    """Of what starts runs, or sends signals, by ids made of its name: the start ends with the key and what is
+    expected. What only stores records has no such ids."""
+    connectors = {poller[0]: ConnectorSpec(name=poller[0], source=people, deliver=poller[1])}
+    webhooks = {hook[0]: WebhookSpec(name=hook[0], deliver=hook[1])}
+    if expected is None:
+        check_names(connectors, webhooks, schedules)
+        return
+    with pytest.raises(ConfigError, match=expected) as refused:
+        check_names(connectors, webhooks, schedules)
     assert refused.value.exit_code == 78
 
 
