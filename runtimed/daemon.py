@@ -21,7 +21,7 @@ import trio
 
 from actors.flow.definitions import App
 from runtimed import open_files
-from runtimed.connectors import specs_of
+from runtimed.connectors import check_names, specs_of
 from runtimed.http.access import Access, access_of
 from runtimed.http.app import Edge
 from runtimed.http.limits import EdgeLimits
@@ -226,8 +226,8 @@ class Reload:
             raise ConfigError(f"{self._file}: there is no such file any more", hint=hint)
         notifications_of(fresh)
         if fresh.daemon.apps == self._running.daemon.apps:  # else their workflows are not those that we know
-            specs_of(fresh, self._runtime.registry)
-            webhooks_of(fresh, self._runtime.registry)
+            registry = self._runtime.registry
+            check_names(specs_of(fresh, registry), webhooks_of(fresh, registry), registry.schedules)
 
     def _stay(self, why: str) -> None:
         self._runtime.remarks["reload"] = f"the last reload was refused: {why}"
