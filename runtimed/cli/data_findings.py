@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,4 +224,13 @@ def _reader(settings: Settings) -> Iterator[Reader | None]:
         yield reader
 
 
-CHECKS = (rights, leftovers, ballast, growth, backups, runs, clock)
+CHECKS: dict[str, Callable[[Settings, bool], Iterator[Finding]]] = {
+    "rights": rights,
+    "leftovers": leftovers,
+    "ballast": ballast,
+    "growth": growth,
+    "backup": backups,
+    "runs": runs,
+    "clock": clock,
+}
+"""By what their findings are about."""

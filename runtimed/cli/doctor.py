@@ -20,6 +20,15 @@ from runtimed.escape import escape
 from runtimed.settings import Settings
 from wal.errors import RuntimedError
 
+_CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "apps": examinations.apps,
+    "data folder": examinations.folder,
+    "disk": examinations.disk,
+    "daemon": examinations.daemon,
+    "journal": examinations.journal,
+    "open files": examinations.limits,
+    "access": access,
+}
 _STYLES: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "warn": {"fg": "yellow"}, "fail": {"fg": "red"}}
 
 
@@ -30,16 +39,17 @@ _STYLES: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "warn": {"fg": "yel
 def doctor(fix: bool, **given: Any) -> int:
     """Examine this machine and the data folder. Ends with 1 if something is wrong."""
     shell = shell_of(click.get_current_context())
-    findings = list(examine(given, fix=fix))
-    if shell.output == "json":
-        shell.print_json(msgspec.json.encode(findings))
-    for finding in [] if shell.output == "json" else findings:
+    findings = []
+    for finding in examine(given, fix=fix):
+        findings.append(finding)
         if shell.output == "jsonl":
             shell.print_json(msgspec.json.encode(finding))
         elif shell.output == "id":
             shell.print(finding.subject)
-        else:
+        elif shell.output == "text":
             _show(shell, finding)
+    if shell.output == "json":
+        shell.print_json(msgspec.json.encode(findings))
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 
@@ -63,16 +73,16 @@ def examine(given: dict[str, Any], *, fix: bool = False) -> Iterator[Finding]:
         yield Finding("fail", "settings", str(error), why, error.hint)
         return
     yield Finding("ok", "settings", str(settings.paths.config or "defaults; no file"))
-    checks: list[Callable[[Settings], Iterator[Finding]]] = [
-        examinations.apps,
-        examinations.folder,
-        examinations.disk,
-        examinations.daemon,
-        examinations.journal,
-        examinations.limits,
-        access,
-    ]
-    for check in checks:
-        yield from check(settings)
-    for look in data_findings.CHECKS:
-        yield from look(settings, fix)
+    for subject, check in _CHECKS.items():
+        yield from _made(subject, check(settings))
+    for subject, look in data_findings.CHECKS.items():
+        yield from _made(subject, look(settings, fix))
+
+
+def _made(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings of one check. What stops it is a finding too, and the checks after it are made all the same: the
+    doctor is asked just when something does not work."""
+    try:
+        yield from findings
+    except (OSError, RuntimeError, RuntimedError) as error:  # RuntimeError: a ~ whose home nobody knows
+        yield Finding("fail", subject, f"could not be examined: {error}", next=getattr(error, "hint", ""))

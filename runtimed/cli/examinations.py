@@ -90,7 +90,10 @@ def folder(settings: Settings) -> Iterator[Finding]:
     if not path.exists():
         yield Finding("ok", "data folder", f"{path} is not there yet; `runtimed serve` makes it")
         return
-    if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    if not path.is_dir():
+        yield Finding("fail", "data folder", f"{path} is not a folder", next="Name another with --data-dir.")
+        return
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         why = f"it belongs to uid {path.stat().st_uid}, this is uid {os.getuid()}"
         yield Finding("fail", "data folder", f"{path} cannot be used", why, "Run as its owner, or use --data-dir.")
         return
