@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtimed.cli.examinations import Finding
+from runtimed.cli.places import is_closed
 from runtimed.settings import Settings
 from runtimed.token_key import CREDENTIAL, read_token_key
 from runtimed.tokens import standing
@@ -57,7 +58,7 @@ def _tokens(settings: Settings) -> list[TokenRow]:
     from wal.queries import Reader
 
     path = settings.paths.journal
-    if not path.exists():
+    if not os.path.exists(path):
         return []
     try:
         with Reader.open(path) as reader:
@@ -99,6 +100,12 @@ def _key(settings: Settings, active: list[TokenRow]) -> Iterator[Finding]:
     except RuntimedError as error:
         yield Finding("fail", "tokens", str(error), "no token counts", error.hint)
         return
-    if key is None and not any((store / CREDENTIAL).exists() for store in CREDSTORES):
-        where = settings.paths.data_dir / "token.key"
-        yield Finding("fail", "tokens", f"{where} is gone", "no token counts", "Put it back, or make new tokens.")
+    stores = [store / CREDENTIAL for store in CREDSTORES]
+    if key is not None or any(os.path.exists(path) for path in stores):
+        return
+    what, then = f"{settings.paths.data_dir / 'token.key'} is gone", "Put it back, or make new tokens."
+    if any(is_closed(path) for path in stores):
+        why = "no token counts, unless the service has it as a credential, which this user may not see"
+        yield Finding("warn", "tokens", what, why, then)
+    else:
+        yield Finding("fail", "tokens", what, "no token counts", then)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtimed.cli.examinations import Finding, lock_holder
+from runtimed.cli.examinations import Finding
+from runtimed.cli.places import lock_holder
 from runtimed.settings import Settings
 from wal.errors import JournalLocked, RuntimedError
 

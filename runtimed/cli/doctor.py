@@ -14,6 +14,7 @@ from runtimed.cli import data_findings, examinations
 from runtimed.cli.access_examination import access
 from runtimed.cli.examinations import Finding
 from runtimed.cli.options import printing_options, shell_of
+from runtimed.cli.places import is_closed
 from runtimed.cli.settings_options import load_settings, settings_options
 from runtimed.cli.shell import Shell
 from runtimed.escape import escape
@@ -25,10 +26,13 @@ _CHECKS: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "data folder": examinations.folder,
     "disk": examinations.disk,
     "daemon": examinations.daemon,
-    "journal": examinations.journal,
     "open files": examinations.limits,
+}
+_CHECKS_INSIDE: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "journal": examinations.journal,
     "access": access,
 }
+"""Those that look into the data folder."""
 _STYLES: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "warn": {"fg": "yellow"}, "fail": {"fg": "red"}}
 
 
@@ -74,6 +78,10 @@ def examine(given: dict[str, Any], *, fix: bool = False) -> Iterator[Finding]:
         return
     yield Finding("ok", "settings", str(settings.paths.config or "defaults; no file"))
     for subject, check in _CHECKS.items():
+        yield from _made(subject, check(settings))
+    if is_closed(settings.paths.data_dir):
+        return  # the folder has its finding; of what we cannot see, nothing is told as if it were not there
+    for subject, check in _CHECKS_INSIDE.items():
         yield from _made(subject, check(settings))
     for subject, look in data_findings.CHECKS.items():
         yield from _made(subject, look(settings, fix))

@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 
 from runtimed import open_files
+from runtimed.cli.places import is_closed, lock_holder
+from runtimed.cli.shell import SYSTEM_SOCKET
 from runtimed.settings import Settings
 from runtimed.version import VERSION
 from wal.errors import RuntimedError
@@ -87,15 +89,16 @@ def apps(settings: Settings) -> Iterator[Finding]:
 def folder(settings: Settings) -> Iterator[Finding]:
     """The data folder: there, ours, on a local disk."""
     path = settings.paths.data_dir
-    if not path.exists():
+    if is_closed(path) or (os.path.isdir(path) and not os.access(path, os.W_OK)):
+        whose = f"it belongs to uid {os.stat(path).st_uid}" if os.path.exists(path) else "a folder above it is closed"
+        why = f"{whose}, this is uid {os.getuid()}"
+        yield Finding("fail", "data folder", f"{path} cannot be used", why, "Run as its owner, or use --data-dir.")
+        return
+    if not os.path.exists(path):
         yield Finding("ok", "data folder", f"{path} is not there yet; `runtimed serve` makes it")
         return
-    if not path.is_dir():
+    if not os.path.isdir(path):
         yield Finding("fail", "data folder", f"{path} is not a folder", next="Name another with --data-dir.")
-        return
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        why = f"it belongs to uid {path.stat().st_uid}, this is uid {os.getuid()}"
-        yield Finding("fail", "data folder", f"{path} cannot be used", why, "Run as its owner, or use --data-dir.")
         return
     kind = _filesystem(path)
     if kind in NETWORK_FILESYSTEMS:
@@ -110,7 +113,7 @@ def folder(settings: Settings) -> Iterator[Finding]:
 def disk(settings: Settings) -> Iterator[Finding]:
     """Room, and the time a flush takes: it bounds how fast anything is acknowledged."""
     path = settings.paths.data_dir
-    while not path.exists():
+    while not os.path.exists(path):
         path = path.parent
     free, least = shutil.disk_usage(path).free, settings.journal.disk_free_min_bytes
     free_text = f"{free / 1024**3:.1f} GiB free"
@@ -136,8 +139,11 @@ def daemon(settings: Settings) -> Iterator[Finding]:
     """Who holds the folder, and whether the socket answers."""
     holder = lock_holder(settings.paths.lock)
     socket = settings.paths.socket
+    if holder is None and is_closed(settings.paths.data_dir):
+        yield _daemon_unseen()
+        return
     if holder is None:
-        left = f"; {socket} is left of one that was killed, which is harmless" if socket.exists() else ""
+        left = f"; {socket} is left of one that was killed, which is harmless" if os.path.exists(socket) else ""
         yield Finding("ok", "daemon", f"none is running on this folder{left}")
         return
     try:
@@ -157,10 +163,21 @@ def daemon(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "daemon", f"pid {holder} is ready at {socket}")
 
 
+def _daemon_unseen() -> Finding:
+    """Where the folder is closed to us there may be a service, whose socket is not in it."""
+    what = "whether one is running on this folder cannot be seen by this user"
+    try:
+        ready, _ = _standing(SYSTEM_SOCKET)
+    except RuntimedError:
+        return Finding("warn", "daemon", what, next="Run as the folder's owner.")
+    standing = "is ready" if ready else "is not ready"
+    return Finding("ok" if ready else "warn", "daemon", f"{what}; a service {standing} at {SYSTEM_SOCKET}")
+
+
 def journal(settings: Settings) -> Iterator[Finding]:
     """Whether the file opens."""
     path = settings.paths.journal
-    if not path.exists():
+    if not os.path.exists(path):
         return
     from wal.queries import Reader
 
@@ -229,21 +246,6 @@ def _flush_ms(path: Path) -> float:
             os.fdatasync(file.fileno())
             times.append(time.perf_counter() - began)
     return sorted(times)[len(times) // 2] * 1000
-
-
-def lock_holder(lock: Path) -> int | None:
-    """The pid that holds the folder's lock, read from the kernel's table: trying the lock could stop a daemon that
-    starts at this moment."""
-    try:
-        inode = lock.stat().st_ino
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        parts = line.split()
-        if "FLOCK" in parts and parts[-3].rpartition(":")[2] == str(inode):
-            return int(parts[-4])
-    return None
 
 
 def _standing(socket: Path) -> tuple[bool, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def write_project(folder: Path) -> list[Path]:
 
     Raises `Conflict` if one of the files exists, and then writes none.
     """
-    there = [folder / name for name in FILES if (folder / name).exists()]
+    there = [folder / name for name in FILES if os.path.exists(folder / name)]
     if there:
         raise Conflict(f"{there[0]} exists already; nothing was written", hint="Choose another folder.")
     try:

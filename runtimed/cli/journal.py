@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import click
 import msgspec
 
-from actors.errors import InvalidInput, NotFound
+from actors.errors import InvalidInput, NotAllowed, NotFound
 from runtimed.cli.options import with_shell
+from runtimed.cli.places import is_closed
 from runtimed.cli.shell import Shell
 from wal.errors import RuntimedError
 
@@ -30,14 +32,18 @@ def _path(shell: Shell) -> Path:
     if shell.options.url or shell.options.socket:
         raise InvalidInput("this reads the file: name its folder with --data-dir, not a socket or URL")
     path = shell.settings.paths.journal
-    if not path.exists():
-        raise NotFound(f"there is no journal at {path}", hint="Name its folder with --data-dir.")
-    return path
+    return _readable(path, f"there is no journal at {path}", "Name its folder with --data-dir.")
 
 
 def _there(file: Path) -> Path:
-    if not file.exists():
-        raise NotFound(f"there is no file {file}", hint="Name one that `runtimed journal backup` has made.")
+    return _readable(file, f"there is no file {file}", "Name one that `runtimed journal backup` has made.")
+
+
+def _readable(file: Path, missing: str, hint: str) -> Path:
+    if is_closed(file):
+        raise NotAllowed(f"{file} is not readable for this user", hint="Run as its owner.")
+    if not os.path.exists(file):
+        raise NotFound(missing, hint=hint)
     return file
 
 

@@ -38,8 +38,10 @@ _PRINTING = [
     _option("-q", "--quiet", is_flag=True, default=None, help="Nothing on stderr but errors."),
     _option("-v", "--verbose", is_flag=True, default=None, help="More on stderr."),
 ]
+_LATER = click.Path(readable=False)
+"""A place: whether this user may use it is said by what uses it, which knows what that means."""
 _PLACE = [
-    _option("--socket", type=click.Path(), metavar="FILE", envvar="RUNTIMED_SOCKET", help="The daemon's unix socket."),
+    _option("--socket", type=_LATER, metavar="FILE", envvar="RUNTIMED_SOCKET", help="The daemon's unix socket."),
     _option("--url", metavar="URL", envvar="RUNTIMED_URL", help="The daemon's address, with --token-file."),
     _option(
         "--token-file",
@@ -50,7 +52,7 @@ _PLACE = [
     ),
     _option(
         "--data-dir",
-        type=click.Path(),
+        type=_LATER,
         metavar="DIR",
         help="The data folder: its socket, or its file when the daemon is down.",
     ),
@@ -58,7 +60,7 @@ _PLACE = [
 _TIMEOUT = _option(
     "--timeout", type=click.FloatRange(0.0, 86_400.0 * 366), metavar="SECONDS", help="The longest to wait."
 )
-_FOLDER = _option("--data-dir", type=click.Path(), metavar="DIR", help="The data folder.")
+_FOLDER = _option("--data-dir", type=_LATER, metavar="DIR", help="The data folder.")
 
 
 def global_options(command: F) -> F:

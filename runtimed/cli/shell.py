@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from actors.errors import InvalidInput
+from runtimed.cli.places import is_closed
 from runtimed.escape import escape, escape_json
 from wal.errors import RuntimedError
 
@@ -154,7 +155,8 @@ class Shell:
         if self.options.socket is not None:
             return self.options.socket
         own = self._own_socket
-        if self.options.data_dir is None and not own.exists() and SYSTEM_SOCKET.exists():
+        service = os.path.exists(SYSTEM_SOCKET) or is_closed(SYSTEM_SOCKET)  # closed to us: then that is to be said
+        if self.options.data_dir is None and not os.path.exists(own) and service:
             return str(SYSTEM_SOCKET)
         return str(own)
 
@@ -171,7 +173,7 @@ class Shell:
             if file is None:
                 raise
             socket = places(file, self.environ, self.options.data_dir).socket
-            if not socket.exists():
+            if not os.path.exists(socket):
                 raise
             self.note(f"the settings are wrong: {error}; the daemon keeps those that it has")
             return socket
@@ -223,7 +225,9 @@ class Shell:
     def file(self, error: RuntimedError) -> Iterator[Offline]:
         """The file of --data-dir, because of this error; raises the error if there is no such file or option."""
         journal = None if self.options.url or self.options.socket else self.settings.paths.journal
-        if journal is None or not journal.exists():
+        if journal is not None and is_closed(journal):
+            error.hint = f"{error.hint} Its file, {journal}, is not readable for this user."
+        if journal is None or not os.access(journal, os.R_OK):
             raise error
         if self.options.data_dir is None:
             error.hint = f"{error.hint} The file can be read with --data-dir {journal.parent}"

@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 
 from runtimed.cli.main import run
+from tests.runtimed.stranger import as_a_stranger, closed
 from wal import records
 from wal.journal import Journal
 from wal.records import Entry
@@ -205,3 +206,43 @@ def test_the_audit_is_read_from_the_file_across_what_it_does_not_hold(
     assert "\x1b" not in out
     assert run(["journal", "audit", "--after", "1", "-o", "id", "--data-dir", str(short_dir)]) == 0
     assert capsys.readouterr().out == "25002\n"
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_closed_to_us_is_told_as_that(folder: Path, tmp_path: Path) -> None:
+    """A service's data folder is its own: what reads the file says so, with the exit code for a daemon that is down or
+    for what is not allowed, and nothing ends in a traceback."""
+    environment = {"STATE_DIRECTORY": str(folder), "RUNTIME_DIRECTORY": str(tmp_path)}
+    named = ["--data-dir", str(folder)]
+    with closed(folder):
+        reads = as_a_stranger(
+            tmp_path / "none",
+            *(["runs", "list", *named], ["runs", "explain", "r1"], ["events"], ["status"]),
+            *(["journal", "stats"], ["journal", "verify", str(folder / "journal.db")], ["init", str(folder / "x")]),
+            env=environment,
+        )
+        (doctor,) = as_a_stranger(tmp_path / "none", ["doctor", "--json"], env=environment)
+
+    assert [each.code for each in reads] == [3, 3, 3, 3, 6, 6, 2]
+    assert all(f"{folder}/journal.db, is not readable for this user" in each.err for each in reads[:3])
+    assert "is not readable for this user" in reads[4].err
+    found = {each["subject"]: each for each in json.loads(doctor.out)}
+    assert (doctor.code, found["data folder"]["level"], found["daemon"]["level"]) == (1, "fail", "warn")
+    assert "cannot be seen" in found["daemon"]["what"]
+    assert {"journal", "rights", "backup"} & set(found) == set()
+
+
+@pytest.mark.slow
+def test_a_service_is_found_past_a_folder_that_is_closed_to_us(fake: Any, tmp_path: Path) -> None:
+    """In a project folder whose data is another user's, a service that is up is asked; the doctor finds it too."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "runtimed.toml").write_text('[daemon]\ndata_dir = "data"\n')
+    fake.on("GET", "/v1/actors", fake.Reply(200, {"items": [], "next": None, "total": 0, "seq": 0}))
+    fake.on("GET", "/health/detail", fake.Reply(200, {"status": "pass", "reasons": []}))
+    with closed(data):
+        tree, doctor = as_a_stranger(fake.socket, ["actors", "tree"], ["doctor", "--json"])
+
+    assert tree.code == 0
+    (found,) = [each for each in json.loads(doctor.out) if each["subject"] == "daemon"]
+    assert (found["level"], f"a service is ready at {fake.socket}" in found["what"]) == ("ok", True)
