@@ -146,6 +146,10 @@ def daemon(settings: Settings) -> Iterator[Finding]:
         left = f"; {socket} is left of one that was killed, which is harmless" if os.path.exists(socket) else ""
         yield Finding("ok", "daemon", f"none is running on this folder{left}")
         return
+    if not os.path.exists(socket):
+        what, why = f"pid {holder} holds the folder, and is not at {socket}", "it is starting, or listens elsewhere"
+        yield Finding("warn", "daemon", what, why, f"runtimed status --socket FILE, such as {SYSTEM_SOCKET}")
+        return
     try:
         ready, reasons = _standing(socket)
     except RuntimedError as error:

@@ -180,7 +180,7 @@ def _store(shell: Shell, error: Exception) -> SecretStore:
         if not (shell.options.url or shell.options.socket):
             error.hint = f"{getattr(error, 'hint', '')} With --data-dir {folder} it works on the file."  # type: ignore[attr-defined]
         raise error
-    shell.note(f"the daemon is down; working on the secrets in {folder}")
+    shell.note(f"{shell.absence()}; working on the secrets in {folder}")
     return SecretStore(folder)
 
 

@@ -18,14 +18,14 @@ import click
 import msgspec
 
 from actors.errors import InvalidInput
-from runtimed.cli.places import is_closed
+from runtimed.cli.places import is_closed, lock_holder
 from runtimed.escape import escape, escape_json
 from wal.errors import RuntimedError
 
 if TYPE_CHECKING:
     from runtimed.cli.source import Offline, Source
     from runtimed.client import Client
-    from runtimed.settings import Settings
+    from runtimed.settings import Paths, Settings
 
 T = TypeVar("T")
 
@@ -154,29 +154,42 @@ class Shell:
         """The socket to talk to: the one named, the data folder's, or the service's."""
         if self.options.socket is not None:
             return self.options.socket
-        own = self._own_socket
+        own = self._places.socket
         service = os.path.exists(SYSTEM_SOCKET) or is_closed(SYSTEM_SOCKET)  # closed to us: then that is to be said
         if self.options.data_dir is None and not os.path.exists(own) and service:
             return str(SYSTEM_SOCKET)
         return str(own)
 
     @cached_property
-    def _own_socket(self) -> Path:
-        """The socket that the settings name. Settings that became wrong do not hide a daemon that runs with those it
-        has. Raises `ConfigError`."""
+    def _places(self) -> Paths:
+        """Where the settings have things. Settings that became wrong do not hide a daemon that runs with those it has.
+        Raises `ConfigError`."""
         from runtimed.settings import ConfigError, find_config, places
 
         try:
-            return self.settings.paths.socket
+            return self.settings.paths
         except ConfigError as error:
             file = find_config(self.environ, Path.cwd())
             if file is None:
                 raise
-            socket = places(file, self.environ, self.options.data_dir).socket
-            if not os.path.exists(socket):
+            paths = places(file, self.environ, self.options.data_dir)
+            if not os.path.exists(paths.socket):
                 raise
             self.note(f"the settings are wrong: {error}; the daemon keeps those that it has")
-            return socket
+            return paths
+
+    @property
+    def holder(self) -> int | None:
+        """The pid that holds the data folder, of which a daemon that does not answer is up all the same."""
+        return None if self.options.url or self.options.socket else lock_holder(self._places.lock)
+
+    def absence(self) -> str:
+        """What is to be said of a daemon that does not answer: that it is down, or who is up and not to be found."""
+        holder = self.holder
+        if holder is None:
+            return "the daemon is down"
+        folder = self._places.data_dir
+        return f"pid {holder} holds {folder}, but does not answer at {self.socket()} (--socket names another place)"
 
     def client(self, *, bounded: bool = True, patient: bool = False) -> Client:
         """A client of the daemon that the options name; `bounded` if --timeout is for each of its requests; `patient`
@@ -195,11 +208,17 @@ class Shell:
         """Run this with a client, on asyncio: the loop that Python has anyway is the quickest to load."""
         import anyio
 
+        from runtimed.client_errors import DaemonUnreachable
+
         async def main() -> T:
             async with self.client(bounded=bounded, patient=patient) as client:
                 return await work(client)
 
-        return anyio.run(main)
+        try:
+            return anyio.run(main)
+        except DaemonUnreachable as error:
+            self._explain(error)
+            raise
 
     def read(self, work: Callable[[Source], Awaitable[T]]) -> T:
         """Run this with something to read from: the daemon or, with --data-dir while it is down, the file."""
@@ -217,6 +236,11 @@ class Shell:
 
         return anyio.run(main)
 
+    def _explain(self, error: RuntimedError) -> None:
+        """To start another is no advice where one is up."""
+        if self.holder is not None:
+            error.hint = f"{self.absence()}."
+
     async def _read_file(self, work: Callable[[Source], Awaitable[T]], error: RuntimedError) -> T:
         with self.file(error) as source:
             return await work(source)
@@ -224,6 +248,7 @@ class Shell:
     @contextmanager
     def file(self, error: RuntimedError) -> Iterator[Offline]:
         """The file of --data-dir, because of this error; raises the error if there is no such file or option."""
+        self._explain(error)
         journal = None if self.options.url or self.options.socket else self.settings.paths.journal
         if journal is not None and is_closed(journal):
             error.hint = f"{error.hint} Its file, {journal}, is not readable for this user."
@@ -235,7 +260,7 @@ class Shell:
         from runtimed.cli.source import offline
 
         with offline(journal) as source:
-            self.note(f"the daemon is down; read from {journal} as of record {source.seq}")
+            self.note(f"{self.absence()}; read from {journal} as of record {source.seq}")
             yield source
 
     def watch(self, show: Callable[[], None], *, again: bool) -> None:

@@ -61,11 +61,12 @@ def _show_file(shell: Shell, error: RuntimedError) -> None:
         return
     with shell.file(error) as source:
         seq, counts = source.seq, source.counts()
+    standing = "down" if shell.holder is None else "unreachable"
     if shell.output in ("json", "jsonl"):
-        shell.print_json(msgspec.json.encode({"status": "down", "seq": seq, "runs": counts}))
+        shell.print_json(msgspec.json.encode({"status": standing, "seq": seq, "runs": counts}))
     else:
         runs = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-        fields(shell, [("status", "down"), ("records", seq), ("runs", runs or None)])
+        fields(shell, [("status", standing), ("records", seq), ("runs", runs or None)])
 
 
 async def _gather(client: Client) -> tuple[bytes, str]:

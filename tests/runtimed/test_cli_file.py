@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from runtimed.cli.main import run
 from tests.runtimed.stranger import as_a_stranger, closed
 from wal import records
 from wal.journal import Journal
+from wal.lock import DataFolderLock
 from wal.records import Entry
 
 AT = 1_770_000_000_000_000
@@ -206,6 +208,24 @@ def test_the_audit_is_read_from_the_file_across_what_it_does_not_hold(
     assert "\x1b" not in out
     assert run(["journal", "audit", "--after", "1", "-o", "id", "--data-dir", str(short_dir)]) == 0
     assert capsys.readouterr().out == "25002\n"
+
+
+def test_a_daemon_that_listens_elsewhere_is_not_down(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who holds the folder is up, though not at its socket: that is said, reading goes on with the file, and nothing
+    is done beside it, nor is starting another the advice."""
+    named, held = ["--data-dir", str(folder)], f"pid {os.getpid()} holds {folder}, but does not answer at"
+    with DataFolderLock(folder):
+        assert run(["runs", "list", *named, "-o", "id"]) == 0
+        read = capsys.readouterr()
+        assert run(["status", *named]) == 3
+        status = capsys.readouterr()
+        refused = [run([*words, *named]) for words in (["journal", "backup", "b.db"], ["runs", "cancel", "r1"])]
+        said = capsys.readouterr().err
+
+    assert (read.out, held in read.err, "is down" in read.err) == ("r1\n", True, False)
+    assert status.out.split()[:2] == ["status", "unreachable"]
+    assert (refused, said.count(held), "runtimed serve" in said) == ([3, 3], 2, False)
+    assert not Path("b.db").exists()
 
 
 @pytest.mark.slow

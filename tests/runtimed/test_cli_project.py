@@ -270,7 +270,8 @@ def settings_of(folder: Path, **flags: Any) -> Settings:
 
 
 def test_doctor_finds_who_holds_the_folder(short_dir: Path, fake: Any) -> None:
-    """The pid of the lock's holder comes from the kernel; a holder that does not answer is a failing finding."""
+    """The pid of the lock's holder comes from the kernel; a holder that does not answer is a failing finding, and
+    one whose socket is elsewhere a warning."""
     from wal.lock import DataFolderLock
 
     fake.on("GET", "/health/ready", fake.Reply(200, {"status": "pass"}), fake.Reply(503, {"status": "fail"}))
@@ -278,12 +279,14 @@ def test_doctor_finds_who_holds_the_folder(short_dir: Path, fake: Any) -> None:
     (free,) = examinations.daemon(settings)
     with DataFolderLock(short_dir):
         levels = [finding.level for _ in range(2) for finding in examinations.daemon(settings)]
-        fake.socket.unlink()
-        (silent,) = examinations.daemon(settings)
+        fake.socket.rename(short_dir / "elsewhere.sock")
+        (elsewhere,) = examinations.daemon(settings)
         fake.socket.touch()
+        (silent,) = examinations.daemon(settings)
 
     assert free.level == "ok"
     assert levels == ["ok", "warn"]
+    assert (elsewhere.level, "status --socket" in elsewhere.next) == ("warn", True)
     assert silent.level == "fail"
 
 
