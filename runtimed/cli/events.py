@@ -12,16 +12,15 @@ import msgspec
 from runtimed.cli.options import with_shell
 from runtimed.cli.shell import Shell
 from runtimed.cli.text import cell
-from runtimed.client_errors import DaemonUnreachable
+from runtimed.client_errors import DaemonUnreachable, TimedOut
 
 if TYPE_CHECKING:
     from runtimed.client import Client
+    from runtimed.client_events import EventStream
     from wal.views import EventView
 
 RECENT = 100
 """How many of the last records are shown when nobody says where to begin."""
-QUIET_SECONDS = 1.0
-"""Without --follow: nothing for so long means that all there was has come."""
 
 
 @click.command()
@@ -33,7 +32,10 @@ QUIET_SECONDS = 1.0
 @click.option("--run", "run_id", metavar="ID", help="Only this run's.")
 @with_shell
 def events(shell: Shell, follow: bool, after: int | None, kinds: tuple[str, ...], run_id: str | None) -> None:
-    """Show committed records; with -f those to come as well, across restarts of the daemon."""
+    """Show committed records; with -f those to come as well, across restarts of the daemon.
+
+    Without -f it ends with the last record there was when it was asked, or with 7 if nothing comes for --timeout.
+    """
 
     def wanted(event: EventView) -> bool:
         return (not kinds or event.kind in kinds) and run_id in (None, event.run_id)
@@ -42,10 +44,8 @@ def events(shell: Shell, follow: bool, after: int | None, kinds: tuple[str, ...]
         head: int = msgspec.json.decode(await client.link.get("/v1/runs", [("limit", 1)]))["seq"]
         async with client.events(max(0, head - RECENT) if after is None else after) as feed:
             while follow or feed.seq < head:
-                found: EventView | None = None
-                with anyio.move_on_after(None if follow else QUIET_SECONDS):
-                    found = await anext(feed)
-                if found is None:
+                found = await (anext(feed) if follow else _before(head, feed, client.link.wire.timeout))
+                if not follow and found.seq > head:  # the last ones of before were forgotten meanwhile
                     return
                 if wanted(found):
                     _print(shell, found)
@@ -56,6 +56,13 @@ def events(shell: Shell, follow: bool, after: int | None, kinds: tuple[str, ...]
         if follow:
             raise
         _from_file(shell, error, after, wanted)
+
+
+async def _before(head: int, feed: EventStream, seconds: float) -> EventView:
+    """The next record; one up to the head will come, so silence is a fault and not the end. Raises `TimedOut`."""
+    with anyio.move_on_after(seconds):
+        return await anext(feed)
+    raise TimedOut(f"nothing came within {seconds:g} s: records {feed.seq + 1} to {head} are missing")
 
 
 def _from_file(shell: Shell, error: DaemonUnreachable, after: int | None, wanted: Callable[[EventView], bool]) -> None:

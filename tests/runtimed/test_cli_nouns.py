@@ -151,6 +151,24 @@ def test_events_ends_at_the_head(fake: Any, ask: Any, capsys: pytest.CaptureFixt
     assert dict(fake.requests[3].query) == {"after": "1"}
 
 
+def test_events_takes_silence_for_no_end(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What does not come within --timeout is told as missing, and ends with 7; a record of after the question is not
+    shown."""
+
+    fake.on("GET", "/v1/runs", fake.Reply(200, page()))
+    fake.on(
+        "GET",
+        "/v1/events",
+        fake.Reply(200, None, STREAM, [event(1), event(2), event(4)]),  # 3 was forgotten meanwhile
+        fake.Reply(200, None, STREAM, [event(1)]),
+    )
+    assert ask("events", "-o", "id") == 0
+    assert capsys.readouterr().out.split() == ["1", "2"]
+    assert ask("events", "-o", "id", "--timeout", "0.1") == 7
+    told = capsys.readouterr()
+    assert (told.out.split(), "records 2 to 3 are missing" in told.err) == (["1"], True)
+
+
 def test_events_follow_survives_a_restart(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """With -f a broken stream is taken up where it was; it ends when the daemon refuses."""
     fake.on("GET", "/v1/runs", fake.Reply(200, page()))
