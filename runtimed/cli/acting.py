@@ -22,7 +22,10 @@ def for_each(shell: Shell, ids: Sequence[str], act: Callable[[Client, str], Awai
     """
 
     async def work(client: Client) -> list[Any]:
-        return [await _attempt(client, one, act) for one in ids]
+        results: list[Any] = []
+        for one in ids:
+            results.append(await _attempt(client, one, act, first=not results))
+        return results
 
     results = shell.ask(work)
     failures = [result for result in results if isinstance(result, RuntimedError)]
@@ -36,12 +39,12 @@ def for_each(shell: Shell, ids: Sequence[str], act: Callable[[Client, str], Awai
     return failures[0].exit_code if len(failures) == len(ids) else PARTLY_DONE
 
 
-async def _attempt(client: Client, one: str, act: Callable[[Client, str], Awaitable[Any]]) -> Any:
+async def _attempt(client: Client, one: str, act: Callable[[Client, str], Awaitable[Any]], *, first: bool) -> Any:
     try:
         return await act(client, one)
     except RuntimedError as error:
-        if error.code == "daemon_unreachable":
-            raise
+        if first and error.code == "daemon_unreachable":
+            raise  # with nothing done; later it is one id's error, and what came of those before is told
         return error
 
 

@@ -286,6 +286,19 @@ def test_a_reason_goes_along_where_the_body_has_no_place_for_it(fake: Any, ask: 
     assert fake.requests[0].headers["runtimed-reason"] == "wegen M%C3%BCller, 100 %25"
 
 
+def test_a_daemon_that_goes_away_in_the_middle(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was done before is told, the rest is tried all the same, and it ends with 8; with 3 if nothing was done."""
+    fake.on("POST", "/v1/runs/a/cancel", fake.Reply(202, {"seq": 7, "id": "a"}))
+    fake.on("POST", "/v1/runs/b/cancel", fake.CLOSE)
+    fake.on("POST", "/v1/runs/c/cancel", fake.Reply(202, {"seq": 9, "id": "c"}))
+
+    assert ask("cancel", "a", "b", "c", "-o", "id") == 8
+    told = capsys.readouterr()
+    assert (told.out.split(), "may have happened" in told.err) == (["a", "c"], True)
+    assert ask("cancel", "b", "a") == 3
+    assert capsys.readouterr().out == ""
+
+
 def test_several_ids_partly_done(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Of several, those that work are done; some failing ends with 8, all failing with the first one's code."""
     fake.on("POST", "/v1/runs/a/cancel", fake.Reply(202, {"seq": 9, "id": "a"}))
