@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -105,13 +106,34 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 
 def encode(body: Any) -> bytes:
-    """A value as JSON. Raises `InvalidInput`."""
+    """A value as JSON. Raises `InvalidInput`, also for a number that is not finite: msgspec would write null for it,
+    which for us means "not given", so that a session of infinite ttl would be one without."""
     if isinstance(body, Raw):
         return bytes(body)
     try:
-        return msgspec.json.encode(body)
-    except (TypeError, ValueError, OverflowError) as error:
+        data = msgspec.json.encode(body)
+        wrong = _not_finite(msgspec.to_builtins(body, enc_hook=_nothing), "") if b"null" in data else None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"this cannot be sent as JSON: {error}") from error
+    if wrong is not None:
+        raise InvalidInput(f"{wrong} is not a finite number, and JSON has no other")
+    return data
+
+
+def _nothing(raw: Raw) -> None:
+    """What is JSON already holds no such number."""
+
+
+def _not_finite(value: Any, place: str) -> str | None:
+    """Where in this there is a number that is not finite: `input.items[2]`."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place or "the value"
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        inner = ((f"{place}.{name}" if place else str(name), each) for name, each in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{place}[{at}]", each) for at, each in enumerate(value))
+    return next((wrong for name, each in inner if (wrong := _not_finite(each, name)) is not None), None)
 
 
 def given(**values: Any) -> list[tuple[str, Any]]:

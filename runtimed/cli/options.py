@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,18 @@ from runtimed.cli.shell import Options, Shell
 F = TypeVar("F", bound=Callable[..., Any])
 
 _META = "runtimed.cli.options"
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, which is finite: `nan` is in every range, and `inf` in those that are open."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -57,9 +70,7 @@ _PLACE = [
         help="The data folder: its socket, or its file when the daemon is down.",
     ),
 ]
-_TIMEOUT = _option(
-    "--timeout", type=click.FloatRange(0.0, 86_400.0 * 366), metavar="SECONDS", help="The longest to wait."
-)
+_TIMEOUT = _option("--timeout", type=Seconds(0.0, 86_400.0 * 366), metavar="SECONDS", help="The longest to wait.")
 _FOLDER = _option("--data-dir", type=_LATER, metavar="DIR", help="The data folder.")
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from actors.errors import InvalidInput
 from runtimed.cli.completing import complete_secrets, secret_argument
-from runtimed.cli.options import reason_option, with_shell
+from runtimed.cli.options import Seconds, reason_option, with_shell
 from runtimed.cli.shell import Shell
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def list_(shell: Shell) -> None:
 @secret.command()
 @click.argument("name", required=False, shell_complete=complete_secrets)
 @click.option(
-    "--grace", type=click.FloatRange(0.0, 86_400.0 * 366), default=GRACE_S, show_default=True, metavar="SECONDS",
+    "--grace", type=Seconds(0.0, 86_400.0 * 366), default=GRACE_S, show_default=True, metavar="SECONDS",
     help="How long the former value counts too.",
 )  # fmt: skip
 @click.option("--master", is_flag=True, help="Change the master key that all secrets are under, instead.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from runtimed.cli.options import Seconds
 from runtimed.cli.settings_options import load_settings, settings_options
 
 
@@ -16,9 +17,11 @@ from runtimed.cli.settings_options import load_settings, settings_options
 @settings_options
 @click.option("--bind", metavar="HOST:PORT", help="Serve on TCP too: probes and metrics to all, the rest to tokens.")
 @click.option(
-    "--drain-delay", type=float, metavar="SECONDS", help="Serve on so long after SIGTERM (2 behind a balancer)."
+    "--drain-delay", type=Seconds(), metavar="SECONDS", help="Serve on so long after SIGTERM (2 behind a balancer)."
 )
-@click.option("--drain-timeout", type=float, metavar="SECONDS", help="How long steps may take to finish after SIGTERM.")
+@click.option(
+    "--drain-timeout", type=Seconds(), metavar="SECONDS", help="How long steps may take to finish after SIGTERM."
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), help="How it is logged.")
 def serve(**given: Any) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from runtimed.cli.options import key_option, page_options, reason_option, watch_option, with_shell
+from runtimed.cli.options import Seconds, key_option, page_options, reason_option, watch_option, with_shell
 from runtimed.cli.shell import Shell
 
 
@@ -70,7 +70,7 @@ def _show_one(shell: Shell, session: dict[str, Any]) -> None:
 @click.argument("session_id", metavar="[ID]", default=None, required=False)
 @click.option("--tenant", metavar="NAME", help="Whose session it is.")
 @click.option("--subject", metavar="NAME", help="Who works in it.")
-@click.option("--ttl", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS", help="It expires unless touched.")
+@click.option("--ttl", type=Seconds(0.0, min_open=True), metavar="SECONDS", help="It expires unless touched.")
 @click.option("--on-close", type=click.Choice(["cancel", "leave"]), default="leave", help="What becomes of its runs.")
 @click.option("--attr", "attributes", multiple=True, metavar="K=V", help="An attribute; may be repeated.")
 @reason_option

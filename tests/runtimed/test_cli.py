@@ -93,6 +93,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["runs", "show"], "Missing argument"),
         (["runs", "list", "--limit", "0"], "0 is not in the range"),
         (["--url", "http://x", "--socket", "y", "runs", "list"], "--url names a daemon elsewhere"),
+        (["runs", "list", "--timeout", "nan"], "nan is not a finite number"),
+        (["sessions", "open", "--ttl", "inf"], "inf is not a finite number"),
+        (["secret", "rotate", "x", "--grace", "nan"], "nan is not a finite number"),
+        (["serve", "--drain-delay", "nan"], "nan is not a finite number"),
         (["--url", "nonsense", "runs", "list"], "is not a URL of a daemon"),
     ],
 )

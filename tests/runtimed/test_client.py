@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec import Raw
 
 from actors import errors
 from runtimed.client import Client, DaemonUnreachable, NewRun, TimedOut
@@ -378,6 +380,24 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
     """Only http and https URLs with a host are taken."""
     with pytest.raises(errors.InvalidInput):
         Client(url=url)
+
+
+async def test_a_number_that_is_not_finite_is_refused(fake: Any) -> None:
+    """JSON has no such number and null means "not given": without this, a session of infinite ttl would be one without.
+    The field is named; what is JSON already goes as it is."""
+    nan, inf = float("nan"), float("inf")
+    async with Client(socket=fake.socket) as client:
+        cases: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
+            ("ttl", lambda: client.open_session(ttl=inf)),
+            ("expires_in", lambda: client.create_token("ci", "viewer", expires_in=nan)),
+            ("older_than", lambda: client.forget_runs(nan)),
+            (r"input\.prices\[1\]", lambda: client.start("w", {"prices": [None, inf]})),
+            (r"\[1\]\.input", lambda: client.start_many([NewRun(workflow="w", input=Raw(b"null")), {"input": nan}])),
+        ]
+        for named, refused in cases:
+            with pytest.raises(errors.InvalidInput, match=f"^{named} is not a finite number"):
+                await refused()
+    assert fake.requests == []
 
 
 def test_a_token_that_would_split_the_head_is_refused() -> None:
