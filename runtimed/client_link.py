@@ -37,7 +37,7 @@ class Link:
 
     def because(self, reason: str) -> Link:
         """The same connections, with a reason for the audit: in percent-encoding, because a header holds ASCII."""
-        return self._with(**{"runtimed-reason": quote(reason, safe=" !#$&'()*+,/:;=?@[]")})
+        return self._with(**{"runtimed-reason": _quoted(reason, safe=" !#$&'()*+,/:;=?@[]")})
 
     def _with(self, **headers: str) -> Link:
         other = Link.__new__(Link)
@@ -57,7 +57,7 @@ class Link:
     ) -> Answer:
         """One request; any status is an answer. `body` is encoded as JSON (`msgspec.Raw` as it is). `repeatable` False
         never sends it twice, also where that would be safe: for callers who must say that the outcome is not known."""
-        target = f"{path}?{urlencode(params)}" if params else path
+        target = f"{path}?{_query(params)}" if params else path
         sent = {**self._headers, **(headers or {})}
         data = b""
         if body is not UNSET:
@@ -145,7 +145,21 @@ def part(text: str, safe: str = "") -> str:
     """One part of a path. Raises `InvalidInput` for one that is empty or dots: it would name another route."""
     if not text or set(text) <= {"."}:
         raise InvalidInput(f"{text!r} cannot be an id", hint="An id is 1 to 200 characters of A-Z a-z 0-9 . _ : -")
-    return quote(text, safe=safe + ":")
+    return _quoted(text, safe=safe + ":")
+
+
+def _query(params: Query) -> str:
+    try:
+        return urlencode(params)
+    except UnicodeEncodeError:
+        raise InvalidInput("a filter is not text in UTF-8") from None
+
+
+def _quoted(text: str, safe: str) -> str:
+    try:
+        return quote(text, safe=safe)
+    except UnicodeEncodeError:  # half a surrogate pair: of a file's name, or typed as bytes that are no text
+        raise InvalidInput(f"{text!r} is not text in UTF-8") from None
 
 
 def header(name: str, value: str) -> str:

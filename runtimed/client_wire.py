@@ -53,13 +53,14 @@ class Target(NamedTuple):
         """Exactly one of both. Raises `InvalidInput` for what is no http(s) URL."""
         if socket is not None:
             return cls(socket, "localhost", 0, False)
-        parts = urlsplit(url or "")
+        wrong = InvalidInput(f"{url!r} is not a URL of a daemon", hint="Write http://HOST:PORT or https://HOST:PORT.")
         try:
+            parts = urlsplit(url or "")
             port = parts.port
         except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query or parts.fragment:
-            raise InvalidInput(f"{url!r} is not a URL of a daemon", hint="Write http://HOST:PORT or https://HOST:PORT.")
+            raise wrong from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise wrong
         tls = parts.scheme == "https"
         return cls(None, parts.hostname, port or (443 if tls else 80), tls, quote(parts.path.rstrip("/"), safe="/%"))
 

@@ -9,7 +9,7 @@ import anyio
 import click
 import msgspec
 
-from runtimed.cli.options import with_shell
+from runtimed.cli.options import SEQ, with_shell
 from runtimed.cli.shell import Shell
 from runtimed.cli.text import cell
 from runtimed.client_errors import DaemonUnreachable, TimedOut
@@ -25,7 +25,7 @@ RECENT = 100
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with those to come.")
-@click.option("--after", type=click.IntRange(0), help="Begin after this record; without it with the last 100.")
+@click.option("--after", type=SEQ, help="Begin after this record; without it with the last 100.")
 @click.option(
     "--kind", "kinds", multiple=True, metavar="KIND", help="Only these, such as step_failed; may be repeated."
 )

@@ -103,6 +103,8 @@ def read_pairs(pairs: Iterable[str], what: str) -> dict[str, Any]:
             read[name] = msgspec.json.decode(value)
         except msgspec.DecodeError:
             read[name] = value
+        except UnicodeEncodeError:  # bytes of the command line that are no text
+            raise InvalidInput(f"{what} {pair!r} is not UTF-8") from None
     return read
 
 

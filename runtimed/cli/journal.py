@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from actors.errors import InvalidInput, NotAllowed, NotFound
-from runtimed.cli.options import with_shell
+from runtimed.cli.options import SEQ, with_shell
 from runtimed.cli.places import is_closed
 from runtimed.cli.shell import Shell
 from wal.errors import RuntimedError
@@ -106,7 +106,7 @@ def verify(shell: Shell, file: Path | None) -> None:
 
 
 @journal.command()
-@click.option("--after", type=click.IntRange(0), default=0, help="Begin after this record.")
+@click.option("--after", type=SEQ, default=0, help="Begin after this record.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of it.")
 @with_shell

@@ -12,8 +12,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from actors.errors import InvalidInput
 from runtimed.cli.errors import INTERRUPTED, PIPE_CLOSED, tell
 from runtimed.cli.options import global_options
+from runtimed.escape import escape
 from runtimed.version import VERSION
 from wal.errors import RuntimedError
 
@@ -88,6 +90,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
+    _reopen_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
     try:
@@ -104,11 +107,41 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        return _pipe_closed()
+        _forget_stdout()  # its reader left, as `head` does: end quietly
+        return PIPE_CLOSED
+    except OSError as error:
+        return _refused(error)
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text, on their way to the file
+        tell(InvalidInput(f"{error.object[:80]!r} is not text in UTF-8"))
+        return InvalidInput.exit_code
     return code if isinstance(code, int) else 0
 
 
-def _pipe_closed() -> int:
-    """The reader of stdout left, as `head` does: end quietly, and let nothing be flushed into the closed pipe."""
+def _reopen_closed() -> None:
+    """What was closed (`>&-`) gives its number to the next file that is opened, which would then get our words. Data
+    for nobody is refused, as the kernel refuses it then; remarks are forgotten."""
+    for number, name, mode in ((1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, mode)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - as long as the process
+
+
+def _refused(error: OSError) -> int:
+    """What the system refused, in a sentence: mostly our data, on a disk that is full."""
+    told = (
+        f"{error.filename}: {error.strerror}" if error.filename else f"what is to be shown cannot be written: {error}"
+    )
+    click.echo(f"error: {escape(told)}", err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
+    return RuntimedError.exit_code
+
+
+def _forget_stdout() -> None:
+    """Let nothing more be flushed into what takes nothing."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED

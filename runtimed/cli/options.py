@@ -126,6 +126,8 @@ def with_shell(function: Callable[..., Any]) -> Callable[..., Any]:
     return global_options(call)
 
 
+SEQ = click.IntRange(0, 2**63 - 1)
+"""The seq of a record: SQLite's integers end there."""
 reason_option = click.option("--reason", metavar="TEXT", help="Why; it is recorded.")
 key_option = click.option(
     "--idempotency-key", metavar="KEY", help="Repeating a command with the same key has no second effect."

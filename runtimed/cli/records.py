@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from runtimed.cli.completing import stream_argument
-from runtimed.cli.options import watch_option, with_shell
+from runtimed.cli.options import SEQ, watch_option, with_shell
 from runtimed.cli.shell import Shell
 
 
@@ -38,7 +38,7 @@ def _show_streams(shell: Shell, items: list[dict[str, Any]]) -> None:
 
 @records.command("list")
 @stream_argument
-@click.option("--after", type=click.IntRange(0), default=0, help="Only changes beyond this seq.")
+@click.option("--after", type=SEQ, default=0, help="Only changes beyond this seq.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @with_shell

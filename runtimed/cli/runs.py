@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from runtimed.cli.completing import run_argument, run_arguments
-from runtimed.cli.options import key_option, page_options, reason_option, watch_option, with_shell
+from runtimed.cli.options import SEQ, key_option, page_options, reason_option, watch_option, with_shell
 from runtimed.cli.shell import Shell
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def explain(shell: Shell, run_id: str) -> None:
 
 @runs.command()
 @run_argument
-@click.option("--after", type=click.IntRange(0), default=0, help="Only records beyond this one.")
+@click.option("--after", type=SEQ, default=0, help="Only records beyond this one.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @with_shell
@@ -139,7 +139,7 @@ def show_records(shell: Shell, items: list[dict[str, Any]]) -> None:
 
 @runs.command()
 @run_argument
-@click.option("--after", type=click.IntRange(0), default=0, help="Only what came after this record.")
+@click.option("--after", type=SEQ, default=0, help="Only what came after this record.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of it.")
 @with_shell

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 import termios
@@ -97,6 +98,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["sessions", "open", "--ttl", "inf"], "inf is not a finite number"),
         (["secret", "rotate", "x", "--grace", "nan"], "nan is not a finite number"),
         (["serve", "--drain-delay", "nan"], "nan is not a finite number"),
+        (["--url", "http://[::1", "runs", "list"], "is not a URL of a daemon"),
+        (["runs", "history", "x", "--after", "99999999999999999999"], "is not in the range"),
+        (["records", "list", "x", "--after", "99999999999999999999"], "is not in the range"),
+        (["journal", "audit", "--after", "99999999999999999999"], "is not in the range"),
+        (["events", "--after", "99999999999999999999"], "is not in the range"),
+        (["sessions", "open", "--attr", "x=\udcff"], "is not UTF-8"),
+        (["sessions", "touch", "x", "--reason", "a\nb\udcff"], "is not text in UTF-8"),
+        (["runs", "show", "\udcff"], "is not text in UTF-8"),
+        (["runs", "list", "--workflow", "\udcff"], "is not text in UTF-8"),
         (["--url", "nonsense", "runs", "list"], "is not a URL of a daemon"),
     ],
 )
@@ -364,6 +374,22 @@ def test_a_closed_pipe_is_no_error(fake: Any) -> None:
     os.close(writing)
 
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["version"], ["version", "--json"], ["runs", "--help"], ["doctor"]])
+def test_data_that_cannot_be_written_is_told_in_a_line(arguments: list[str]) -> None:
+    """Into a full disk, or with stdout closed: exit 1, what the system said, and no traceback."""
+    command = [sys.executable, "-P", "-m", "runtimed", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for redirected, said in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        done = subprocess.run(
+            f"{shlex.join(command)} {redirected}", shell=True, stderr=subprocess.PIPE, text=True, check=False,
+            env=environment,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: what is to be shown cannot be written: ")
+        assert (said in done.stderr, done.stderr.count("\n")) == (True, 1)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,14 @@ def test_status_of_a_daemon_that_is_down(folder: Path, capsys: pytest.CaptureFix
     *lines, as_json = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [["status", "down"], ["records", "7"], ["runs", "1", "completed"]]
     assert json.loads(as_json)["runs"] == {"completed": 1}
+
+
+def test_a_name_that_is_no_text_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file whose name is not UTF-8, which SQLite does not take, ends with 2 and a line."""
+    file = tmp_path / "x\udcff.db"
+    shutil.copy(folder / "journal.db", file)
+    assert run(["journal", "verify", str(file)]) == 2
+    assert "is not text in UTF-8" in capsys.readouterr().err
 
 
 def test_sql_in_every_output(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
