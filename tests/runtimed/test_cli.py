@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import shlex
+import shutil
 import subprocess
 import sys
 import termios
@@ -328,6 +329,42 @@ def test_completion_answers(words: str, expected: str) -> None:
     done = process(env={"_RUNTIMED_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": number})
 
     assert f"plain,{expected}" in done.stdout.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not on this machine")
+@pytest.mark.parametrize(
+    ("line", "words", "asked", "offered"),
+    [
+        ("runs show people:al", ["people", ":", "al"], ["people:al"], "alice"),
+        ("runs show people:", ["people", ":"], ["people:"], "alice"),
+        ("runs show peo", ["peo"], ["peo"], "people:alice"),
+        ('runs show "people:al', ['"people:al'], ['"people:al'], "people:alice"),
+        ("runs show a:b people:al", ["a", ":", "b", "people", ":", "al"], ["a:b", "people:al"], "alice"),
+        ("runs show a: ", ["a", ":", ""], ["a:", ""], "people:alice"),
+    ],
+)
+def test_bash_completes_ids_with_colons(
+    line: str, words: list[str], asked: list[str], offered: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """readline splits words at ":" and replaces the last part alone: we are asked for the whole word, and what goes
+    after the colon is offered."""
+    assert run(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    stub = tmp_path / "runtimed"
+    stub.write_text('#!/bin/sh\nprintf "%s|%s" "$COMP_WORDS" "$COMP_CWORD" >asked\necho plain,people:alice\n')
+    stub.chmod(0o700)
+    typed = ["runtimed", "runs", "show", *words]
+    program = f"""source ./script
+COMP_LINE={shlex.quote("runtimed " + line)} COMP_WORDS=({shlex.join(typed)}) COMP_CWORD={len(typed) - 1}
+_runtimed_completion {stub}; printf '%s\\n' "${{COMPREPLY[@]}}\""""
+
+    done = subprocess.run(["bash", "--norc", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+
+    assert (done.stdout, done.stderr) == (offered + "\n", "")
+    told, _, number = (tmp_path / "asked").read_text().partition("|")
+    assert told.split("\n") == ["runtimed", "runs", "show", *asked]
+    assert int(number) == 2 + len(asked)
 
 
 @pytest.mark.slow
