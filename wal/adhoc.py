@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,14 @@ class BadQuery(RuntimedError):
     exit_code = 2
 
 
+class QueryTooLong(RuntimedError):
+    """The query took longer than it may."""
+
+    status = 504
+    code = "timed_out"
+    exit_code = 7
+
+
 class Answer(msgspec.Struct, frozen=True):
     """Columns and rows; `more` says that there were more rows than asked for. A blob is `x'...'` text."""
 
@@ -31,18 +41,21 @@ class Answer(msgspec.Struct, frozen=True):
     more: bool
 
 
-def query(path: Path, sql: str, *, rows_max: int) -> Answer:
-    """Run one or several statements; the answer is that of the last one that has columns.
+def query(path: Path, sql: str, *, rows_max: int, seconds: float | None = None) -> Answer:
+    """Run one or several statements, for so many seconds at most; the answer is that of the last one that has columns.
 
-    Raises `BadQuery` for what SQLite refuses (a write, too), `JournalRefused` if there is no journal.
+    Raises `BadQuery` for what SQLite refuses (a write, too), `QueryTooLong`, `JournalRefused` if there is no journal.
     """
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
     with read_errors(path):
         connection = open_reader(path)
         try:
-            connection.set_progress_handler(lambda: False, STEPS_BETWEEN_SIGNALS)
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_SIGNALS)
             return _run(connection, sql, rows_max)
         except (apsw.SQLError, apsw.ReadOnlyError, apsw.IncompleteExecutionError, apsw.BindingsError) as error:
             raise BadQuery(str(error)) from None
+        except apsw.InterruptError:
+            raise QueryTooLong(f"the query has not ended within {seconds:g} s") from None
         finally:
             connection.close()
 

@@ -240,11 +240,16 @@ def _seconds(age: str) -> float:
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=1_000, show_default=True, help="How many rows.")
 @with_shell
 def sql(shell: Shell, statement: str, limit: int) -> None:
-    """Run SQL on the file; it cannot change anything. SQL may be @FILE or - for stdin."""
+    """Run SQL on the file; it cannot change anything. SQL may be @FILE or - for stdin. --timeout bounds it."""
     from runtimed.cli.text import cell, table
     from wal.adhoc import query
 
-    answer = query(_path(shell), _statement(statement), rows_max=limit)
+    answer = query(_path(shell), _statement(statement), rows_max=limit, seconds=shell.options.timeout)
+    twice = sorted({name for name in answer.columns if answer.columns.count(name) > 1})
+    if twice and shell.output in ("json", "jsonl"):
+        raise InvalidInput(
+            f"several columns are called {twice[0]!r}, and a JSON object holds one", hint="Name them: AS."
+        )
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     if shell.output == "json":
         shell.print_json(msgspec.json.encode(rows))

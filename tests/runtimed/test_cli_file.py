@@ -162,6 +162,25 @@ def test_sql_in_every_output(folder: Path, capsys: pytest.CaptureFixture[str], t
     assert "only the first 1 rows" in captured.err
 
 
+def test_sql_ends_with_the_time_it_may_take(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--timeout bounds a query too: one without an end ends with 7."""
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+
+    assert run(["journal", "sql", endless, "--data-dir", str(folder), "--timeout", "0.05"]) == 7
+    assert "has not ended within 0.05 s" in capsys.readouterr().err
+
+
+def test_sql_loses_no_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns of one name are shown in a table; JSON, which would hold the last alone, refuses them."""
+    command = ["journal", "sql", "select 1 as b, 2 as b", "--data-dir", str(folder)]
+
+    assert run(command) == 0
+    assert capsys.readouterr().out.split() == ["b", "b", "1", "2"]
+    for output in ("json", "jsonl"):
+        assert run([*command, "-o", output]) == 2
+    assert "several columns are called 'b'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("statement", ["delete from runs", "drop table runs", "selec", "select * from nope", "vacuum"])
 def test_sql_cannot_write(folder: Path, statement: str) -> None:
     """What SQLite refuses ends with 2, and the file is as before."""
