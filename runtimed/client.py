@@ -27,6 +27,7 @@ from runtimed.client_secrets import SecretVerbs
 from runtimed.client_tokens import TokenVerbs
 from runtimed.client_wire import Target
 from runtimed.wire import (
+    AcceptedView,
     ActorPage,
     HealthDetail,
     SessionPage,
@@ -148,9 +149,10 @@ class Client(RunVerbs, ApprovalVerbs, CareVerbs, ConnectorVerbs, ScheduleVerbs, 
         body = await self.link.change("PUT", _state_path(scope, key), {"value": value}, expect_version)
         return decode(body, StateView)
 
-    async def delete_state(self, scope: str, key: str, *, expect_version: int | None = None) -> None:
+    async def delete_state(self, scope: str, key: str, *, expect_version: int | None = None) -> AcceptedView:
         """Delete a value; with `expect_version` only that version. Raises `NotFound`, `VersionConflict`."""
-        await self.link.change("DELETE", _state_path(scope, key), UNSET, expect_version)
+        body = await self.link.change("DELETE", _state_path(scope, key), UNSET, expect_version)
+        return decode(body, AcceptedView)
 
     # --- the daemon -------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,9 @@ def explain(shell: Shell, run_id: str) -> None:
     known = shell.read(lambda source: gather(source, run_id))
     word, cost = kill_cost(known.run, known.attempts)
     told, details, following = sentence(known), list(_details(known)), list(_next(known))
+    if shell.output == "id":
+        shell.print(cell(known.run["id"]))
+        return
     if shell.output != "text":
         document = {
             "run": msgspec.Raw(known.body), "sentence": told, "kill9": word or None, "because": [told, *details],

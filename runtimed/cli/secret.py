@@ -223,5 +223,7 @@ def _show_one(shell: Shell, view: SecretView) -> None:
 def _show_master(shell: Shell, count: int) -> None:
     if shell.output in ("json", "jsonl"):
         shell.print_json(msgspec.json.encode({"secrets": count}))
+    elif shell.output == "id":
+        shell.print(MASTER)
     else:
         shell.print(f"{count} secrets are under a new master key")

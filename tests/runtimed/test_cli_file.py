@@ -128,6 +128,12 @@ def test_events_from_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.split() == ["3", "4", "5"]
 
 
+def test_explain_by_id(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """-o id is the id, of what is explained too."""
+    assert run(["runs", "explain", "r1", "--data-dir", str(folder), "-o", "id"]) == 0
+    assert capsys.readouterr().out == "r1\n"
+
+
 def test_status_of_a_daemon_that_is_down(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Status says what the file tells, and still ends with 3: a probe must not take it for well."""
     assert run(["status", "--data-dir", str(folder)]) == 3

@@ -105,10 +105,13 @@ def test_state(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("state", "put", "session:s1", "cart", '["tea"]', "--expect-version", "3") == 0
     assert ask("state", "list", "session:s1", "-o", "id") == 0
     assert ask("state", "delete", "session:s1", "cart", "--expect-version", "4") == 0
+    assert ask("state", "delete", "session:s1", "cart", "--json") == 0
 
-    assert capsys.readouterr().out.splitlines() == ['["tea"]', "session:s1 cart: version 4", "cart", "cart: deleted"]
+    *lines, deleted = capsys.readouterr().out.splitlines()
+    assert lines == ['["tea"]', "session:s1 cart: version 4", "cart", "cart: deleted (record 8)"]
+    assert json.loads(deleted) == {"seq": 8, "id": "cart"}
     sent = [(request.method, request.headers.get("if-match")) for request in fake.requests]
-    assert sent == [("GET", None), ("PUT", '"3"'), ("GET", None), ("DELETE", '"4"')]
+    assert sent == [("GET", None), ("PUT", '"3"'), ("GET", None), ("DELETE", '"4"'), ("DELETE", None)]
     assert fake.requests[1].json == {"value": ["tea"]}
 
 

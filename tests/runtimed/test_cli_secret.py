@@ -56,6 +56,7 @@ def test_without_a_daemon_the_file_is_changed_under_its_lock(short_dir: Path) ->
     assert [(each["action"], each.get("reason")) for each in told] == [
         ("set", "first"), ("rotate", None), ("set", None), ("rotate_master", None), ("delete", "unused"),
     ]  # fmt: skip
+    assert runtimed(short_dir, "rotate", "--master", "-o", "id").stdout == b"*\n"
     assert {each["by"] for each in told} == {f"uid:{os.getuid()}"}
     assert CANARY.encode() not in (short_dir / "journal.db").read_bytes()
     with Reader.open(short_dir / "journal.db") as reader:

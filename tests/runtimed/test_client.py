@@ -244,8 +244,8 @@ async def test_every_verb_goes_to_its_route(fake: Any) -> None:
     for path in ("/v1/sessions/s1/touch", "/v1/sessions/s1/close", "/v1/actors/a/b/restart"):
         fake.on("POST", path, fake.Reply(200, session))
     fake.on("GET", "/v1/sessions/s1", fake.Reply(200, session))
-    for method, status in (("GET", 200), ("PUT", 200), ("DELETE", 204)):
-        fake.on(method, "/v1/state/global/a%2Fb", fake.Reply(status, state))
+    for method, answer in (("GET", state), ("PUT", state), ("DELETE", seq)):
+        fake.on(method, "/v1/state/global/a%2Fb", fake.Reply(200, answer))
     fake.on("GET", "/metrics", fake.Reply(200, b"runtimed_journal_seq 7\n"))
     fake.on("GET", "/health/ready", fake.Reply(503, {"status": "fail"}))
     fake.on("GET", "/health/detail", fake.Reply(503, {"status": "fail", "reasons": ["disk"], "checks": {}}))
@@ -268,7 +268,7 @@ async def test_every_verb_goes_to_its_route(fake: Any) -> None:
         assert (await client.put_state("global", "a/b", {"x": 1}, expect_version=0)).version == 1
         await client.state("global", "a/b")
         await client.states("global")
-        await client.delete_state("global", "a/b", expect_version=1)
+        assert (await client.delete_state("global", "a/b", expect_version=1)).seq == 7
         assert await client.actors() == []
         await client.restart_actor("a/b", reason="stuck")
         assert "journal_seq" in await client.metrics()
