@@ -160,6 +160,8 @@ def _change(
     try:
         return shell.ask(online)
     except DaemonUnreachable as error:
+        if shell.holder is not None:
+            raise  # a daemon that is up has to do it; the lock below is for one that starts meanwhile
         store = _store(shell, error)
     from wal.lock import DataFolderLock
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from runtimed.secret_store import SecretStore
+from wal.lock import DataFolderLock
 from wal.queries import Reader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,13 +66,17 @@ def test_without_a_daemon_the_file_is_changed_under_its_lock(short_dir: Path) ->
 
 @pytest.mark.slow
 def test_refusals_have_their_codes(short_dir: Path) -> None:
-    """No daemon and no --data-dir is 3, an unknown name 4, a bad value or name 2; nothing is recorded then."""
+    """No daemon and no --data-dir is 3, so is one that is up elsewhere, an unknown name 4, a bad value or name 2; nothing
+    is recorded then."""
     assert runtimed(short_dir, "set", "a", stdin=b"\n").returncode == 2
     assert runtimed(short_dir, "set", "a b", stdin=b"v").returncode == 2
     assert runtimed(short_dir, "set", "a", stdin=b"\xff").returncode == 2
     assert runtimed(short_dir, "rotate", "a", stdin=b"v").returncode == 4
     assert runtimed(short_dir, "delete", "a").returncode == 4
     assert runtimed(short_dir, "rotate").returncode == 2
+    with DataFolderLock(short_dir):  # somebody is up, though not at the folder's socket
+        beside = runtimed(short_dir, "set", "a", stdin=b"v")
+    assert (beside.returncode, f"pid {os.getpid()} holds" in beside.stderr.decode()) == (3, True)
     assert not (short_dir / "journal.db").exists()
     command = [sys.executable, "-P", "-m", "runtimed", "secret", "list", "--socket", str(short_dir / "none.sock")]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
