@@ -119,14 +119,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _reopen_closed() -> None:
     """What was closed (`>&-`) gives its number to the next file that is opened, which would then get our words. Data
-    for nobody is refused, as the kernel refuses it then; remarks are forgotten."""
-    for number, name, mode in ((1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+    for nobody is refused, as the kernel refuses it then; remarks are forgotten, and there is nothing to read."""
+    for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, mode)
             if opened != number:
                 os.dup2(opened, number)
                 os.close(opened)
-            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - as long as the process
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - as long as the process
 
 
 def _refused(error: OSError) -> int:

@@ -430,6 +430,15 @@ def test_data_that_cannot_be_written_is_told_in_a_line(arguments: list[str]) -> 
 
 
 @pytest.mark.slow
+def test_a_closed_stdin_has_nothing_in_it() -> None:
+    """What is to come from a stdin that is closed is missing: that is said, without a traceback."""
+    command = shlex.join([sys.executable, "-P", "-m", "runtimed", "secret", "set", "a"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(f"{command} <&-", shell=True, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (2, "error: stdin: the value of a secret is 1 to 65536 bytes\n")
+
+
+@pytest.mark.slow
 def test_a_shadowed_package_is_told_before_anything_runs(tmp_path: Path) -> None:
     """A user's actors.py in front of ours: one line, exit 78."""
     (tmp_path / "actors.py").write_text("raise SystemExit('never run')")
