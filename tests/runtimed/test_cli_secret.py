@@ -66,8 +66,8 @@ def test_without_a_daemon_the_file_is_changed_under_its_lock(short_dir: Path) ->
 
 @pytest.mark.slow
 def test_refusals_have_their_codes(short_dir: Path) -> None:
-    """No daemon and no --data-dir is 3, so is one that is up elsewhere, an unknown name 4, a bad value or name 2; nothing
-    is recorded then."""
+    """No daemon and no --data-dir is 3, so is one that is up elsewhere, an unknown name 4, a bad value or name 2;
+    nothing is recorded then."""
     assert runtimed(short_dir, "set", "a", stdin=b"\n").returncode == 2
     assert runtimed(short_dir, "set", "a b", stdin=b"v").returncode == 2
     assert runtimed(short_dir, "set", "a", stdin=b"\xff").returncode == 2
