@@ -369,6 +369,9 @@ def test_doctor_explains_access(
     assert told()[-1] == ("fail", f"{short_dir / 'token.key'} is open to others (mode 0644)")
     (short_dir / "token.key").unlink()
     assert told()[-1] == ("fail", f"{short_dir / 'token.key'} is gone")
+    with monkeypatch.context() as closed:
+        closed.setattr("runtimed.cli.access_examination.is_closed", lambda path: True)
+        assert told()[-1] == ("warn", f"{short_dir / 'token.key'} is gone")  # or a credential that we may not see
     (short_dir / "runtimed_token_key").write_bytes(key)
     monkeypatch.setattr("runtimed.cli.access_examination.CREDSTORES", [short_dir])
     assert told()[-1] == ("warn", "ci will expire within a week")  # the service has it as a credential
