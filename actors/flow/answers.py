@@ -128,7 +128,10 @@ class AnsweredRun(Scheduler):
             self._undo.unknown(call.key, call.step, call.args, call.scope)
         elif record.cancelled:
             # Cancelled for a race or a failure that mended code does not come to any more: no failure of the step.
-            self._step_interrupted(record) if call.step.delivery == "at_least_once" else self._step_unknown(record)
+            if call.step.delivery == "at_least_once":
+                self._step_interrupted(record)
+            else:
+                self._step_unknown(r.StepUnknown(record.key, record.name, record.attempt, "it was cancelled"))
         elif record.retry_at is not None:
             call.state, call.due_at = State.BACKOFF, record.retry_at
         elif record.defect or isinstance(call, UndoCall):

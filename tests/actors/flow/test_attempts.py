@@ -380,6 +380,17 @@ def test_an_outcome_that_comes_after_a_cancellation_we_made_elsewhere_is_tried_a
     assert run.call("probe").attempt == 2
 
 
+def test_at_most_once_that_was_cancelled_for_what_is_mended_is_put_before_a_person() -> None:
+    """The same for a step that is not tried again by itself: whether it happened is for somebody to say."""
+    run = Run(once)
+    run.record(r.StepFailed("0", "launch", r.ErrorData("Cancelled"), 1, None, cancelled=True))
+    run.resume()
+    assert (run.hold.code, run.hold.key) == ("outcome_unknown", "0")
+    run.resolve("launch", happened=False)
+    assert run.started[-1] == ("0", "launch", 2)
+    run.check()
+
+
 def test_results_of_compensations_are_nobodys_business() -> None:
     """A compensation whose result does not fit its annotation is done all the same."""
     run = Run(raced)
