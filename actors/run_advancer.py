@@ -84,6 +84,11 @@ def about_run(run: ActiveRun) -> dict[str, str | None]:
     return {"run_id": run.id, "trace_id": None if info is None else info.trace_id}
 
 
+def steps_in_flight(run: ActiveRun) -> bool:
+    """Whether an attempt of the run is in flight that does not undo something."""
+    return not all(key.endswith(UNDO_MARK) for key in run.attempts)
+
+
 def _stands(call: Call | None, due_at: int) -> bool:
     """Whether a call waits for a timer, and for this one."""
     if isinstance(call, TimerCall):
@@ -299,7 +304,7 @@ class RunAdvancer:
         self.runner.start(attempt)
         if run.flow is not None and run.flow is not flow:  # loaded anew meanwhile: what it says of the call now counts
             call = run.flow.calls.get(call.key, call)  # type: ignore[assignment]
-        if not call.open or run.reload_when_settled:
+        if not call.open or (run.reload_when_settled and not call.shielded):
             self.runner.unwanted(attempt)
 
     # --- what comes back
@@ -322,7 +327,7 @@ class RunAdvancer:
             if run.paused and not run.attempts:
                 self.sleep(run)
         else:
-            if run.reload_when_settled and not run.attempts:
+            if run.reload_when_settled and not steps_in_flight(run):
                 run.reload_when_settled = False
                 self.load(run)
             elif not run.loading:

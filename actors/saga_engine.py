@@ -15,8 +15,9 @@ from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.context import Context
 from actors.flow.driver import Flow
 from actors.flow.run_info import History, Hold, RunInfo, info_of
+from actors.flow.saga_core import UNDO_MARK
 from actors.run_advancer import EngineLimits as EngineLimits
-from actors.run_advancer import RunAdvancer, about_run
+from actors.run_advancer import RunAdvancer, about_run, steps_in_flight
 from wal import records as r
 from wal.records import Entry
 
@@ -123,7 +124,7 @@ class SagaEngine(RunAdvancer):
             if seq > run.load_upto:
                 self.apply(run, record, at)
         if not (run.paused or run.blocked):
-            if flow.halted is not None and flow.cancel_requested and run.attempts:
+            if flow.halted is not None and flow.cancel_requested and steps_in_flight(run):
                 self._settle_first(run)
                 return
             flow.unwind_if_cancelled()
@@ -140,11 +141,11 @@ class SagaEngine(RunAdvancer):
             self.sleep(run)
 
     def _settle_first(self, run: ActiveRun) -> None:
-        """To be undone from its records alone, a run must have nothing in flight."""
+        """To be undone from its records alone, a run must have no step in flight. An undo is never cancelled."""
         run.reload_when_settled = run.loading = True
         self.close_flow(run)
-        for attempt in list(run.attempts.values()):
-            if attempt is not None:
+        for key, attempt in list(run.attempts.items()):
+            if attempt is not None and not key.endswith(UNDO_MARK):
                 self.runner.unwanted(attempt)
 
     def go_on(self, run: ActiveRun) -> None:

@@ -30,7 +30,7 @@ from actors.flow.definitions import Step, Workflow
 from actors.flow.descriptions import describe, unfit
 from actors.flow.fibers import Fiber, Scheduler, Scope
 from actors.flow.run_info import History, Hold, RunInfo
-from actors.flow.saga_core import UndoLedger
+from actors.flow.saga_core import UNDO_MARK, UndoLedger
 from wal import records as r
 
 
@@ -169,12 +169,13 @@ class AnsweredRun(Scheduler):
             self._again(call)
 
     def _run_retried(self, record: Any) -> None:
+        kind = AttemptCall if self.halted is None else UndoCall  # a step goes on with its code alone
         for call in self.calls.values():
-            if isinstance(call, AttemptCall):
+            if isinstance(call, kind):
                 call.interruptions = 0  # also of one that replay does not know as held: the coordinator held it
         for key, hold in list(self.holds.items()):
             held = self.calls.get(key)
-            if isinstance(held, AttemptCall) and hold.code != "outcome_unknown":
+            if isinstance(held, kind) and hold.code != "outcome_unknown":
                 held.first_attempt, held.first_at = held.attempt + 1, self.now_us
                 self._again(held)
 
@@ -307,23 +308,53 @@ class AnsweredRun(Scheduler):
     def _apply_halted(self, record: r.Fact) -> None:
         self._undo.fold(record)
         kind = type(record)
-        if isinstance(record, r.ChildStarted):
-            self.children[record.key] = (record, False)
-        elif isinstance(record, r.ChildCancelled):
-            if record.key in self.children:
-                self.children[record.key] = (self.children[record.key][0], True)
-            elif record.child_id in self.left_behind:
-                self.left_behind[record.child_id] = True
-        elif isinstance(record, r.ChildEnded):
-            if self._is_child(record):
-                del self.children[record.key]
-            self.left_behind.pop(record.child_id, None)
+        if isinstance(record, (r.ChildStarted, r.ChildCancelled, r.ChildEnded)):
+            self._child_halted(record)
+        elif kind is r.RunRetried:
+            self._run_retried(record)
+        elif getattr(record, "key", "").endswith(UNDO_MARK):
+            self._undo_halted(record)
         elif kind is r.RunCancelRequested:
             self.cancel_requested = True
         elif kind is r.RunCompensating:
             self.compensating = True
         elif kind in (r.RunCompleted, r.RunFailed, r.RunCancelled):
             self.ended = True
+
+    def _child_halted(self, record: r.ChildStarted | r.ChildCancelled | r.ChildEnded) -> None:
+        if isinstance(record, r.ChildStarted):
+            self.children[record.key] = (record, False)
+        elif isinstance(record, r.ChildEnded):
+            if self._is_child(record):
+                del self.children[record.key]
+            self.left_behind.pop(record.child_id, None)
+        else:
+            if record in self.asks:  # the code had asked for it, before it could not go on
+                self.asks.remove(record)
+            if record.key in self.children:
+                self.children[record.key] = (self.children[record.key][0], True)
+            elif record.child_id in self.left_behind:
+                self.left_behind[record.child_id] = True
+
+    def _undo_halted(self, record: Any) -> None:
+        """How an undo goes that no code waits for: so far it has come when the run is undone without its code."""
+        if type(record) is r.CompensationScheduled:
+            self.calls.pop(record.key, None)
+            step = self.steps.get(record.name)
+            if step is not None:
+                call = UndoCall(step, record.args, record.key.removesuffix(UNDO_MARK), record.key)
+                call.open, call.state, call.first_at = True, State.ACTIVE, self.now_us
+                self.calls[call.key] = call
+            return
+        undo = self.calls.get(record.key)
+        if not isinstance(undo, UndoCall) or undo.state is State.NEW or getattr(record, "name", undo.name) != undo.name:
+            return  # its step is not there any more, or the code asks for it and nothing is recorded
+        if type(record) is r.CompensationCompleted or (type(record) is r.StepResolved and record.happened):
+            self._finish(undo)
+        elif type(record) is r.TimerFired and undo.state is not State.BACKOFF:
+            return
+        elif (handler := self._answers.get(type(record))) is not None:
+            handler(self, record)
 
     _answers: ClassVar[dict[type[r.Fact], Callable[[AnsweredRun, Any], None]]] = {
         r.StepCompleted: _step_completed,
@@ -350,7 +381,8 @@ class AnsweredRun(Scheduler):
         self.calls[call.key] = call
         if isinstance(call, AttemptCall):
             call.scope = call.fiber.scope
-            self.asks.append(call)
+            if call.state is State.NEW:  # else it is an undo that was begun, and goes on without its code
+                self.asks.append(call)
         elif isinstance(call, ChildResultCall):
             call.scope, call.state = call.fiber.scope, State.ACTIVE
             ended = self._child_ends.get(call.start_key)

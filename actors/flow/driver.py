@@ -26,6 +26,7 @@ from actors.flow.calls import (
     Cancelled,
     ContinueCall,
     EmitCall,
+    GroupCall,
     Settle,
     State,
     StateCall,
@@ -73,13 +74,12 @@ class Flow(AnsweredRun):
     def apply(self, record: r.Fact, at: int) -> None:
         """Take in the next record of the run: an answer, or in replay also an ask that was recorded."""
         self.records += 1
+        handler = self._answers.get(type(record))
+        if handler is not None and at > self.now_us:
+            self.now_us = at
         if self.halted is not None:
             self._apply_halted(record)
-            return
-        handler = self._answers.get(type(record))
-        if handler is not None:
-            if at > self.now_us:
-                self.now_us = at
+        elif handler is not None:
             if type(record) is not r.RunRetried:
                 self._last_waiting = None
             try:
@@ -245,24 +245,31 @@ class Flow(AnsweredRun):
         self._undo.give_up()
         self._disown_all()
         children = [ask for ask in self.asks if isinstance(ask, r.ChildCancelled)]
+        begun = [c for c in self.calls.values() if isinstance(c, UndoCall) and c.state is not State.NEW]
+        self.starts = [call for call in self.starts if call in begun]
+        held = {call.key: self.holds[call.key] for call in begun if call.key in self.holds}
         for table in (self.asks, self.notes, self.calls, self.holds, self._settlers):
             table.clear()
         self._signal_waits.clear()
         self._child_waits.clear()
         self.asks.extend(children)
+        self.holds.update(held)
         for key, (started, _) in self.children.items():  # what was built on a step goes before the step, here too
             wait = ChildResultCall(None, key, started.child_id, owns=True)
             wait.key, wait.scope, wait.state, wait.open = key, self._root, State.ACTIVE, False
             self.calls[key] = wait
             self._child_waits[key].append(wait)
-        self._main = self.spawn(self._unwind_cancelled(), "", self._root)
+        self._main = self.spawn(self._unwind_cancelled(begun), "", self._root)
         self._variables.run(self.drain)
 
-    async def _unwind_cancelled(self) -> None:
-        while self._undo or not self.settled(self._root):  # an attempt that is in flight still may add to it
+    async def _unwind_cancelled(self, begun: list[UndoCall]) -> None:
+        while begun or self._undo or not self.settled(self._root):  # an attempt in flight still may add to it
             if not self.compensating:
                 self.compensating = True
                 self.asks.append(r.RunCompensating())
+            if begun:  # they go on where they stand, and come before what was not begun
+                await GroupCall(begun, None)
+                begun = []
             await self.compensate(self._root, everything=True)
         self.asks.append(r.RunCancelled())
 

@@ -257,6 +257,16 @@ def test_a_blocked_run_is_undone_from_its_records_when_it_is_cancelled() -> None
     assert run.end == "cancelled"
 
 
+@app.workflow
+async def leaf(ctx: Traced) -> None: ...
+
+
+@app.workflow
+async def leaves_a_child_and_breaks(ctx: Traced) -> None:
+    await ctx.race(child=ctx.child(leaf), go=ctx.signal("go"))
+    raise KeyError("a defect")
+
+
 def contradicted() -> Run:
     """A run with two completed steps and two attempts in flight whose code now has another middle step."""
     run = Run(three_books, extra=(book, 2))
@@ -322,6 +332,19 @@ def test_an_unknown_workflow_is_undone_from_its_records() -> None:
     run.cancel()
     run.finish_undo()
     assert [fact.key for fact in run.facts(r.CompensationCompleted)] == ["2/1.0!", "2/0.0!", "1!", "0!"]
+    assert run.end == "cancelled"
+
+
+def test_a_child_is_cancelled_once_in_that_undoing() -> None:
+    """What the code had asked for when it broke is asked for without it; loaded again, the run does not repeat it."""
+    run = Run(leaves_a_child_and_breaks)
+    run.signal("go")
+    assert run.hold.code == "code_error"
+    run.cancel()
+    run.resume()
+    run.crash()
+    assert [fact.key for fact in run.facts(r.ChildCancelled)] == ["0/0.0"]
+    run.tell(r.ChildEnded("0/0.0", "run-1:0-0.0", "cancelled"))
     assert run.end == "cancelled"
 
 

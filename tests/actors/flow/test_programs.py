@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.actors.flow.world import simulate
+from tests.actors.flow.world import Gone, simulate
 
 CHUNKS = 12
 
@@ -36,6 +36,23 @@ def test_any_program_in_any_world(chunk: int, scale: Callable[[int, int], int]) 
             raise
     assert ends.keys() == {"run_completed", "run_failed", "run_cancelled"}
     assert ends.total() == count
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.parametrize("chunk", range(2))
+def test_any_program_whose_code_is_taken_away(chunk: int, scale: Callable[[int, int], int]) -> None:
+    """Cancelled then, it is undone from its records: over crashes and parking, each attempt of an undo is made once,
+    replay equals live in what is tried again and when, and at the end everything is undone exactly once."""
+    count = scale(400, 5_000)
+    undone = 0
+    for seed in range(chunk * count, (chunk + 1) * count):
+        try:
+            undone += simulate(seed, kind=Gone).was_codeless
+        except BaseException as error:
+            error.add_note(f"simulate({seed}, kind=Gone) shows it again")
+            raise
+    assert undone > count / 10
 
 
 @pytest.mark.slow

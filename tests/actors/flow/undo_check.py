@@ -36,7 +36,9 @@ class Account:
             self.check_arguments(key, fact)
         elif isinstance(fact, r.StepScheduled):
             self.names[fact.key] = fact.name
-        elif isinstance(fact, r.CompensationCompleted):
+        elif isinstance(fact, r.CompensationCompleted) or (
+            isinstance(fact, r.StepResolved) and fact.happened and fact.key.endswith("!")
+        ):
             self.undone.setdefault(fact.key.removesuffix("!"), []).append(at)
         elif isinstance(fact, r.StepCompleted) or (isinstance(fact, r.StepResolved) and fact.happened):
             if self.can_be_undone(fact.key):
