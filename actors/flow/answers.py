@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
+from itertools import count
 from typing import Any, ClassVar
 
 from msgspec import Raw
@@ -15,7 +16,6 @@ from actors.flow.calls import (
     AttemptCall,
     Call,
     Cancelled,
-    Settle,
     SignalCall,
     State,
     StateCall,
@@ -75,7 +75,9 @@ class AnsweredRun(Scheduler):
         self.left_behind = dict.fromkeys(info.children, False)  # by id, of earlier rounds: whether it is cancelled
         self._child_ends: dict[str, r.ChildEnded] = {}  # of those that may be asked again
         self._child_waits: defaultdict[str, list[ChildResultCall]] = defaultdict(list)
-        self._settlers: list[Fiber] = []
+        self._settlers: dict[Scope, list[tuple[int, Fiber]]] = {}  # who waits for which scope, since which turn
+        self._turns = count()
+        self._at_rest: list[Scope] = []  # of those, what has settled since they were woken last
         self.holds: dict[str, Hold] = {}
         self._undo = UndoLedger(steps)
         self._root = Scope()
@@ -98,6 +100,8 @@ class AnsweredRun(Scheduler):
         call = self.calls.get(record.key)
         if type(call) is not StepCall or call.step.name != record.name:
             call = self._attempt(record)
+        if call.unsettling:
+            self._settle(call.scope)
         call.state = State.SETTLED
         del self.calls[call.key]
         if self.holds:
@@ -219,7 +223,7 @@ class AnsweredRun(Scheduler):
             except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
                 self.asks.append(r.SignalSetAside(call.key, call.signal_name, unfit(error)))
                 continue
-            self._forget_timer(call)
+            self._forget_ask(call)
             self._answer(call, value)
             return True
         return False
@@ -385,6 +389,7 @@ class AnsweredRun(Scheduler):
                 self.asks.append(call)
         elif isinstance(call, ChildResultCall):
             call.scope, call.state = call.fiber.scope, State.ACTIVE
+            self.unsettle(call.scope)
             ended = self._child_ends.get(call.start_key)
             if ended is not None:
                 self._answer_child(call, ended)
@@ -413,31 +418,35 @@ class AnsweredRun(Scheduler):
             self.drops.append(call)  # its outcome is still to come, and counts for what must be undone
             return
         if isinstance(call, AttemptCall) and call.state is not State.NEW:
-            self._forget_timer(call)
-            self.holds.pop(call.key, None)
             self._undo.unknown(call.key, call.step, call.args, call.scope)
-        elif call.state is State.NEW:
-            if call in self.asks:
-                self.asks.remove(call)
-        else:
-            self._forget_timer(call)
+        self._forget_ask(call)
         self._finish(call)
 
     def settled(self, scope: Scope) -> bool:
-        return not any(
-            isinstance(call, (AttemptCall, ChildResultCall))
-            and not call.shielded
-            and call.state in (State.ACTIVE, State.BACKOFF, State.HELD)
-            and call.scope is not None
-            and call.scope.is_within(scope)
-            for call in self.calls.values()
-        )
+        return not scope.unsettled
+
+    def unsettle(self, scope: Scope | None) -> None:
+        """One more call in this scope has begun, whose end it must wait for."""
+        while scope is not None:
+            scope.unsettled += 1
+            scope = scope.parent
+
+    def _settle(self, scope: Scope | None) -> None:
+        while scope is not None:
+            scope.unsettled -= 1
+            if not scope.unsettled and scope in self._settlers:
+                self._at_rest.append(scope)
+            scope = scope.parent
 
     def _wake_settlers(self) -> None:
-        for fiber in list(self._settlers):
-            if isinstance(fiber.wait, Settle) and self.settled(fiber.wait.scope):
-                self._settlers.remove(fiber)
-                self.resume(fiber)
+        """Let go on who waited for what has settled, who waited longest first."""
+        woken = []
+        for scope in self._at_rest:
+            if not scope.unsettled:
+                woken += self._settlers.pop(scope, [])
+        self._at_rest.clear()
+        for _, fiber in sorted(woken):
+            self.resume(fiber)
 
     # --- small verbs
 
@@ -447,6 +456,9 @@ class AnsweredRun(Scheduler):
         self.resume(call.fiber, value, raising=raising)
 
     def _finish(self, call: Call) -> None:
+        if call.unsettling and State.NEW < call.state < State.SETTLED:
+            assert isinstance(call, (AttemptCall, ChildResultCall))
+            self._settle(call.scope)
         call.state = State.SETTLED
         self.calls.pop(call.key, None)
         if self.holds:
@@ -456,10 +468,13 @@ class AnsweredRun(Scheduler):
         call.state = State.HELD
         self.holds[call.key] = hold
 
-    def _forget_timer(self, call: Call) -> None:
+    def _forget_ask(self, call: Call) -> None:
+        """Take back what was asked for a call: a timer that was set, or what is not recorded yet."""
         if call.state in (State.ACTIVE, State.BACKOFF):
             self.asks.append(call.withdrawn())
-        elif call in self.asks:
+        elif isinstance(call, SignalCall) and call.seconds is None:
+            return  # it asked for nothing, and to look for it among what thousands have asked for takes its time
+        elif call.state is State.NEW and call in self.asks:
             self.asks.remove(call)
 
     def _halt(self, hold: Hold) -> None:

@@ -73,11 +73,12 @@ def check_payload(data: bytes, limit_bytes: int, what: str) -> None:
 
 
 class Call:
-    """Base of leaf calls. `open` says that a fiber waits on it."""
+    """Base of leaf calls. `open` says that a fiber waits on it; `unsettling` that what is round it is not undone before
+    it has ended, once it is recorded."""
 
     __slots__ = ("fiber", "key", "open", "state")
     kind = "call"
-    shielded = False
+    shielded = unsettling = False
     fiber: Fiber
     key: str
 
@@ -125,6 +126,7 @@ class AttemptCall(Call):
         "scope",
         "step",
     )
+    unsettling = True
     scheduled: type[r.StepScheduled] = r.StepScheduled
 
     def __init__(self, step: Step, args: Raw, arg_count: int) -> None:
@@ -184,6 +186,7 @@ class UndoCall(AttemptCall):
     kind = "compensation"
     scheduled = r.CompensationScheduled
     shielded = True
+    unsettling = False
 
     def __init__(self, step: Step, args: Raw, undone_key: str, key: str) -> None:
         super().__init__(step, args, -1)

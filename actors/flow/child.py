@@ -81,6 +81,7 @@ class ChildResultCall(Call):
 
     __slots__ = ("child_id", "owns", "scope", "start_key", "workflow")
     kind = "child"
+    unsettling = True
 
     def __init__(self, workflow: Workflow | None, start_key: str, child_id: str, owns: bool) -> None:
         super().__init__()

@@ -87,7 +87,7 @@ class Flow(AnsweredRun):
             except Nondeterminism as error:
                 self._misfit(error, record)
             if self.halted is None:
-                if self._settlers:
+                if self._at_rest:
                     self._wake_settlers()
                 self._variables.run(self.drain)
         elif type(record) is r.RunWaiting:
@@ -109,6 +109,8 @@ class Flow(AnsweredRun):
         """`recorded` for the one that comes most often."""
         self.records += 1
         ask.state = State.ACTIVE
+        if ask.unsettling:
+            self.unsettle(ask.scope)
         ask.first_at = self.now_us
         self.starts.append(ask)
 
@@ -233,7 +235,7 @@ class Flow(AnsweredRun):
         if self._undo or not self.settled(self._root):
             self.compensating = True
             self.asks.append(r.RunCompensating(error))
-        await self.compensate(self._root, everything=True)
+        await self.compensate(self._root)
         self.asks.append(r.RunFailed(error) if error is not None else r.RunCancelled())
 
     def _unwind_without_code(self) -> None:
@@ -248,8 +250,9 @@ class Flow(AnsweredRun):
         begun = [c for c in self.calls.values() if isinstance(c, UndoCall) and c.state is not State.NEW]
         self.starts = [call for call in self.starts if call in begun]
         held = {call.key: self.holds[call.key] for call in begun if call.key in self.holds}
-        for table in (self.asks, self.notes, self.calls, self.holds, self._settlers):
+        for table in (self.asks, self.notes, self.calls, self.holds, self._settlers, self._at_rest):
             table.clear()
+        self._root = Scope()  # in which nothing is in flight
         self._signal_waits.clear()
         self._child_waits.clear()
         self.asks.extend(children)
@@ -258,6 +261,7 @@ class Flow(AnsweredRun):
             wait = ChildResultCall(None, key, started.child_id, owns=True)
             wait.key, wait.scope, wait.state, wait.open = key, self._root, State.ACTIVE, False
             self.calls[key] = wait
+            self.unsettle(self._root)
             self._child_waits[key].append(wait)
         self._main = self.spawn(self._unwind_cancelled(begun), "", self._root)
         self._variables.run(self.drain)
@@ -270,7 +274,7 @@ class Flow(AnsweredRun):
             if begun:  # they go on where they stand, and come before what was not begun
                 await GroupCall(begun, None)
                 begun = []
-            await self.compensate(self._root, everything=True)
+            await self.compensate(self._root)
         self.asks.append(r.RunCancelled())
 
     async def settle_all(self) -> None:
@@ -280,13 +284,13 @@ class Flow(AnsweredRun):
     async def settle(self, scope: Scope) -> None:
         """Wait until no attempt of this scope is in flight."""
         if not self.settled(scope):
-            self._settlers.append(self.current)
+            self._settlers.setdefault(scope, []).append((next(self._turns), self.current))
             await Settle(scope)
 
-    async def compensate(self, scope: Scope, *, everything: bool = False) -> None:
+    async def compensate(self, scope: Scope) -> None:
         """Undo what was completed in a scope, newest first, each for good before the next."""
         await self.settle(scope)
-        for undo in list(self._undo.newest_first(None if everything else scope)):
+        for undo in self._undo.newest_first(scope):
             await UndoCall(undo.step, undo.args, undo.key, undo.key + UNDO_MARK)
 
     # --- what the coordinator and ctx ask

@@ -26,20 +26,15 @@ atexit.register(CUT_OFF.clear)
 
 
 class Scope:
-    """What a failure undoes together: the whole run, a saga block, or a branch of a race that undoes its losers."""
+    """What a failure undoes together: the whole run, a saga block, or a branch of a race that undoes its losers.
 
-    __slots__ = ("parent",)
+    `unsettled` counts the calls in it, and in what is inside it, whose end it must wait for before it is undone."""
+
+    __slots__ = ("parent", "unsettled")
 
     def __init__(self, parent: Scope | None = None) -> None:
         self.parent = parent
-
-    def is_within(self, outer: Scope) -> bool:
-        scope: Scope | None = self
-        while scope is not None:
-            if scope is outer:
-                return True
-            scope = scope.parent
-        return False
+        self.unsettled = 0
 
 
 class Fiber:

@@ -44,12 +44,13 @@ def undo_args(result: Raw, args: Raw) -> Raw:
 class UndoLedger:
     """The entries of one run. `steps` are the registered steps by name: only they can be undone."""
 
-    __slots__ = ("_entries", "_expected", "_steps")
+    __slots__ = ("_entries", "_expected", "_steps", "_within")
 
     def __init__(self, steps: Mapping[str, Step]) -> None:
         self._steps = steps
         self._expected: dict[str, tuple[Step, Raw]] = {}
         self._entries: dict[str, Undo] = {}
+        self._within: dict[Scope, dict[str, Undo]] = {}  # the same by the scopes that they are in, but for the run's
 
     def expect(self, key: str, step: Step, args: Raw) -> None:
         """A step was scheduled; its arguments are wanted if it completes."""
@@ -86,29 +87,49 @@ class UndoLedger:
     def completed(self, key: str, step: Step, args: Raw, result: Raw, scope: Scope | None) -> None:
         """A step is done: what undoes it, if anything does, comes on top."""
         if step.undo is not None:
-            self._entries.pop(key, None)
-            self._entries[key] = Undo(key, step.undo, undo_args(result, args), scope)
+            self._put(Undo(key, step.undo, undo_args(result, args), scope))
 
     def unknown(self, key: str, step: Step, args: Raw, scope: Scope | None) -> None:
         """A step ended without a value and may have acted: undone only where its compensation asks for that."""
         if step.undo is not None and step.on_unknown:
-            self._entries.pop(key, None)
-            self._entries[key] = Undo(key, step.undo, undo_args(Raw(b"null"), args), scope)
+            self._put(Undo(key, step.undo, undo_args(Raw(b"null"), args), scope))
 
     def add(self, key: str, step: Step, args: Raw, scope: Scope | None) -> None:
         """The workflow added an undo of its own."""
-        self._entries[key] = Undo(key, step, args, scope)
+        self._put(Undo(key, step, args, scope))
 
     def done(self, key: str) -> None:
         """The compensation of this key has completed."""
-        self._entries.pop(key, None)
+        self._take(key)
         self._expected.pop(key, None)
 
-    def newest_first(self, scope: Scope | None = None) -> Iterator[Undo]:
-        """What is left to undo in a scope (None: in the whole run), newest first."""
-        for entry in reversed(list(self._entries.values())):
-            if scope is None or (entry.scope is not None and entry.scope.is_within(scope)):
-                yield entry
+    def newest_first(self, scope: Scope | None = None) -> list[Undo]:
+        """What is left to undo in a scope and inside it (in the outermost, or None: in the whole run), newest first."""
+        if scope is None or scope.parent is None:
+            return list(reversed(self._entries.values()))
+        return list(reversed(self._within.get(scope, {}).values()))
+
+    def _put(self, entry: Undo) -> None:
+        """On top of all scopes that it is in: thousands of blocks may be undone one by one, each to find its own."""
+        self._take(entry.key)
+        self._entries[entry.key] = entry
+        for scope in _inner(entry.scope):
+            self._within.setdefault(scope, {})[entry.key] = entry
+
+    def _take(self, key: str) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            for scope in _inner(entry.scope):
+                del self._within[scope][key]
+                if not self._within[scope]:
+                    del self._within[scope]
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _inner(scope: Scope | None) -> Iterator[Scope]:
+    """A scope and those round it, without the outermost, which is the run."""
+    while scope is not None and scope.parent is not None:
+        yield scope
+        scope = scope.parent
