@@ -20,6 +20,8 @@ from tests.tui.screen_text import screen_lines
 from tui.form_fields import BadForm, FormField, data_of, fields_of
 from tui.screens.card_base import CHECKING, DONE, OPEN, SENDING
 from tui.screens.decision_card import DecisionCard
+from tui.widgets.fields import Choice
+from wal.errors import RuntimedError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each waits for the dead time of a card
 HASH = "7f3a91c2" * 8
@@ -95,6 +97,30 @@ async def test_a_yes_is_sent_once_with_the_hash_that_was_shown(daemon: PeopleDae
         )
         await shown.press("escape")
         await shown.sees("open 2")
+
+
+async def test_what_was_submitted_is_sent_whatever_comes_in_between(daemon: PeopleDaemon) -> None:
+    """What is asked changes between [Submit] and the request: the choice goes out bound to the hash that was shown, and
+    never as a deny that nobody chose."""
+    async with card_of(daemon, "815") as (shown, card):
+        card.query_one("#decision", Choice).choose("approve")
+        await shown.pilot.pause()
+        other = msgspec.structs.replace(card.view, payload_hash="beef" * 16, detail=Raw(b'{"to":"all"}'))
+        daemon.approvals = [other if view.id == "815" else view for view in daemon.approvals]
+        card.on_submit_pressed()
+        card.seen(other)
+        await shown.sees("refused: approval 815 asks for something else now")
+        assert [(said["approve"], said["payload_hash"]) for _, said, _ in daemon.decided] == [(True, HASH)]
+        assert card.query_one("#decision", Choice).chosen is None
+
+
+async def test_without_a_choice_nothing_is_sent(daemon: PeopleDaemon) -> None:
+    """Not even where the card is asked to send past its own check: an approval that is not chosen is no deny."""
+    async with card_of(daemon, "815") as (_, card):
+        card.take()
+        with pytest.raises(RuntimedError, match="nothing is chosen"):
+            await card.send()
+        assert daemon.decided == []
 
 
 async def test_while_it_is_sent_nothing_can_be_sent(daemon: PeopleDaemon) -> None:

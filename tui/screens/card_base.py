@@ -129,6 +129,10 @@ class CardBase(EndsWork, ModalScreen[str | None]):
         """As whom it is submitted, as the daemon knows us."""
         return f"as {self.caller.via or '-'}  {self.caller.by or '-'}" if self.caller is not None else ""
 
+    def take(self) -> None:
+        """[Submit] was pressed: keep what is sent as it stands on the card now. What comes before it is sent changes
+        only what is shown."""
+
     async def send(self) -> str:
         """Ask the daemon, once, under `self.asked_key`, and say what is done. Raises `RuntimedError`s."""
         return ""
@@ -318,6 +322,7 @@ class CardBase(EndsWork, ModalScreen[str | None]):
         if missing:
             self.say(f" {missing}", "warn")
             return
+        self.take()
         self.phase, self._sent_after = SENDING, self.dash.model.seq
         self.say(" sending ...", "dim")
         begin(self, self._submit, group="card")

@@ -7,6 +7,7 @@ only shows it. What others do meanwhile repaints the facts; when somebody else h
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from textual.containers import Horizontal
 from textual.widgets import Input
@@ -46,6 +47,7 @@ class DecisionCard(CardBase):
         self.view, self.context, self.caller = view, context, caller
         self.form: list[FormField] = []
         self.bad_form = ""
+        self._taken: dict[str, Any] | None = None
         try:
             self.form = fields_of(view.form)
         except BadForm as error:
@@ -118,22 +120,31 @@ class DecisionCard(CardBase):
             return f"type {confirm_code(self.view).upper()}, the first digits of the payload's hash, on Confirm"
         return ""
 
+    def take(self) -> None:
+        """The choice, bound to the hash that was shown."""
+        chosen = self._chosen()
+        self._taken = (
+            None
+            if chosen is None
+            else {
+                "approve": chosen == APPROVE,
+                "payload_hash": self.view.payload_hash,
+                "reason": self.text("reason") or None,
+                "data": data_of(self.form, self._filled_in()) if chosen == APPROVE else None,
+            }
+        )
+
     async def send(self) -> str:
-        """Decide, bound to the hash that was shown."""
-        client = self.dash.client
+        """Decide as it was submitted. Raises `RuntimedError` if nothing was chosen."""
+        client, body = self.dash.client, self._taken
+        if body is None:
+            raise RuntimedError("nothing is chosen, so nothing was sent")
         if client is None:
             raise DaemonUnreachable("the connection went before anything was sent")
-        approve = self._chosen() == APPROVE
-        body = {
-            "approve": approve,
-            "payload_hash": self.view.payload_hash,
-            "reason": self.text("reason") or None,
-            "data": data_of(self.form, self._filled_in()) if approve else None,
-        }
         self.view = await decide(client, self.view.id, body, self.asked_key)
-        return self._recorded(approve)
+        return self._recorded(approve=body["approve"])
 
-    def _recorded(self, approve: bool) -> str:
+    def _recorded(self, *, approve: bool) -> str:
         word = "APPROVE" if approve else "DENY"
         mine = vote_of(self.view, self.caller) if self.caller is not None else None
         who = f" by {mine.by}" if mine is not None else ""
