@@ -40,7 +40,7 @@ async def open_file(journal: Path) -> JournalFile:
     rows_in_wal = await asyncio.to_thread(examine, journal)
     held = lock_is_held(journal.parent)
     try:
-        return JournalFile(await _connect(journal, "mode=ro"), journal, held=held)
+        return JournalFile(await _connect(journal, "mode=ro"), journal)
     except sqlite3.Error as error:
         refused = error
     if not rows_in_wal:
@@ -48,7 +48,7 @@ async def open_file(journal: Path) -> JournalFile:
             connection = await _connect(journal, "mode=ro&immutable=1")
         except sqlite3.Error as error:
             raise JournalRefused(f"{journal} cannot be read: {error}") from error
-        return JournalFile(connection, journal, held=held)
+        return JournalFile(connection, journal)
     if held:
         raise JournalRefused(
             f"{journal} cannot be read in place ({refused}), and a daemon holds it",
@@ -82,10 +82,7 @@ async def _open_copy(journal: Path) -> JournalFile:
 
 
 class JournalFile:
-    """A source that reads the file, in short statements that are whole when they return; see `tui.source.Source`.
-
-    `held` says that a daemon has the journal's lock: it is there and does not answer us.
-    """
+    """A source that reads the file, in short statements that are whole when they return; see `tui.source.Source`."""
 
     offline = True
 
@@ -95,10 +92,14 @@ class JournalFile:
         path: Path,
         *,
         how: str = "read-only",
-        held: bool = False,
         copy: Path | None = None,
     ) -> None:
-        self._db, self.path, self.how, self.held, self._copy = connection, path, how, held, copy
+        self._db, self.path, self.how, self._copy = connection, path, how, copy
+
+    @property
+    def held(self) -> bool:
+        """Whether a daemon has the journal's lock now: it is there and does not answer us."""
+        return lock_is_held(self.path.parent)
 
     async def banner(self) -> str:
         """What is read, how, and whether the daemon had stopped cleanly, in a line whose end may be cut."""

@@ -65,6 +65,10 @@ class Source(Protocol):
 
     offline: bool
 
+    @property
+    def held(self) -> bool:
+        """Whether a daemon has the journal, and may still write what it was asked."""
+
     async def runs(self, which: RunFilter, cursor: str | None = None, limit: int = PAGE_RUNS) -> RunPage: ...
     async def run(self, run_id: str) -> RunDetail: ...
     async def history(self, run_id: str, after: int = 0, limit: int = 200) -> HistoryPage:
@@ -84,7 +88,7 @@ class Source(Protocol):
 class Online:
     """The daemon, through the client."""
 
-    offline = False
+    offline, held = False, True
 
     def __init__(self, client: Client) -> None:
         self.client = client

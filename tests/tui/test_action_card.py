@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from textual import events
 
+from runtimed.client_errors import TimedOut
+from runtimed.client_wire import Answer
 from runtimed.wire import CallerView
 from tests.tui import goldens
 from tests.tui.driving import Driven, driven
 from tests.tui.fake_daemon import event, run
 from tests.tui.hostile import HOSTILE
+from tests.tui.journals import small_journal
 from tests.tui.run_world import RunDaemon, record, refund_world
 from tui.run_actions import ACTIONS
 from tui.screens.action_card import ActionCard
-from tui.screens.card_base import CardBase
+from tui.screens.card_base import CHECKING, DONE, OPEN, CardBase
 from tui.widgets.fields import Choice, Field
+from wal.errors import RuntimedError
+from wal.lock import DataFolderLock
 from wal.views import ErrorView, RunView
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -30,6 +36,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
         monkeypatch.setattr(CardBase, "DEAD_SECONDS", 0.01)
         monkeypatch.setattr(CardBase, "IDLE_SECONDS", 0.01)
     monkeypatch.setattr("tui.screens.card_base.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("tui.screens.card_base.LOOK_SECONDS", 0.01)
 
 
 async def opened(shown: Driven, verb: str, runs: Sequence[RunView], *, armed: bool = True) -> ActionCard:
@@ -146,7 +153,7 @@ async def test_a_lost_connection_is_asked_about_and_never_sent_again(lose: str) 
         if lose == "after":
             await shown.sees("it did happen: paused 7f3a2c: journaled as record 10449")
         else:
-            await shown.sees("not in the journal up to record 10448: nothing was changed")
+            await shown.sees("not in the journal yet, up to record 10448")
         assert len(daemon.acted) == 1
         if lose == "before":
             await shown.press("tab", "enter")
@@ -176,6 +183,110 @@ async def test_a_daemon_that_dies_in_the_middle_is_asked_when_it_is_back() -> No
         daemon.up = True
         await shown.sees("it did happen: paused 7f3a2c: journaled as record 10449")
         assert len(daemon.acted) == 1
+
+
+class Late(RunDaemon):
+    """The first request outlives its client's patience: it is carried out when the test sets `goes_on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = asyncio.Event()
+        self.first: asyncio.Task[None] | None = None
+
+    async def act(self, run_id: str, verb: str, body: object, key: str) -> Answer:
+        if self.first is not None:
+            return await super().act(run_id, verb, body, key)
+
+        async def after_all() -> None:
+            await self.goes_on.wait()
+            await RunDaemon.act(self, run_id, verb, body, key)
+
+        self.first = asyncio.create_task(after_all())
+        raise TimedOut("no answer within 30 s")
+
+
+def late() -> Late:
+    """The world of refunds, of a daemon that is slow."""
+    daemon, world = Late(), refund_world()
+    daemon.runs, daemon.approvals, daemon.histories, daemon.seq = (
+        world.runs, world.approvals, world.histories, world.seq,
+    )  # fmt: skip
+    return daemon
+
+
+async def test_what_is_committed_after_the_answer_was_given_up_is_found() -> None:
+    """A request outlives its connection: the card does not say that nothing was changed, and
+    settles when it turns up."""
+    daemon = late()
+    async with driven(daemon) as shown:
+        card = await opened(shown, "pause", daemon.runs[:1])
+        card.on_submit_pressed()
+        await shown.sees("not in the journal yet, up to record 10448; it is still looked for")
+        assert card.phase == OPEN
+        daemon.goes_on.set()
+        await shown.sees("it did happen: paused 7f3a2c: journaled as record 10449")
+        assert card.phase == DONE
+        assert len(daemon.acted) == 1
+
+
+async def test_a_second_submit_looks_as_far_back_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request is carried out unseen, and the answer to the second is lost: its key stands before the second
+    was sent, and is found all the same."""
+    monkeypatch.setattr("tui.screens.card_base.LOOK_SECONDS", 30.0)
+    daemon = late()
+    async with driven(daemon) as shown:
+        card = await opened(shown, "pause", daemon.runs[:1])
+        card.on_submit_pressed()
+        await shown.sees("not in the journal yet")
+        daemon.goes_on.set()
+        await shown.until(lambda: shown.app.model.seq == 10450)
+        daemon.lose = "after"
+        await shown.until(lambda: not card.why_not())
+        card.on_submit_pressed()
+        await shown.sees("it did happen: paused 7f3a2c: journaled as record 10449")
+
+
+async def test_a_refusal_while_it_is_looked_for_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that is too busy to be asked leaves the outcome unknown: the card says so and asks again."""
+    daemon = refund_world()
+    daemon.lose = "after"
+    async with driven(daemon) as shown:
+        card = await opened(shown, "pause", daemon.runs[:1])
+        assert shown.app.source is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(shown.app.source, "runs", refuse)
+            card.on_submit_pressed()
+            await shown.sees("outcome unknown, checking: too many requests")
+            assert card.phase == CHECKING
+        await shown.sees("it did happen: paused 7f3a2c: journaled as record 10449")
+
+
+async def refuse(*asked: object, **more: object) -> None:
+    """What a busy daemon answers."""
+    raise RuntimedError("too many requests")
+
+
+async def test_a_daemon_that_holds_its_file_has_not_gone_down(tmp_path: Path) -> None:
+    """The file is read because nobody answers: as long as a daemon holds it, what is not in it may come yet. Once
+    nobody does, it did not happen."""
+    small_journal(tmp_path / "journal.db", clean=False)
+    daemon = late()
+    async with driven(daemon, journal=tmp_path / "journal.db") as shown:
+        with DataFolderLock(tmp_path):
+            card = await opened(shown, "pause", daemon.runs[:1])
+            card.on_submit_pressed()
+            daemon.go_down()  # it has the request, and takes no new connection
+            await shown.until(lambda: shown.app.source is not None and shown.app.source.offline)
+            await shown.pilot.pause(0.3)
+            assert card.phase == CHECKING
+            assert "outcome unknown, checking" in shown.text
+        await shown.until(lambda: card.phase == OPEN)
+        assert "it did not happen: the daemon went down before" in said(card)
+
+
+def said(card: CardBase) -> str:
+    """The line above the command, also where it is covered by why nothing can be submitted."""
+    return "".join(piece.text for piece in card._said)
 
 
 async def test_a_refusal_is_shown_and_the_card_stays() -> None:

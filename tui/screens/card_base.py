@@ -3,8 +3,8 @@
 The rules, kept here for all cards. It opens only by the operator's key. No key counts before it has stood for 400 ms
 and a tick has passed without one, so that type-ahead answers nothing. It starts on no field and with nothing chosen;
 digits and letters do nothing outside fields; Enter works on Submit alone. While it sends it takes nothing. A connection
-that breaks leaves an outcome that is not known: the card says so and looks for the answer by its key, and never sends
-again by itself. What changes meanwhile repaints the facts, never the fields.
+that breaks leaves an outcome that is not known: the card says so and looks for the answer by its key for as long as it
+is open, and never sends again by itself. What changes meanwhile repaints the facts, never the fields.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from runtimed.client import DaemonUnreachable
 from runtimed.client_errors import BadAnswer, TimedOut
 from runtimed.client_wire import Broken
 from runtimed.wire import CallerView
-from tui.asking import Unfindable, find_answer
+from tui.asking import Found, Unfindable, find_answer
 from tui.format import Line, Piece, fit_line, line_cells, spread
 from tui.widgets.fields import Choice, Field, Submit
 from tui.widgets.lines import Lines, dashboard
@@ -39,6 +39,8 @@ CHECK_SECONDS = 0.25
 """How often a card whose outcome is unknown looks whether there is somebody to ask."""
 UNKNOWN_OUTCOME = (DaemonUnreachable, TimedOut, BadAnswer, Broken)
 """What leaves open whether the daemon acted."""
+LOOK_SECONDS = 1.0
+"""How often it looks once the first look has found nothing, and it may be submitted again."""
 
 LEVELS = ("public", "viewer", "operator", "approver", "admin")
 
@@ -93,6 +95,7 @@ class CardBase(EndsWork, ModalScreen[str | None]):
         self._said: Line = ()
         self._keys_seen = 0
         self._sent_after = 0
+        self._unsettled = False
 
     # --- what a card provides
 
@@ -294,7 +297,7 @@ class CardBase(EndsWork, ModalScreen[str | None]):
         """Leave. What was sent stays sent."""
         if self.phase == SENDING:  # leaving now would leave the outcome unknown, with nobody to ask for it
             return
-        if self.phase == CHECKING:
+        if self.phase == CHECKING or self._unsettled:
             self.dash.toast("the outcome is not known: look at the history of what it was about", severity="warning")
         self.dismiss(self.outcome)
 
@@ -323,9 +326,11 @@ class CardBase(EndsWork, ModalScreen[str | None]):
             self.say(f" {missing}", "warn")
             return
         self.take()
-        self.phase, self._sent_after = SENDING, self.dash.model.seq
+        self.phase = SENDING
+        if not self._unsettled:  # else it is looked for from where the first look ended, which may be behind us
+            self._sent_after = self.dash.model.seq
         self.say(" sending ...", "dim")
-        begin(self, self._submit, group="card")
+        begin(self, self._submit, group="card", exclusive=True)  # in the place of one that still looks
 
     def on_choice_changed(self) -> None:
         """What was said to be missing may be there now."""
@@ -344,12 +349,14 @@ class CardBase(EndsWork, ModalScreen[str | None]):
             await self._check(str(error) or type(error).__name__)
         except RuntimedError as error:
             await self._refused(error)
+            if self._unsettled:  # what was sent before may come yet
+                await self._look()
         else:
             self.succeed(done)
 
     def succeed(self, done: str) -> None:
         """It is on disk."""
-        self.phase, self.outcome = DONE, done
+        self.phase, self.outcome, self._unsettled = DONE, done, False
         self.say(f" {done}", "good")
 
     async def _refused(self, error: RuntimedError) -> None:
@@ -360,37 +367,49 @@ class CardBase(EndsWork, ModalScreen[str | None]):
 
     async def _check(self, problem: str) -> None:
         """The outcome is not known: look for the answer by the key, never send again."""
-        self.phase = CHECKING
+        self.phase, self._unsettled = CHECKING, True
         self.say(f" outcome unknown, checking: {problem}", "need")
+        await self._look()
+
+    async def _look(self) -> None:
+        """Look until the outcome is known or the card is left: a request outlives the connection it came by."""
         while True:
             source = self.dash.source
             if source is not None and (source.offline or self.dash.link_state.live):
+                gone = not source.held  # asked first: what a daemon writes before it goes is found by the look after
                 try:
                     found = await find_answer(source, self.asked_key, self._sent_after)
                 except Unfindable as error:
                     self.phase = OVER
                     self.say(f" outcome unknown: {error}", "need")
                     return
-                except UNKNOWN_OUTCOME:
-                    found = None  # the daemon went away again: ask when it is back
-                if found is not None:
-                    self._settled(found.seq, found.head, offline=source.offline)
-                    return
-            await asyncio.sleep(CHECK_SECONDS)
+                except (*UNKNOWN_OUTCOME, RuntimedError) as error:  # it is away again, or busy: ask when it is not
+                    if self.phase == CHECKING:
+                        self.say(f" outcome unknown, checking: {error}", "need")
+                else:
+                    if self._settled(found, gone=gone):
+                        return
+            await asyncio.sleep(CHECK_SECONDS if self.phase == CHECKING else LOOK_SECONDS)
 
-    def _settled(self, seq: int | None, head: int, *, offline: bool) -> None:
-        if seq is not None:
-            self.found(seq)
-            return
-        self.phase = OPEN
-        if offline:
-            self.say(f" it did not happen: the daemon went down before, at record {head}. Nothing was changed.", "warn")
-        else:
+    def _settled(self, found: Found, *, gone: bool) -> bool:
+        """Whether the outcome is known; `gone` if there is no daemon that could still write it."""
+        self._sent_after = max(self._sent_after, found.head)
+        if found.seq is not None:
+            self._unsettled = False
+            self.found(found.seq)
+        elif gone:
+            self.phase, self._unsettled = OPEN, False
             self.say(
-                f" not in the journal up to record {head}: nothing was changed."
+                f" it did not happen: the daemon went down before, at record {found.head}. Nothing was changed.", "warn"
+            )
+        elif self.phase == CHECKING and self.dash.link_state.live:
+            self.phase = OPEN
+            self.say(
+                f" not in the journal yet, up to record {found.head}; it is still looked for."
                 " [Submit] sends it again under the same key, so it can happen only once.",
                 "warn",
             )
+        return not self._unsettled
 
 
 def wrapped(line: Line, width: int, rows: int) -> list[Line]:
