@@ -54,13 +54,15 @@ NOTHING = Change()
 
 
 class RunNote(NamedTuple):
-    """What the events told of a run beyond its view: the step it is at, the attempt, and calls in flight."""
+    """What the events told of a run beyond its view: the step it is at, the attempt, and calls in flight; `once` are
+    those of them that run at most once."""
 
     step: str = ""
     call: str = ""
     attempt: int = 1
     waits: str = ""
     in_flight: frozenset[str] = frozenset()
+    once: frozenset[str] = frozenset()
 
 
 class Need(NamedTuple):
@@ -280,7 +282,8 @@ class Model:
         costs: dict[str, list[str]] = {"SAFE": [], "REDO": [], "DOUBT": []}
         per_status: Counter[str] = Counter()
         for run in self.runs.values():
-            cost = cost_of_kill(run, bool(self.note(run.id).in_flight))
+            note = self.note(run.id)
+            cost = cost_of_kill(run, bool(note.in_flight), bool(note.once))
             if cost:
                 costs[cost].append(run.id)
                 per_status[run.status] += 1
@@ -342,13 +345,14 @@ def note_after(note: RunNote, event: EventView) -> RunNote:
     if event.kind == "run_started" or event.kind in _ENDS:
         return RunNote()
     if event.kind in _BEGINS:
-        return RunNote(name, call, 1, "", note.in_flight | {call})
+        once = note.once | {call} if fold.data_of(event.data).get("at_most_once") else note.once
+        return RunNote(name, call, 1, "", note.in_flight | {call}, once)
     if event.kind == "step_interrupted":
-        return RunNote(name, call, (event.attempt or 1) + 1, "", note.in_flight | {call})
+        return RunNote(name, call, (event.attempt or 1) + 1, "", note.in_flight | {call}, note.once)
     if event.kind in _SETTLES:
         attempt = (event.attempt or 1) + (1 if event.kind.endswith("_failed") else 0)
         step = name or note.step
-        return RunNote(step, call, attempt, "", note.in_flight - {call})
+        return RunNote(step, call, attempt, "", note.in_flight - {call}, note.once - {call})
     if event.kind == "timer_fired" and call and call == note.call:
         return note._replace(in_flight=note.in_flight | {call}, waits="")
     if event.kind == "run_waiting":
@@ -360,6 +364,6 @@ def _waiting_note(note: RunNote, event: EventView) -> RunNote:
     calls = fold.data_of(event.data).get("calls") or []
     named = [(str(one.get("key", "")), str(one.get("name") or one.get("kind") or "")) for one in calls]
     if not named:
-        return note._replace(in_flight=frozenset())
+        return note._replace(in_flight=frozenset(), once=frozenset())
     key, name = named[0]
     return RunNote(name, key, note.attempt if key == note.call else 1, ", ".join(text for _, text in named[:3]))

@@ -43,8 +43,8 @@ def instant(at: int, style: TimeStyle = "utc", now: int = 0) -> str:
 def head(run: RunDetail, history: History, picture: Picture, glyphs: Glyphs, now: int, width: int) -> list[Line]:
     """The two lines at the top: what it is, and what it was given."""
     state = state_of(run)
-    flying = bool(picture.in_flight())
-    cost = cost_of_kill(run, flying)
+    flying = picture.in_flight()
+    cost = cost_of_kill(run, bool(flying), any(call.at_most_once for call in flying))
     first: list[Piece] = [
         Piece(f"run {run.id} {run.workflow} ", "bold"),
         Piece(f"v{run.version}   " if run.version else "  "),

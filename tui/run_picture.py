@@ -48,6 +48,11 @@ class Call:
         """Whether it has not ended."""
         return self.closed is None
 
+    @property
+    def at_most_once(self) -> bool:
+        """Whether it is not made again after a crash in it: a person is asked."""
+        return bool(self.data.get("at_most_once"))
+
     def spans(self) -> list[Span]:
         """Its bars: attempts as work or as failed, waits between them and of calls that only wait."""
         if self.kind not in ("step", "undo"):

@@ -64,7 +64,8 @@ def votes(view: ApprovalView) -> str:
 def kill_line(run: RunView, picture: Picture | None, note: RunNote) -> str:
     """What `kill -9` would cost this run, in words."""
     flying = picture.in_flight() if picture is not None else []
-    cost = cost_of_kill(run, bool(flying or note.in_flight))
+    once = [call.name for call in flying if call.at_most_once] or ([note.step] if note.once else [])
+    cost = cost_of_kill(run, bool(flying or note.in_flight), bool(once))
     durable = f"record {run.seq}, on disk"
     if cost == "SAFE":
         step = next((call.name for call in picture.in_order() if call.open), "") if picture is not None else note.step
@@ -72,6 +73,8 @@ def kill_line(run: RunView, picture: Picture | None, note: RunNote) -> str:
     if cost == "REDO":
         names = ", ".join(call.name for call in flying[:3]) or note.step or "the attempt under way"
         return f"REDO: {names} is made again under the same idempotency key ({durable})"
+    if once:
+        return f"DOUBT: whether {once[0]} happened, a person would be asked: it runs at most once ({durable})"
     if cost == "DOUBT":
         return f"DOUBT: nobody knows whether a step happened; a person is asked ({durable})"
     return f"nothing: it has ended ({durable})"
@@ -81,11 +84,11 @@ def why_lines(
     run: RunView, picture: Picture | None, note: RunNote, approvals: Sequence[ApprovalView], now: int
 ) -> list[Line]:
     """Why it stands where it does, and what a kill would cost: the two lines of a preview."""
-    cost = cost_of_kill(run, bool(note.in_flight))
-    look = "need" if cost == "DOUBT" else "warn" if cost == "REDO" else ""
+    kill = kill_line(run, picture, note)
+    look = "need" if kill.startswith("DOUBT") else "warn" if kill.startswith("REDO") else ""
     return [
         [Piece("why: ", "dim"), Piece(why_line(run, picture, note, approvals, now))],
-        [Piece("if killed now: ", "dim"), Piece(kill_line(run, picture, note), look)],
+        [Piece("if killed now: ", "dim"), Piece(kill, look)],
     ]
 
 
@@ -132,7 +135,8 @@ def note_of(picture: Picture) -> RunNote:
         return RunNote()
     attempt = at[0].attempts[-1].number if at[0].attempts else 1
     waits = ", ".join(call.name for call in waiting[:3])
-    return RunNote(at[0].name, at[0].key, attempt, waits, frozenset(call.key for call in flying))
+    once = frozenset(call.key for call in flying if call.at_most_once)
+    return RunNote(at[0].name, at[0].key, attempt, waits, frozenset(call.key for call in flying), once)
 
 
 def waits_on(run: RunView, note: RunNote, approvals: Sequence[ApprovalView], now: int, style: TimeStyle = "utc") -> str:

@@ -81,12 +81,13 @@ def state_of(run: RunView) -> State:
     return STATES[word_of(run)]
 
 
-def cost_of_kill(run: RunView, in_flight: bool = False) -> str:
+def cost_of_kill(run: RunView, in_flight: bool = False, at_most_once: bool = False) -> str:
     """What `kill -9` now would cost this run: SAFE (it goes on where it is), REDO (an attempt is made again with the
-    same idempotency key), DOUBT (a person is asked); empty for one that has ended. Nothing is ever LOST."""
+    same idempotency key), DOUBT (a person is asked, as of a call in flight that may run `at_most_once`); empty for one
+    that has ended. Nothing is ever LOST."""
     if run.status in ENDED_STATUSES:
         return ""
-    if word_of(run) == "DOUBT":
+    if at_most_once or word_of(run) == "DOUBT":
         return "DOUBT"
     return "REDO" if in_flight or run.status in ("running", "compensating") else "SAFE"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tui.fake_daemon import NOW, at
+from tests.tui.fake_daemon import NOW, at, run
 from tests.tui.run_world import doubt_history, record, refund_history
 from tui.gantt import FAILED, WAIT, WORK
 from tui.history_fold import History, fold
+from tui.model import RunNote
 from tui.run_picture import Picture, difference
+from tui.run_text import kill_line, note_of
 from wal.views import HistoryRecord
 
 
@@ -17,6 +19,21 @@ def history(records: list[HistoryRecord]) -> History:
     found = History()
     found.append(records)
     return found
+
+
+def test_a_step_that_runs_at_most_once_would_be_a_doubt() -> None:
+    """While it is in flight a kill comes to a question to a person, in the picture and in what the list notes of it."""
+    records = [
+        record(1, "run_started", 9, workflow="payout", input=None),
+        record(2, "step_scheduled", 9, "0", "wire", args=None, at_most_once=True),
+    ]
+    last = fold(records)
+    assert note_of(last).once == {"0"}
+    for picture, note in ((last, RunNote()), (None, note_of(last))):
+        assert kill_line(run("r"), picture, note).startswith("DOUBT: whether wire happened, a person would be asked")
+    settled = fold([*records, record(3, "step_completed", 8, "0", "wire", 1, result=None)])
+    assert note_of(settled).once == set()
+    assert kill_line(run("r"), settled, note_of(settled)).startswith("REDO")
 
 
 def undo_of(picture: Picture) -> list[str]:

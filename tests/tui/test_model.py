@@ -108,6 +108,17 @@ def test_the_meter_counts_every_open_run(model: Model) -> None:
     assert meter.doubt_ids == ("c",)
 
 
+def test_the_meter_knows_what_runs_at_most_once(model: Model) -> None:
+    """In such a step a kill is a doubt, not another attempt; once it is over, nothing of it is left."""
+    model.put_runs([run("r1")], complete=True)
+    model.put_counts({"running": 1})
+    model.apply(event(11, "step_scheduled", "r1", call="0", name="wire", args=None, at_most_once=True))
+    model.apply(event(12, "step_scheduled", "r1", call="1", name="mail", args=None))
+    assert (model.kill9().redo, model.kill9().doubt, model.kill9().doubt_ids) == (0, 1, ("r1",))
+    model.apply(event(13, "step_completed", "r1", call="0", name="wire", attempt=1, result=None))
+    assert (model.kill9().redo, model.kill9().doubt) == (1, 0)
+
+
 def test_needs_stand_by_urgency(model: Model) -> None:
     """Approvals first, what expires soonest before the others, then doubts, stuck runs, actors that are down."""
     asked = [approval("1", "late", expires_at=None), approval("2", "soon"), approval("3", "first", expires_at=at(-5))]

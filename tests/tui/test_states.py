@@ -44,6 +44,12 @@ def test_an_attempt_in_flight_is_done_again() -> None:
     assert cost_of_kill(run("r", status="paused"), in_flight=True) == "REDO"
 
 
+def test_an_attempt_at_most_once_is_not_done_again() -> None:
+    """Whether it happened nobody would know: a person is asked, also of a run that people paused."""
+    assert cost_of_kill(run("r", status="paused"), in_flight=True, at_most_once=True) == "DOUBT"
+    assert cost_of_kill(run("r", status="completed"), at_most_once=True) == ""
+
+
 def test_words_differ_without_colours() -> None:
     """Glyph and word tell states apart, in UTF-8 and in ASCII."""
     assert len({state.word for state in STATES.values()}) == 11

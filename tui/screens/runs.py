@@ -159,7 +159,7 @@ class RunsScreen(AreaScreen):
         """A row."""
         state, now, note = state_of(run), self.dash.now(), self.note(run)
         step = note.step or (run.error.step if run.error and run.error.step else "-")
-        cost = cost_of_kill(run, bool(note.in_flight))
+        cost = cost_of_kill(run, bool(note.in_flight), bool(note.once))
         waits = waits_on(run, note, self.model.approvals_of(run.id), now, self.dash.time_style)
         return [
             Piece(f"{self.dash.glyphs.of(state)} {state.word}", state.look),
