@@ -348,6 +348,31 @@ async def test_a_run_that_ends_meanwhile_cannot_be_asked_any_more() -> None:
         assert card.text("reason") == "too late for it"
 
 
+async def test_what_would_be_undone_follows_the_run() -> None:
+    """A step that completes while the card is open joins the list: what is shown is what a cancellation would undo."""
+    daemon = refund_world()
+    daemon.histories["8810b1"] = [
+        record(8, "run_started", 9, workflow="order_saga"),
+        record(9, "step_scheduled", 9, "0", "lock", args=None, undo="unlock"),
+        record(10, "step_completed", 8, "0", "lock", 1, result=True),
+        record(11, "step_scheduled", 8, "1", "charge", args=None, undo="refund"),
+    ]
+    async with driven(daemon) as shown:
+        card = await opened(shown, "cancel", daemon.runs[1:2])
+        await shown.sees("In flight: charge", "1  lock")
+        await shown.press("tab")
+        await typed(shown, "wrong prices")
+        asked = daemon.asked.count("history 8810b1")
+        daemon.histories["8810b1"].append(record(10449, "step_completed", 1, "1", "charge", 1, result=True))
+        daemon.push(event(10449, "step_completed", "8810b1", call="1", name="charge", attempt=1, result=True))
+        await shown.sees("1  charge", "2  lock", "record 10449")
+        assert "In flight" not in shown.text
+        card.draw()
+        await shown.pilot.pause()
+        assert daemon.asked.count("history 8810b1") == asked + 1  # once for what is new, not at every drawing
+        assert card.text("reason") == "wrong prices"
+
+
 async def test_many_runs_are_listed_and_their_number_is_typed() -> None:
     """The affected set is on the card with what each would undo; those that cannot be asked say why; the number is the
     reflex-breaker."""

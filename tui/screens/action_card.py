@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from runtimed.client_wire import Broken
 from tui.acting import act
 from tui.format import Line, Piece, age_between, fit, short_id, stamp
 from tui.histories import read_history
@@ -49,6 +50,9 @@ class ActionCard(CardBase):
         self.histories: dict[str, History] = {}
         self.answers: dict[str, str] = {}
         self._asked = ""
+        self._taken: tuple[Form, str | None, list[RunView]] = (Form(), None, [])
+        self._read_at: dict[str, int] = {}
+        self._reading = False
 
     # --- what it is about
 
@@ -68,19 +72,41 @@ class ActionCard(CardBase):
 
     def on_mount(self) -> None:
         """The histories say what would be undone and what is waited for."""
-        begin(self, self._read, group="card-read")
+        self._follow()
+
+    def draw(self) -> None:
+        """What a run did since its history was read is read too: what would be undone is what it has done by now."""
+        super().draw()
+        if self.is_mounted and self.phase == OPEN:
+            self._follow()
+
+    def _follow(self) -> None:
+        if not self._reading and self.dash.source is not None and self._behind():
+            self._reading = True
+            begin(self, self._read, group="card-read")
+
+    def _behind(self) -> list[RunView]:
+        """The runs that have gone on since their histories were read, as far as these are read."""
+        return [
+            run
+            for run in self.views()[:HISTORIES_READ_MAX]
+            if run.seq > self._read_at.get(run.id, -1)
+            and not (run.id in self.histories and self.histories[run.id].truncated)
+        ]
 
     async def _read(self) -> None:
-        source = self.dash.source
-        if source is None:
-            return
-        for run in self.runs[:HISTORIES_READ_MAX]:
-            try:
-                self.histories[run.id] = await read_history(source, run.id)
-            except RuntimedError as error:
-                self.say(f" its history cannot be read: {error}", "warn")
+        try:
+            if (source := self.dash.source) is None:
                 return
-            self.draw()
+            for run in self._behind():
+                self._read_at[run.id] = run.seq  # once for each seq, whatever comes of it
+                self.histories[run.id] = await read_history(source, run.id, self.histories.get(run.id))
+                self.draw()
+        except (RuntimedError, Broken) as error:
+            if self.phase == OPEN:  # else the line says what became of what was sent
+                self.say(f" its history cannot be read: {error}", "warn")
+        finally:
+            self._reading = False
 
     # --- what it shows
 
@@ -193,9 +219,11 @@ class ActionCard(CardBase):
 
     # --- what it sends
 
+    def take(self) -> None:
+        self._taken = self.form(), self._call(), self.affected()
+
     async def send(self) -> str:
-        form, call = self.form(), self._call()
-        wanted = self.affected()
+        form, call, wanted = self._taken
         places = {run.id: place for place, run in enumerate(self.runs)}
         for number, run in enumerate(wanted):
             self._asked = run.id
