@@ -6,10 +6,11 @@ import pytest
 
 from tests.tui import goldens
 from tests.tui.driving import driven
-from tests.tui.fake_daemon import event
+from tests.tui.fake_daemon import event, run
 from tests.tui.hostile import HOSTILE, ONE_MEGABYTE_LINE
 from tests.tui.people_world import PeopleDaemon
 from tests.tui.screen_text import screen_lines
+from tui.screens.run_detail import RunDetailScreen
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +55,20 @@ async def test_levels_and_sources_choose(daemon: PeopleDaemon) -> None:
         await shown.sees("level>=DEBUG", "step scheduled", "6 lines, 0 hidden")
         await shown.press("s", "s")
         await shown.sees("src:run", "2 lines, 4 hidden")
+
+
+async def test_the_log_of_one_run(daemon: PeopleDaemon) -> None:
+    """`L` on a run shows its lines and no others, also where an id begins like another's."""
+    daemon.runs = [run("7f3a2c"), run("7f3")]
+    daemon.events.append(event(17, "run_cancel_requested", "7f3", ago=40, by="uid:1000"))
+    daemon.seq = 17
+    async with driven(daemon) as shown:
+        shown.app.jump("run 7f3a2c")
+        await shown.until(lambda: isinstance(shown.app.screen, RunDetailScreen))
+        await shown.press("L")
+        await shown.sees("filter: run:7f3a2c", "step failed", "run failed", "3 lines, 4 hidden")
+        shown.app.jump("logs run:7f3 cancel")
+        await shown.sees("filter: run:7f3 cancel", "1 lines, 6 hidden")
 
 
 async def test_e_goes_to_the_next_error_and_enter_shows_its_traceback(daemon: PeopleDaemon) -> None:

@@ -29,6 +29,8 @@ COLUMNS = (
 )
 _LOOKS = {"ERROR": "bad", "WARN": "warn", "DEBUG": "dim"}
 ALL = "*"
+RUN = "run:"
+"""A word of the filter that begins so names the one run that is meant."""
 DETAIL_LINES_MAX = 200
 
 
@@ -113,7 +115,10 @@ class LogsScreen(AreaScreen):
         if not self._filter:
             return True
         about = f"{event.kind} {event.run_id} {event.name} {event.workflow} {says(event)}".lower()
-        return all(word in about for word in self._filter.lower().split())
+        return all(
+            event.run_id == word.removeprefix(RUN) if word.startswith(RUN) else word.lower() in about
+            for word in self._filter.split()
+        )
 
     def _cells(self, event: EventView) -> Sequence[Cell]:
         level = level_of(event)
