@@ -8,7 +8,7 @@ import pytest
 
 from tests.tui import goldens
 from tests.tui.driving import Driven, driven
-from tests.tui.fake_daemon import event, run
+from tests.tui.fake_daemon import at, event, run
 from tests.tui.hostile import HOSTILE, ONE_MEGABYTE_LINE
 from tests.tui.run_world import RunDaemon, detail, record, refund_history, refund_world
 from tui.run_pages import PAGES
@@ -158,6 +158,19 @@ async def test_a_run_that_does_not_exist_is_said_to() -> None:
     async with driven(refund_world(), area="runs") as shown:
         shown.app.push_screen(RunDetailScreen("nosuch"))
         await shown.sees("there is no run nosuch")
+
+
+async def test_a_filter_leads_back_to_the_list() -> None:
+    """`:runs st:fail` in a run is of the list; `/` has nothing to filter here, and asks nothing."""
+    daemon = refund_world()
+    daemon.runs.append(run("f00d", status="failed", ended_at=at(1)))
+    async with driven(daemon, area="runs") as shown:
+        screen = await opened(shown)
+        await shown.press("slash")
+        assert shown.app.screen is screen
+        await shown.press("colon", *"runs", "space", *"st", "colon", *"fail", "enter")
+        await shown.sees("filter: st:fail", "f00d")
+        assert "7f3a2c" not in shown.text
 
 
 async def test_actions_open_their_card() -> None:

@@ -391,6 +391,16 @@ class RunDetailScreen(AreaScreen):
     def command(self) -> str | None:
         return self.dash.command("runs", "history" if self.seq is not None else "show", self.run_id)
 
+    def set_filter(self, text: str) -> None:
+        """A filter is of the list: back to it."""
+        self.app.pop_screen()
+        if (below := self.dash.area_screen) is not None:
+            below.set_filter(text)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is nothing to filter in one run."""
+        return False if action == "filter" else super().check_action(action, parameters)
+
     def open_target(self, target: str) -> None:
         if target != self.run_id:
             self.app.switch_screen(RunDetailScreen(target))
