@@ -160,6 +160,19 @@ async def test_a_run_that_does_not_exist_is_said_to() -> None:
         await shown.sees("there is no run nosuch")
 
 
+async def test_a_run_is_not_said_to_be_missing_when_nobody_answers() -> None:
+    """That there is no such run only the daemon or its file can say; once it answers again the run is shown."""
+    daemon = refund_world()
+    async with driven(daemon, area="runs") as shown:
+        daemon.go_down()
+        await shown.sees("STALE")
+        shown.app.push_screen(RunDetailScreen("7f3a2c"))
+        await shown.sees("it cannot be read now")
+        assert "there is no run" not in shown.text
+        daemon.up = True
+        await shown.sees("psp_lookup")
+
+
 async def test_a_filter_leads_back_to_the_list() -> None:
     """`:runs st:fail` in a run is of the list; `/` has nothing to filter here, and asks nothing."""
     daemon = refund_world()

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.geometry import Region
 
+from actors.errors import RunNotFound
 from tui import run_pages as pages
 from tui.format import Cell, Line, Piece, clock, duration, micros
 from tui.gantt import Axis, axis, bar, heading
@@ -142,20 +143,29 @@ class RunDetailScreen(AreaScreen):
     async def _load(self) -> None:
         self._again = False
         try:
-            if (detail := await self.ask(lambda source: source.run(self.run_id))) is not None:
+            if (detail := await self.ask(self._ask_run)) is not None:
                 self.detail = detail
                 await self.ask(lambda source: read_history(source, self.run_id, self.history))
-            self._missing = self.detail is None
         finally:
             self._loading = False
         self._draw()
         if self._again:
             self._load_soon()
 
+    async def _ask_run(self, source: Source) -> RunDetail:
+        self._missing = False
+        try:
+            return await source.run(self.run_id)
+        except RunNotFound:  # any other refusal says nothing of whether there is one
+            self._missing = self.detail is None
+            raise
+
     def _empty(self) -> str:
         if self._missing:
             return f"there is no run {self.run_id}"
-        return "reading ..." if self._loading or self.dash.source is None else "no records"
+        if self._loading or self.dash.source is None:
+            return "reading ..."
+        return "it cannot be read now" if self.detail is None else "no records"
 
     # --- the run, now or then
 
