@@ -19,7 +19,7 @@ from textual.screen import Screen
 from runtimed.client import Client
 from tui.areas import AREAS, BY_NAME
 from tui.copying import COPY_MAX_BYTES, osc52
-from tui.format import TIME_STYLES, TimeStyle, clock, rfc3339_now, safe
+from tui.format import TIME_STYLES, TimeStyle, clock, rfc3339_now, safe, stamp
 from tui.glyphs import ASCII, UTF8
 from tui.jump import Jump, parse_jump
 from tui.link import Link, MakeClient, now_micros
@@ -139,8 +139,9 @@ class Dashboard(App[int], inherit_bindings=False):
         if self.size.width < 60 or self.size.height < 15:
             return f"too small for panes: {self.size.width}x{self.size.height}, need 60x15"
         if self.link_state.name == OFFLINE:
-            since = clock(rfc3339_now(self.link_state.since))
-            return f"DOWN since {since} - {self.link_state.banner}"
+            since = self.link_state.down_since(self.model)
+            today = stamp(since)[:10] == stamp(rfc3339_now(self.now()))[:10]
+            return f"DOWN since {clock(since) if today else stamp(since)} - {self.link_state.banner}"
         if self.link_state.name != LIVE and self.link_state.problem and self.source is None:
             return self.link_state.problem
         return ""

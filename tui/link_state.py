@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tui.format import age, clock, rfc3339_now
+from tui.format import age, clock, rfc3339_now, stamp
 from tui.model import Model
 
 CONNECTING, LIVE, STALE, OFFLINE = "CONNECTING", "LIVE", "STALE", "OFFLINE"
@@ -44,7 +44,7 @@ class LinkState:
     def status_word(self, model: Model) -> tuple[str, str]:
         """What the header says of the daemon, and its look."""
         if self.name == OFFLINE:
-            return f"DOWN (file {clock(rfc3339_now(self.since))})", "need"
+            return f"DOWN (file {self._day_or_time(model)})", "need"
         if self.name == CONNECTING:
             return "CONNECTING", "dim"
         if self.name == STALE:
@@ -54,6 +54,15 @@ class LinkState:
         if model.health_status == "warn":
             return "DEGRADED" + (f" {model.reasons[0][:24]}" if model.reasons else ""), "warn"
         return "READY", "ok"
+
+    def down_since(self, model: Model) -> str:
+        """When the daemon stopped, if its last record says so; else when it was found not to answer."""
+        last = model.events[-1] if model.events else None
+        return last.at if last is not None and last.kind == "daemon_stopped" else rfc3339_now(self.since)
+
+    def _day_or_time(self, model: Model) -> str:
+        since = self.down_since(model)
+        return clock(since) if stamp(since)[:10] == stamp(rfc3339_now(self.since))[:10] else stamp(since)[:10]
 
     def why_not(self) -> str:
         """Why nothing can be changed now; empty if it can."""

@@ -12,7 +12,7 @@ import pytest
 
 from actors.errors import NotFound, RunNotFound
 from tests.tui.driving import driven
-from tests.tui.fake_daemon import FakeDaemon
+from tests.tui.fake_daemon import NOW, FakeDaemon
 from tests.tui.journals import small_journal
 from tui import offline
 from tui.journal_files import lock_is_held
@@ -220,6 +220,22 @@ async def test_the_dashboard_falls_back_to_the_file_and_returns(journal: Path) -
         with anyio.fail_after(15):
             await shown.sees("LIVE")
         assert shown.app.mode_word == "rw"
+
+
+@pytest.mark.parametrize(
+    ("days", "clean", "since"),
+    [(3, True, "2026-09-21 14:12:20Z"), (0, True, "14:12:20Z"), (3, False, "14:13:20Z")],
+)
+async def test_down_since_is_when_it_stopped(journal: Path, days: int, clean: bool, since: str) -> None:
+    """Not when somebody began to look, if its last record says when it stopped; with the day if that is not today."""
+    small_journal(journal, clean=clean)
+    daemon = FakeDaemon()
+    daemon.up = False
+    then = NOW + days * 86_400_000_000
+    async with driven(daemon, journal=journal, connected=False, now=lambda: then) as shown:
+        await shown.sees(
+            f"DOWN since {since} - ", "DOWN (file 2026-09-21)" if days and clean else f"DOWN (file {since})"
+        )
 
 
 @pytest.mark.slow
