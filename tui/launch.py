@@ -74,12 +74,18 @@ def drawing(options: argparse.Namespace, environ: Mapping[str, str], terminal: T
     """Colours and characters: the option, then NO_COLOR if it is not empty, then what the terminal can do. Sixteen
     colours, or a line as thin as ssh's, get the terminal's own palette."""
     color = options.color == "always" or (options.color == "auto" and not environ.get("NO_COLOR"))
-    utf8 = terminal.encoding.replace("-", "") == "utf8"
+    utf8 = terminal.encoding.replace("-", "") == "utf8" and not _plain_locale(environ)
     theme = options.theme
     if theme is None:
         many = environ.get("COLORTERM") in ("truecolor", "24bit") or "256color" in terminal.term
         theme = "runtimed-dark" if many and not environ.get("SSH_CONNECTION") else "runtimed-ansi"
     return Drawing(color, options.ascii or not utf8, theme)
+
+
+def _plain_locale(environ: Mapping[str, str]) -> bool:
+    """Whether the locale is C or POSIX. The encoding of stderr does not tell: there Python takes UTF-8 by itself."""
+    first = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name))), "")
+    return first in ("C", "POSIX")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

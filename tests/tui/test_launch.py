@@ -56,6 +56,9 @@ def test_a_terminal_is_told_from_what_is_none() -> None:
         (["--color", "never"], {}, GOOD, (False, False, "runtimed-dark")),
         (["--ascii", "--theme", "runtimed-cb"], {}, GOOD, (True, True, "runtimed-cb")),
         ([], {}, GOOD._replace(encoding="ascii"), (True, True, "runtimed-dark")),
+        ([], {"LC_ALL": "C", "LANG": "C.UTF-8"}, GOOD, (True, True, "runtimed-dark")),
+        ([], {"LC_ALL": "", "LC_CTYPE": "POSIX"}, GOOD, (True, True, "runtimed-dark")),
+        ([], {"LC_ALL": "C.UTF-8", "LANG": "C"}, GOOD, (True, False, "runtimed-dark")),
     ],
 )
 def test_colours_and_characters_are_decided_once(
@@ -96,6 +99,17 @@ def test_a_signal_leaves_the_terminal_whole(number: int, short_dir: Path) -> Non
         process.signal(number)
         assert process.ended() == 128 + number
         assert whole_again(process)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_a_plain_locale_gets_ascii(locale: str, short_dir: Path) -> None:
+    """On a real terminal too, where Python makes UTF-8 of it by itself."""
+    with dashboard_process("--socket", str(short_dir / "s"), environ={"LC_ALL": locale}) as process:
+        process.until("Needs you")
+        process.send(b"2")
+        process.until("[2 Runs]")
+        assert process.plain.isascii()
 
 
 @pytest.mark.slow
