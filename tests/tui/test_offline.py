@@ -18,7 +18,7 @@ from tui import offline
 from tui.journal_files import lock_is_held
 from tui.offline import JournalFile, open_file
 from tui.runs_index import RunFilter
-from wal.errors import BadCursor, JournalRefused
+from wal.errors import BadCursor, JournalError, JournalRefused
 from wal.journal import Journal
 from wal.lock import DataFolderLock
 from wal.queries import Reader
@@ -220,6 +220,15 @@ async def test_the_dashboard_falls_back_to_the_file_and_returns(journal: Path) -
         with anyio.fail_after(15):
             await shown.sees("LIVE")
         assert shown.app.mode_word == "rw"
+
+
+async def test_a_file_that_was_closed_is_no_crash(journal: Path) -> None:
+    """The daemon is back and the file is closed under somebody's question: an error that says so, as for any other."""
+    small_journal(journal)
+    file = await open_file(journal)
+    await file.close()
+    with pytest.raises(JournalError, match="closed"):
+        await file.runs(RunFilter())
 
 
 @pytest.mark.parametrize(
