@@ -109,6 +109,21 @@ async def test_changes_reach_the_list() -> None:
         await shown.until(lambda: rows(shown)[0] == "newone" and "8810b1" not in rows(shown))
 
 
+async def test_a_page_that_is_not_given_is_not_asked_for_in_a_loop() -> None:
+    """While nobody answers the list asks now and then, and says that it was not read; it comes when the daemon does."""
+    daemon = refund_world()
+    async with driven(daemon) as shown:
+        daemon.go_down()
+        await shown.sees("STALE")
+        daemon.asked.clear()
+        await shown.press("2")
+        await shown.sees("not read")
+        await shown.pilot.pause(0.5)
+        assert daemon.asked.count("runs") < 8  # the link's own attempts among them
+        daemon.up = True
+        await shown.sees("8810b1")
+
+
 async def test_sorting_is_of_what_is_held() -> None:
     """Few runs sort by any column; of more than are held, newest first is all there is, and it says so."""
     async with driven(refund_world(), area="runs") as shown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import ClassVar
 
@@ -14,8 +15,9 @@ from tui.filters import BadFilter
 from tui.format import Cell, Line, Piece, age_between, short_id, spread, thousands
 from tui.histories import HistoryCache
 from tui.history_fold import History
+from tui.link_state import STALE
 from tui.messages import RowHighlighted, RowOpened, RowsNeeded
-from tui.model import RUNS, Change, RunNote
+from tui.model import LINK, RUNS, Change, RunNote
 from tui.run_actions import ACTIONS
 from tui.run_query import HELP, parse_query
 from tui.run_rows import SORTS, RunRows
@@ -43,6 +45,8 @@ COLUMNS = (
 )
 PREVIEW_DELAY_SECONDS, FILL_DELAY_SECONDS = 0.12, 0.3
 """The cursor must rest so long before the history of a run is read, the list before those of the runs on screen are."""
+REFUSED_SECONDS = 5.0
+"""After a page that was not given the next is asked for only so much later, or when the link is well again."""
 SCAN_PAGE = 500
 SCAN_ROWS_MAX = 5_000
 """Rows that are read at one go to find those that only the rows themselves can tell; `M` reads on."""
@@ -75,6 +79,7 @@ class RunsScreen(AreaScreen):
         self._rows = RunRows(self.index, self.cells)
         self._source: Source | None = None
         self._fetching = False
+        self._not_before = 0.0
         self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
         self._marked: dict[str, RunView] = {}
         self._histories = HistoryCache(self.ask)
@@ -107,9 +112,12 @@ class RunsScreen(AreaScreen):
         self._scanned, self._scan_until = 0, SCAN_ROWS_MAX
         self._list.cursor_key = None
         self._list.move_to(0)
+        self._not_before = 0.0
         self._fetch([None])
 
     def show(self, change: Change) -> None:
+        if LINK in change.topics and self.dash.link_state.name != STALE:
+            self._not_before = 0.0
         if not len(self.index) and self.index.more:
             self._fetch([None])
         if self.dash.source is not self._source:
@@ -202,6 +210,8 @@ class RunsScreen(AreaScreen):
     def _empty(self) -> str:
         if self._fetching or self.dash.source is None:
             return "reading ..."
+        if self._not_before:
+            return "not read: it is asked for again soon"
         if self.filter_text:
             return f"no runs match {self.filter_text} ({thousands(self.model.total)} exist) - esc clears the filter"
         return "no runs yet: runtimed runs start WORKFLOW"
@@ -227,7 +237,8 @@ class RunsScreen(AreaScreen):
     # --- pages
 
     def _fetch(self, cursors: list[str | None]) -> None:
-        if not self._fetching and self.dash.source is not None and cursors:
+        may = not self._fetching and time.monotonic() >= self._not_before
+        if may and self.dash.source is not None and cursors:
             self._fetching = True
             begin(self, partial(self._load, cursors), group="pages")
 
@@ -237,6 +248,7 @@ class RunsScreen(AreaScreen):
         try:
             for cursor in cursors[:2]:
                 page = await self.ask(lambda source, cursor=cursor: source.runs(query, cursor, limit))  # type: ignore[misc]
+                self._not_before = time.monotonic() + REFUSED_SECONDS if page is None else 0.0
                 if page is None or query is not self._query:
                     break
                 self._scanned += len(page.items)
@@ -245,7 +257,11 @@ class RunsScreen(AreaScreen):
         finally:
             self._fetching = False
         if query is not self._query:
+            self._not_before = 0.0
             self._fetch([None])
+            return
+        if self._not_before:  # to draw the list again would be to ask again at once, for ever
+            self._show_line()
             return
         listing = self._list
         self.index.trim(listing.first_row, listing.first_row + listing.rows_on_screen)
