@@ -14,6 +14,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType, Keymap
 from textual.command import Provider
 from textual.dom import DOMNode
+from textual.geometry import Size
 from textual.screen import Screen
 
 from runtimed.client import Client
@@ -27,7 +28,7 @@ from tui.link_state import LIVE, OFFLINE, LinkState
 from tui.looks import ANSI_THEME, DEFAULT_THEME, THEMES, Looks, themes
 from tui.messages import ModelChanged
 from tui.model import EVERYTHING, NOTHING, Change, Model
-from tui.palette import FindProvider
+from tui.palette import FindProvider, Palette
 from tui.screens.base import AreaScreen
 from tui.screens.help import Help
 from tui.screens.prompt import Prompt
@@ -35,6 +36,7 @@ from tui.source import Source
 from tui.widgets.keys import all_keys
 
 AGE_SECONDS = 1.0
+LEAST_SIZE = Size(60, 15)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,9 +136,14 @@ class Dashboard(App[int], inherit_bindings=False):
         """0 below 80 columns, 1 below 120, 2 below 160, 3 beyond: the index into a column's widths."""
         return sum(self.size.width >= least for least in (80, 120, 160))
 
+    @staticmethod
+    def too_small(size: Size) -> bool:
+        """Whether a terminal of this size has no room for panes."""
+        return size.width < LEAST_SIZE.width or size.height < LEAST_SIZE.height
+
     def banner(self) -> str:
         """What must be said above everything: the daemon is down, or this is not a terminal for panes."""
-        if self.size.width < 60 or self.size.height < 15:
+        if self.too_small(self.size):
             return f"too small for panes: {self.size.width}x{self.size.height}, need 60x15"
         if self.link_state.name == OFFLINE:
             since = self.link_state.down_since(self.model)
@@ -281,12 +288,18 @@ class Dashboard(App[int], inherit_bindings=False):
 
     def _arrive(self, where: Jump) -> None:
         screen = self.area_screen
-        if screen is None:
+        if screen is None or screen is not self.screen:  # whoever has opened something else meanwhile stays there
             return
         if where.filter is not None:
             screen.set_filter(where.filter)
         if where.target is not None:
             screen.open_target(where.target)
+
+    def action_command_palette(self) -> None:
+        """The palette, over an area alone: what a key may do on a card is the card's to say, also while it sends. It
+        has no id, by which one that is leaving would be in the way of the next."""
+        if isinstance(self.screen, AreaScreen) and not self.too_small(self.size):
+            self.push_screen(Palette())
 
     def action_help_keys(self) -> None:
         """What the keys do here."""

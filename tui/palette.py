@@ -1,4 +1,4 @@
-"""The palette's own finds: runs, approvals and connectors that are in memory, by any part of their names."""
+"""The palette, and its own finds: runs, approvals and connectors that are in memory, by any part of their names."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ from collections.abc import Iterator
 from typing import cast
 
 from rich.text import Text
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual import events
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from tui.format import safe
 from tui.jump import Jump
+from tui.work import EndsWork, LeavesOnce
 
 FINDS_MAX = 2_000
+
+
+class Palette(EndsWork, LeavesOnce, CommandPalette):
+    """Textual's palette; its search ends before its parts do, and it leaves where there is no room for its list."""
+
+    def on_resize(self, event: events.Resize) -> None:
+        """In a list without a line Textual's palette looks for a line to move to, and breaks."""
+        from tui.app import Dashboard
+
+        if cast("Dashboard", self.app).too_small(event.size):
+            self.dismiss()
 
 
 class FindProvider(Provider):

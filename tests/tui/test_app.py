@@ -9,6 +9,9 @@ from tests.tui.driving import driven
 from tests.tui.fake_daemon import FakeDaemon, approval, event, run
 from tests.tui.screen_text import screen_lines
 from tui.areas import AREAS
+from tui.jump import Jump
+from tui.palette import Palette
+from tui.screens.help import Help
 
 pytestmark = pytest.mark.anyio
 
@@ -148,3 +151,37 @@ async def test_a_tiny_screen_says_so_and_lives(daemon: FakeDaemon) -> None:
         await shown.sees("too small for panes: 50x10, need 60x15")
         await shown.pilot.resize_terminal(80, 24)
         await shown.until(lambda: "too small" not in shown.text)
+
+
+async def test_the_palette_stays_off_what_has_rules_of_its_own(daemon: FakeDaemon) -> None:
+    """Over a card, a prompt or a help `ctrl+p` does nothing, nor without room; over an area it opens, once."""
+    async with driven(daemon) as shown:
+        await shown.press("question_mark", "ctrl+p")
+        assert isinstance(shown.app.screen, Help)
+        await shown.press("escape", "ctrl+p", "ctrl+p")
+        assert [type(screen) for screen in shown.app.screen_stack][1:] == [Palette]
+        await shown.pilot.resize_terminal(50, 4)
+        await shown.until(lambda: len(shown.app.screen_stack) == 1)
+        await shown.press("ctrl+p", "pagedown")
+        assert len(shown.app.screen_stack) == 1
+
+
+async def test_a_choice_does_not_come_over_what_was_opened_after_it(daemon: FakeDaemon) -> None:
+    """A run that was chosen is not shown over the palette that was opened at once after it."""
+    async with driven(daemon, area="runs") as shown:
+        shown.app.go(Jump("runs", target="r1"))
+        shown.app.action_command_palette()
+        await shown.pilot.pause(0.1)
+        assert isinstance(shown.app.screen, Palette)
+
+
+async def test_what_is_left_twice_takes_nothing_along(daemon: FakeDaemon) -> None:
+    """A second key that leaves, before the first was done, does not take down the screen below."""
+    async with driven(daemon) as shown:
+        for opens in ("question_mark", "colon", "ctrl+p"):
+            await shown.press(opens)
+            left = shown.app.screen
+            left.dismiss(None)
+            left.dismiss(None)
+            await shown.pilot.pause()
+            assert shown.app.area_screen is shown.app.screen

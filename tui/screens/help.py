@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from tui.widgets.virtual_list import Column, ListRows, VirtualList
+from tui.work import LeavesOnce
 
 _COLUMNS = (
     Column("KEY", (16, 18, 20, 20)),
@@ -25,7 +26,7 @@ def _group(key: tuple[str, str, str]) -> str:
     return group if group in _GENERAL else ""
 
 
-class Help(ModalScreen[None]):
+class Help(LeavesOnce, ModalScreen[None]):
     """A list of keys; any of escape, `q` and `?` leaves it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,11 +9,13 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from tui.work import LeavesOnce
+
 INPUT_MAX = 500
 HISTORY_MAX = 50
 
 
-class Prompt(ModalScreen[str | None]):
+class Prompt(LeavesOnce, ModalScreen[str | None]):
     """Asks for a line; dismissed with it, or with None. `up` and `down` walk what was answered before."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
