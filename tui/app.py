@@ -219,7 +219,11 @@ class Dashboard(App[int], inherit_bindings=False):
         if self.model.complete:
             return change
         screen, held = self.area_screen, self.model.runs
-        runs = {one for one in change.ask_runs if one in held or (screen is not None and screen.shows_run(one))}
+        runs = {
+            one
+            for one in change.ask_runs
+            if one in held or one in change.must_ask or (screen is not None and screen.shows_run(one))
+        }
         return msgspec.structs.replace(change, ask_runs=frozenset(runs))
 
     def _show(self, change: Change) -> None:

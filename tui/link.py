@@ -12,11 +12,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 import msgspec
 
+from actors.errors import NotFound
 from runtimed.client import Client, DaemonUnreachable
 from runtimed.client_errors import BadAnswer, TimedOut, from_problem
 from runtimed.client_wire import Broken, Stream
@@ -52,6 +54,8 @@ CONNECTORS_SECONDS = 1.0
 SILENCE_SECONDS = 45.0
 """Without a byte for so long, three heartbeats, the connection is taken for dead."""
 BACKOFF_FIRST, BACKOFF_MAX = 0.2, 5.0
+REFUSED_FIRST, REFUSED_MAX = 2.0, 60.0
+"""How long after a question that was refused it is asked again: each time twice as long."""
 EVENTS_BACK = 500
 """How many records before the snapshot are read for the lists of events and the rates."""
 SNAPSHOT_PAGE, SNAPSHOT_RUNS_MAX = 500, 2_000
@@ -94,6 +98,9 @@ class Link:
         self._figures_wanted = asyncio.Event()
         self._connectors_wanted = asyncio.Event()
         self._asking: set[str] = set()
+        self._once_more: set[str] = set()
+        self._refused: dict[str, int] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}
         self._snapshot_seq = 0
         self._told = asyncio.Event()
 
@@ -120,8 +127,9 @@ class Link:
                     await asyncio.sleep(wait)
                     wait = min(wait * 2, BACKOFF_MAX)
             finally:
-                if self._timer is not None:
-                    self._timer.cancel()
+                for timer in (self._timer, *self._later.values()):
+                    if timer is not None:
+                        timer.cancel()
                 with anyio.CancelScope(shield=True):
                     await self._close_file(self.source)
 
@@ -280,32 +288,56 @@ class Link:
     # --- asking again -------------------------------------------------------------------------------------------------
 
     async def ask(self, change: Change) -> None:
-        """What a change says must be asked for. The app runs this as a worker, so a slow answer holds nothing up."""
+        """What a change says must be asked for. The app runs this as a worker, so a slow answer holds nothing up. Not
+        while there is no connection: the snapshot of the next one has it all."""
         source = self.source
-        if source is None or source.offline:
+        if source is None or not self.state.live:
             return
-        if APPROVALS in change.ask and self._begin(APPROVALS):
-            await self._guarded(APPROVALS, lambda: self._ask_approvals(source))
-        if SESSIONS in change.ask and self._begin(SESSIONS):
-            await self._guarded(SESSIONS, lambda: self._ask_sessions(source))
-        for run_id in list(change.ask_runs)[:ASK_RUNS_MAX]:
-            if self._begin(f"run {run_id}"):
-                await self._guarded(f"run {run_id}", lambda run_id=run_id: self._ask_run(source, run_id))  # type: ignore[misc]
+        for topic, work in ((APPROVALS, self._ask_approvals), (SESSIONS, self._ask_sessions)):
+            if topic in change.ask:
+                await self._guarded(topic, partial(work, source), Change(ask=frozenset({topic})))
+        wanted = sorted(change.ask_runs)
+        for run_id in wanted[:ASK_RUNS_MAX]:
+            only = frozenset({run_id})
+            again = Change(ask_runs=only, must_ask=only)
+            await self._guarded(f"run {run_id}", partial(self._ask_run, source, run_id), again)
+        if rest := frozenset(wanted[ASK_RUNS_MAX:]):
+            self._note(Change(ask_runs=rest, must_ask=rest))
 
-    def _begin(self, what: str) -> bool:
-        """False if this is being asked for already: one answer will do."""
+    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]], again: Change = NOTHING) -> None:
+        """Ask for something. What is being asked for already is asked for once more after its answer, which may be
+        older than what happened since; what cannot be had now is asked for `again` later."""
         if what in self._asking:
-            return False
+            self._once_more.add(what)
+            return
         self._asking.add(what)
-        return True
-
-    async def _guarded(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work()
+            while True:
+                self._once_more.discard(what)
+                await work()
+                self._refused.pop(what, None)
+                if what not in self._once_more:
+                    break
+        except NotFound:  # a run whose records are kept no more
+            self._refused.pop(what, None)
         except (RuntimedError, Broken) as error:
-            self.state.problem = str(error)  # the stream will say whether the daemon is gone; this answer is not vital
+            self.state.problem = str(error)  # the stream will say whether the daemon is gone
+            self._ask_later(what, again)
         finally:
             self._asking.discard(what)
+
+    def _ask_later(self, what: str, again: Change) -> None:
+        if again is NOTHING:
+            return
+        times = self._refused[what] = self._refused.get(what, 0) + 1
+        wait = min(REFUSED_FIRST * 2 ** (times - 1), REFUSED_MAX)
+        if what in self._later:
+            self._later[what].cancel()
+        self._later[what] = asyncio.get_running_loop().call_later(wait, self._ask_again, what, again)
+
+    def _ask_again(self, what: str, again: Change) -> None:
+        del self._later[what]
+        self._note(again)
 
     async def _ask_approvals(self, source: Source) -> None:
         views = await source.approvals("open")
@@ -331,7 +363,7 @@ class Link:
             source = self.source
             wanted = self._watched() or not idle.cancelled_caught
             if source is not None and self.state.live and wanted:
-                await self._guarded(HEALTH, lambda source=source: self._ask_figures(source))  # type: ignore[misc]
+                await self._guarded(HEALTH, partial(self._ask_figures, source))
             await asyncio.sleep(FIGURES_SECONDS)
 
     async def _keep_connectors(self) -> None:
@@ -341,7 +373,7 @@ class Link:
             self._connectors_wanted.clear()
             source = self.source
             if source is not None and self.state.live:
-                await self._guarded(CONNECTORS, lambda source=source: self._ask_connectors(source))  # type: ignore[misc]
+                await self._guarded(CONNECTORS, partial(self._ask_connectors, source))
             await asyncio.sleep(CONNECTORS_SECONDS)
 
     async def _ask_connectors(self, source: Source) -> None:

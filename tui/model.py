@@ -28,11 +28,13 @@ TOPICS = frozenset({RUNS, APPROVALS, ACTORS, HEALTH, SESSIONS, EVENTS, COUNTS, L
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What is different: topics, the runs that changed, and what must be asked for anew (runs by id, topics)."""
+    """What is different: topics, the runs that changed, and what must be asked for anew (runs by id, topics). Of the
+    runs to ask for, `must_ask` are those that are asked for also where they are neither held nor on screen."""
 
     topics: frozenset[str] = frozenset()
     runs: frozenset[str] = frozenset()
     ask_runs: frozenset[str] = frozenset()
+    must_ask: frozenset[str] = frozenset()
     ask: frozenset[str] = frozenset()
     events: int = 0
 
@@ -41,6 +43,7 @@ class Change(msgspec.Struct, frozen=True):
             self.topics | other.topics,
             self.runs | other.runs,
             self.ask_runs | other.ask_runs,
+            self.must_ask | other.must_ask,
             self.ask | other.ask,
             self.events + other.events,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -14,6 +14,7 @@ from actors.errors import RunNotFound
 from runtimed.client import DaemonUnreachable
 from runtimed.client_wire import Broken
 from runtimed.wire import ApprovalPage, CallerView, HealthDetail, HistoryPage, RunPage, SessionPage
+from wal.errors import RuntimedError
 from wal.views import (
     ActorView,
     ApprovalView,
@@ -27,6 +28,7 @@ from wal.views import (
     rfc3339,
 )
 
+T = TypeVar("T")
 NOW = 1_790_000_000_000_000
 """2026-09-21T14:13:20Z in microseconds. The tests' dashboards stand still at it."""
 
@@ -64,7 +66,8 @@ def approval(id: str, title: str, run_id: str = "r1", **more: Any) -> ApprovalVi
 
 
 class FakeDaemon:
-    """The script: lists that tests fill, and switches for what goes wrong."""
+    """The script: lists that tests fill, and switches for what goes wrong. While `answers_held` is set, answers of lists and
+    runs are made but wait for it; a question that `refusals` names is refused once."""
 
     def __init__(self) -> None:
         self.runs: list[RunView] = []
@@ -81,6 +84,8 @@ class FakeDaemon:
         self.seq = 10
         self.up = True
         self.asked: list[str] = []
+        self.answers_held: asyncio.Event | None = None
+        self.refusals: list[str] = []
         self.streams: list[FakeStream] = []
 
     def client(self) -> FakeClient:
@@ -106,6 +111,15 @@ class FakeDaemon:
         self.asked.append(what)
         if not self.up:
             raise DaemonUnreachable("nobody listens")
+        if what in self.refusals:
+            self.refusals.remove(what)
+            raise RuntimedError(f"429: {what}")
+
+    async def answer(self, found: T) -> T:
+        """An answer that is made now, and goes out when nothing holds it up."""
+        if self.answers_held is not None:
+            await self.answers_held.wait()
+        return found
 
 
 class FakeStream:
@@ -191,7 +205,7 @@ class FakeClient:
         start = int(cursor or 0)
         items = found[start : start + limit]
         following = str(start + limit) if start + limit < len(found) else None
-        return RunPage(items=items, next=following, total=len(found), seq=self.daemon.seq)
+        return await self.daemon.answer(RunPage(items=items, next=following, total=len(found), seq=self.daemon.seq))
 
     async def run(self, run_id: str) -> RunDetail:
         self.daemon.check(f"run {run_id}")
@@ -199,7 +213,8 @@ class FakeClient:
             return self.daemon.details[run_id]
         for each in self.daemon.runs:
             if each.id == run_id:
-                return RunDetail(**{name: getattr(each, name) for name in RunView.__struct_fields__})
+                detail = RunDetail(**{name: getattr(each, name) for name in RunView.__struct_fields__})
+                return await self.daemon.answer(detail)
         raise RunNotFound(f"there is no run {run_id!r}")
 
     async def history(self, run_id: str, after: int = 0, limit: int = 200) -> HistoryPage:
@@ -210,7 +225,8 @@ class FakeClient:
     async def approvals(self, *, status: str | None = None, limit: int = 50, **more: Any) -> ApprovalPage:
         self.daemon.check("approvals")
         found = [view for view in self.daemon.approvals if status in (None, view.status)]
-        return ApprovalPage(items=found[:limit], next=None, total=len(found), seq=self.daemon.seq)
+        page = ApprovalPage(items=found[:limit], next=None, total=len(found), seq=self.daemon.seq)
+        return await self.daemon.answer(page)
 
     async def approval(self, approval_id: str) -> ApprovalView:
         self.daemon.check(f"approval {approval_id}")
