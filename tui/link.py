@@ -160,16 +160,14 @@ class Link:
         """Everything anew. The seq of the first page is where the events begin: views carry their own seq, so an event
         that a view already holds changes nothing."""
         model = self.model
-        first = await source.runs(RunFilter(OPEN_STATUSES), limit=SNAPSHOT_PAGE)
-        runs: list[RunView] = list(first.items)
-        cursor = first.next
-        while cursor is not None and len(runs) < SNAPSHOT_RUNS_MAX:
-            page = await source.runs(RunFilter(OPEN_STATUSES), cursor, SNAPSHOT_PAGE)
-            runs += page.items
-            cursor = page.next
-        model.put_runs(runs, complete=cursor is None)
-        model.seq = self._snapshot_seq = first.seq
-        if model.events and model.events[-1].seq > first.seq:
+        seq, runs, complete = await self._newest(source, OPEN_STATUSES)
+        if not complete:  # what needs a person may be older than all of those
+            _, blocked, _ = await self._newest(source, ("blocked",))
+            known = {run.id for run in runs}
+            runs += [run for run in blocked if run.id not in known]
+        model.put_runs(runs, complete=complete)
+        model.seq = self._snapshot_seq = seq
+        if model.events and model.events[-1].seq > seq:
             model.events.clear()  # another journal's numbers
         await self._ask_approvals(source)
         model.sessions = list((await source.sessions(limit=SNAPSHOT_PAGE)).items)
@@ -185,6 +183,16 @@ class Link:
         if not source.offline:
             self.state.name, self.state.since, self.state.problem, self.state.banner = LIVE, self._now(), "", ""
         self._note(EVERYTHING)
+
+    @staticmethod
+    async def _newest(source: Source, statuses: tuple[str, ...]) -> tuple[int, list[RunView], bool]:
+        """The newest runs with these statuses, the seq of their first page, and whether these are all."""
+        page = await source.runs(RunFilter(statuses), limit=SNAPSHOT_PAGE)
+        seq, runs = page.seq, list(page.items)
+        while page.next is not None and len(runs) < SNAPSHOT_RUNS_MAX:
+            page = await source.runs(RunFilter(statuses), page.next, SNAPSHOT_PAGE)
+            runs += page.items
+        return seq, runs, page.next is None
 
     async def _read_file(self) -> bool:
         """The model out of the file; False if it cannot be read (then `state.problem` says why)."""

@@ -188,7 +188,7 @@ class Model:
             return self._keep(held, run) | Change(frozenset({COUNTS}))
         after = None if held is None else fold.advance(held, event)
         if after is None:
-            return _ask_for(run_id)
+            return _ask_for(run_id, surely=event.kind == "run_blocked")
         return self._keep(held, after)
 
     def _keep(self, held: RunView | None, run: RunView) -> Change:
@@ -210,7 +210,8 @@ class Model:
         self.counts[after] = self.counts.get(after, 0) + 1
 
     def _bound(self) -> None:
-        """Forget the oldest ended runs first, then the oldest: then not every open run is held any more."""
+        """Forget the oldest ended runs first, then the oldest: then not every open run is held any more. Blocked ones
+        are kept, they need a person, up to as many again."""
         if len(self.runs) <= RUNS_HELD_MAX:
             return
         for run_id in [run.id for run in reversed(self.runs.values()) if run.status not in OPEN_STATUSES]:
@@ -218,7 +219,10 @@ class Model:
             if len(self.runs) <= RUNS_HELD_MAX * 3 // 4:
                 return
         while len(self.runs) > RUNS_HELD_MAX:
-            self.runs.popitem()
+            oldest = next((run.id for run in reversed(self.runs.values()) if run.status != "blocked"), None)
+            if oldest is None and len(self.runs) <= 2 * RUNS_HELD_MAX:
+                return
+            del self.runs[oldest or next(reversed(self.runs))]
             self.complete = False
 
     def _note(self, event: EventView) -> None:
@@ -305,9 +309,10 @@ class Model:
         return dict(Counter(actor.status for actor in self.actors))
 
 
-def _ask_for(run_id: str) -> Change:
-    """The run has changed, and the events do not say into what."""
-    return Change(frozenset({RUNS}), runs=frozenset({run_id}), ask_runs=frozenset({run_id}))
+def _ask_for(run_id: str, *, surely: bool = False) -> Change:
+    """The run has changed, and the events do not say into what; `surely` where it needs a person."""
+    one = frozenset({run_id})
+    return Change(frozenset({RUNS}), runs=one, ask_runs=one, must_ask=one if surely else frozenset())
 
 
 _NO_NOTE = RunNote()

@@ -66,8 +66,8 @@ def approval(id: str, title: str, run_id: str = "r1", **more: Any) -> ApprovalVi
 
 
 class FakeDaemon:
-    """The script: lists that tests fill, and switches for what goes wrong. While `answers_held` is set, answers of lists and
-    runs are made but wait for it; a question that `refusals` names is refused once."""
+    """The script: lists that tests fill, and switches for what goes wrong. While `answers_held` is set,
+    answers of lists and runs are made but wait for it; a question that `refusals` names is refused once."""
 
     def __init__(self) -> None:
         self.runs: list[RunView] = []

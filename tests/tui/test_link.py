@@ -9,6 +9,7 @@ import pytest
 from tests.tui.driving import driven
 from tests.tui.fake_daemon import FakeDaemon, approval, event, run
 from tui import link as link_module
+from wal.views import ErrorView
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,7 @@ async def test_what_happens_while_it_is_asked_for_is_asked_for_again() -> None:
 
 
 async def test_what_was_refused_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question that the daemon refuses, being busy, is asked again a little later; one for a run that is gone, not."""
+    """A question that a busy daemon refuses is asked again a little later; of a run that is gone it is not."""
     monkeypatch.setattr(link_module, "REFUSED_FIRST", 0.05)
     daemon = FakeDaemon()
     daemon.runs = [run("r1", status="paused"), run("r2", status="waiting", waiting_on="approval")]
@@ -61,3 +62,16 @@ async def test_however_many_runs_change_at_once_each_is_asked_for() -> None:
         daemon.runs = [run(f"r{n}", seq=11 + n) for n in range(count)]
         daemon.push(*(event(11 + n, "run_resumed", f"r{n}") for n in range(count)))
         await shown.until(lambda: {one.status for one in shown.app.model.runs.values()} == {"running"})
+
+
+async def test_the_oldest_run_that_is_blocked_needs_us_however_many_are_open() -> None:
+    """Of more runs than are held the newest are, and every blocked one, also one that becomes so."""
+    daemon = FakeDaemon()
+    daemon.runs = [run(f"r{n}", status="waiting", waiting_on="signal", ago=n + 1.0) for n in range(2_500)]
+    daemon.runs.append(run("old", "payout", "blocked", ago=9_000.0, error=ErrorView("outcome_unknown", "x", "wire")))
+    async with driven(daemon) as shown:
+        await shown.sees("DOUBT", "run old")
+        assert "r2400" not in shown.app.model.runs
+        daemon.runs[2_400] = run("r2400", "payout", "blocked", ago=2_401.0, seq=11, error=ErrorView("code_error", "x"))
+        daemon.push(event(11, "run_blocked", "r2400", code="code_error"))
+        await shown.sees("STUCK", "run r2400")

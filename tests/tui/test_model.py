@@ -146,6 +146,20 @@ def test_the_model_has_a_limit(model: Model) -> None:
     assert not model.complete
 
 
+def test_blocked_runs_are_held_longest(model: Model) -> None:
+    """However many others start, a run that needs a person stays, unless there are too many of those too."""
+    model.put_runs([run("new"), run("old", status="blocked", ago=9_000)], complete=True)
+    for n in range(RUNS_HELD_MAX + 1):
+        model.apply(event(11 + n, "run_started", f"y{n}", id=f"y{n}"))
+    assert "old" in model.runs
+    assert "new" not in model.runs
+    assert len(model.runs) == RUNS_HELD_MAX
+    for n in range(2 * RUNS_HELD_MAX + 1):
+        model.put_run(run(f"b{n}", status="blocked", seq=20_000))
+    assert len(model.runs) == 2 * RUNS_HELD_MAX
+    assert "old" not in model.runs
+
+
 def test_rates_lie_where_the_events_say(model: Model) -> None:
     """Steps and failures are counted by the instants of their records, however late they are read."""
     for n in range(60):
