@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 
@@ -122,6 +123,22 @@ async def test_a_page_that_is_not_given_is_not_asked_for_in_a_loop() -> None:
         assert daemon.asked.count("runs") < 8  # the link's own attempts among them
         daemon.up = True
         await shown.sees("8810b1")
+
+
+async def test_what_happens_while_the_page_is_on_its_way_is_in_the_list() -> None:
+    """A run that ends, and one that starts, after the page was read and before it came, are as they are."""
+    daemon = RunDaemon()
+    daemon.runs = [run("r1"), run("r2")]
+    async with driven(daemon) as shown:
+        daemon.answers_held = held = asyncio.Event()
+        daemon.asked.clear()
+        await shown.press("2")
+        await shown.until(lambda: "runs" in daemon.asked)
+        daemon.push(event(11, "run_completed", "r1"), event(12, "run_started", "r3", id="r3", ago=0.0))
+        await shown.until(lambda: shown.app.model.seq == 12)
+        daemon.answers_held = None
+        held.set()
+        await shown.until(lambda: rows(shown) == ["r3", "r2"])
 
 
 async def test_sorting_is_of_what_is_held() -> None:

@@ -125,9 +125,7 @@ class RunsScreen(AreaScreen):
         runs = self.model.runs
         missed = runs if RUNS in change.topics and not change.runs else change.runs  # what it did not see when hidden
         for run in [runs[run_id] for run_id in missed if run_id in runs]:
-            held = self.index.get(run.id)
-            if held is None or held.seq < run.seq:
-                self.index.update(run, word_of(run))
+            self._update(run)
         if change:
             self._rows.sort()
             self._list.reload()
@@ -254,6 +252,7 @@ class RunsScreen(AreaScreen):
                 self._scanned += len(page.items)
                 items = [run for run in page.items if query.matches(run, word_of(run))] if query.by_rows else page.items
                 self.index.put(cursor, items, page.next, page.total, page.seq)
+                self._catch_up(page.seq)
         finally:
             self._fetching = False
         if query is not self._query:
@@ -269,6 +268,16 @@ class RunsScreen(AreaScreen):
         listing.reload()
         self._fill_soon()
         self._show_about()
+
+    def _catch_up(self, seq: int) -> None:
+        """What changed after the seq that a page is of, while the page was on its way."""
+        for run in [run for run in self.model.runs.values() if run.seq > seq]:
+            self._update(run)
+
+    def _update(self, run: RunView) -> None:
+        held = self.index.get(run.id)
+        if held is None or held.seq < run.seq:
+            self.index.update(run, word_of(run))
 
     def on_rows_needed(self, message: RowsNeeded) -> None:
         """The list shows what is not held."""
