@@ -47,10 +47,11 @@ class SeqRows:
         """The record of a row, if it is held."""
         return self._events.get(int(key)) if key is not None and key.isdecimal() else None
 
-    def wanted(self, first: int, last: int) -> tuple[int, int] | None:
-        """What to ask for to hold the rows `first` to `last`: records up to a seq, and how many; None for nothing."""
+    def wanted(self, first: int, last: int, coming: tuple[int, int] | None = None) -> tuple[int, int] | None:
+        """What to ask for to hold the rows `first` to `last`: records up to a seq, and how many; None for nothing, also
+        where what was asked for before, and is `coming`, will do."""
         missing = [seq for seq in range(max(1, self.head - last), self.head - first + 1) if not self._held(seq)]
-        if not missing:
+        if not missing or (coming is not None and coming[0] - coming[1] < missing[0] and missing[-1] <= coming[0]):
             return None
         upto = min(self.head, max(missing) + PAGE_RECORDS // 4)  # a little beyond, for who scrolls back
         return upto, PAGE_RECORDS

@@ -151,8 +151,8 @@ class FakeStream:
 class FakeEvents:
     """The events beyond a seq, as far as they are in the script; then it waits."""
 
-    def __init__(self, events: Sequence[EventView]) -> None:
-        self._left = list(events)
+    def __init__(self, daemon: FakeDaemon, events: Sequence[EventView]) -> None:
+        self._daemon, self._left = daemon, list(events)
 
     async def __aenter__(self) -> Self:
         return self
@@ -166,7 +166,7 @@ class FakeEvents:
     async def __anext__(self) -> EventView:
         if not self._left:
             await asyncio.Event().wait()
-        return self._left.pop(0)
+        return await self._daemon.answer(self._left.pop(0))
 
 
 class FakeClient:
@@ -194,7 +194,7 @@ class FakeClient:
         return stream
 
     def events(self, after: int = 0) -> FakeEvents:
-        return FakeEvents([event for event in self.daemon.events if event.seq > after])
+        return FakeEvents(self.daemon, [event for event in self.daemon.events if event.seq > after])
 
     async def runs(
         self, *, status: Sequence[str] = (), limit: int = 50, cursor: str | None = None, **more: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -124,6 +125,22 @@ async def test_hostile_records_are_shown_escaped(daemon: PeopleDaemon) -> None:
             assert all(char.isprintable() or char == "\n" for char in shown.text)
 
 
+async def test_a_page_comes_although_records_go_on_to_come(daemon: PeopleDaemon) -> None:
+    """What is drawn meanwhile does not ask for the same page anew, which would put the question aside each time."""
+    async with driven(daemon, area="journal") as shown:
+        await shown.sees("step1000")
+        daemon.answers_held = held = asyncio.Event()
+        shown.app.jump("seq 300")
+        await shown.until(lambda: screen_of(shown)._coming is not None)
+        pages = [worker for worker in screen_of(shown).workers if worker.group == "page"]
+        for seq in range(1_001, 1_004):
+            daemon.push(event(seq, "step_completed", "7f3a2c", call="0", name=f"step{seq}"))
+            await shown.sees(f"off ({seq - 1_000} new)")
+        assert [worker for worker in screen_of(shown).workers if worker.group == "page"] == pages
+        held.set()
+        await shown.sees("step300")
+
+
 # --- the rows, pure ---------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +166,16 @@ async def test_records_that_are_not_kept_hold_their_place() -> None:
     rows.put(10, 200, records(6, 5))
     assert rows.cells(9) == ["gone 1"]
     assert rows.wanted(0, 9) is None
+
+
+async def test_what_is_coming_is_not_asked_for_again() -> None:
+    """A range that was asked for counts as held until it comes, unless more than it is on screen."""
+    rows = SeqRows(lambda e: [str(e.seq)], lambda seq: [f"gone {seq}"])
+    rows.head = 1_000
+    coming = rows.wanted(500, 520)
+    assert coming == (550, 200)
+    assert rows.wanted(510, 530, coming) is None
+    assert rows.wanted(640, 660, coming) == (410, 200)
 
 
 # --- the chain --------------------------------------------------------------------------------------------------------

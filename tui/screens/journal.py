@@ -72,6 +72,7 @@ class JournalScreen(AreaScreen):
         self.following = True
         self._filter = ""
         self._noted = 0
+        self._coming: tuple[int, int] | None = None
         self._chain: tuple[int, ChainFigure] = (0, ChainFigure(""))
 
     def body(self) -> ComposeResult:
@@ -144,12 +145,17 @@ class JournalScreen(AreaScreen):
 
     def on_rows_needed(self, message: RowsNeeded) -> None:
         """Records that are not held: ask for them."""
-        wanted = self.by_seq.wanted(message.first, message.last) if not self._filter else None
+        wanted = self.by_seq.wanted(message.first, message.last, self._coming) if not self._filter else None
         if wanted is not None:
+            self._coming = wanted
             begin(self, partial(self._fetch, *wanted), group="page", exclusive=True)
 
     async def _fetch(self, upto: int, count: int) -> None:
-        events = await self.ask(lambda source: source.events_before(upto, count))
+        try:
+            events = await self.ask(lambda source: source.events_before(upto, count))
+        finally:
+            if self._coming == (upto, count):  # else another range has taken its place
+                self._coming = None
         if events is not None:
             self.by_seq.put(upto, count, events)
             self.query_one(VirtualList).reload()  # the cursor may stand on a row that had no name yet
