@@ -32,6 +32,11 @@ class AuditTrail:
         self.entries: deque[AuditEntry] = deque(maxlen=HELD_MAX)
         self._seen = 0
 
+    def clear(self) -> None:
+        """Forget all: the seqs to come are those of another journal."""
+        self.entries.clear()
+        self._seen = 0
+
     def feed(self, events: Iterable[EventView]) -> bool:
         """Take what is new out of these; whether there was anything. `events` is in order of seq."""
         fresh = [event for event in events if event.seq > self._seen]

@@ -38,6 +38,11 @@ class HistoryCache:
         self._held: dict[str, History] = {}
         self._notes: dict[str, tuple[int, RunNote]] = {}
 
+    def clear(self) -> None:
+        """Forget all: a run of the same id may be another one."""
+        self._held.clear()
+        self._notes.clear()
+
     def get(self, run_id: str) -> History | None:
         """A history that is held."""
         return self._held.get(run_id)

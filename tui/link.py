@@ -165,10 +165,9 @@ class Link:
             _, blocked, _ = await self._newest(source, ("blocked",))
             known = {run.id for run in runs}
             runs += [run for run in blocked if run.id not in known]
+        model.begin(seq)
         model.put_runs(runs, complete=complete)
-        model.seq = self._snapshot_seq = seq
-        if model.events and model.events[-1].seq > seq:
-            model.events.clear()  # another journal's numbers
+        self._snapshot_seq = seq
         await self._ask_approvals(source)
         model.sessions = list((await source.sessions(limit=SNAPSHOT_PAGE)).items)
         model.connectors = await source.connectors()

@@ -97,6 +97,9 @@ class Model:
 
     def __init__(self) -> None:
         self.seq = 0
+        self.journal_number = (
+            0  # goes up when another journal is read: what was kept by the seqs of the old one is void
+        )
         self.runs: OrderedDict[str, RunView] = OrderedDict()
         self.complete = False  # whether `runs` holds every open run
         self.counts: dict[str, int] = {}
@@ -117,6 +120,17 @@ class Model:
         self.started_at: str | None = None
 
     # --- the snapshot -------------------------------------------------------------------------------------------------
+
+    def begin(self, seq: int) -> None:
+        """A snapshot as of this seq comes. What the events told of runs is void if others came meanwhile; and where the
+        seq is before the last, it is another journal, such as a backup that was put back."""
+        if seq < self.seq:
+            self.journal_number += 1
+            self.events.clear()
+            self.rates = Rates()
+        if seq != self.seq:
+            self.notes.clear()
+        self.seq = seq
 
     def put_runs(self, runs: Iterable[RunView], *, complete: bool) -> None:
         """The open runs, newest first; `complete` if these are all."""

@@ -59,6 +59,12 @@ class SeqRows:
     def _held(self, seq: int) -> bool:
         return seq in self._events or seq in self._gone
 
+    def clear(self) -> None:
+        """Forget all: the seqs are those of another journal."""
+        self.head = 0
+        self._events.clear()
+        self._gone.clear()
+
     def put(self, upto: int, count: int, events: Iterable[EventView]) -> None:
         """The answer to `wanted`: what is not among it is gone."""
         found = {event.seq: event for event in events}

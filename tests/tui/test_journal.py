@@ -141,6 +141,22 @@ async def test_a_page_comes_although_records_go_on_to_come(daemon: PeopleDaemon)
         await shown.sees("step300")
 
 
+async def test_a_journal_that_was_put_back_shows_nothing_of_the_other(daemon: PeopleDaemon) -> None:
+    """After a restore, whose records have seqs that were seen before, the list and what comes are of the new one."""
+    async with driven(daemon, area="journal") as shown:
+        await shown.sees("step1000")
+        shown.app.jump("seq 30")
+        await shown.sees("step30")
+        daemon.go_down()
+        await shown.sees("STALE")
+        daemon.events = [event(seq, "step_completed", "r1", call="0", name=f"new{seq}") for seq in range(1, 41)]
+        daemon.seq, daemon.up = 40, True
+        await shown.sees("new40")
+        assert "step30" not in shown.text
+        daemon.push(event(41, "run_paused", "r1", reason="first"))
+        await shown.sees("reason=first")
+
+
 # --- the rows, pure ---------------------------------------------------------------------------------------------------
 
 

@@ -160,6 +160,18 @@ def test_blocked_runs_are_held_longest(model: Model) -> None:
     assert "old" not in model.runs
 
 
+def test_a_snapshot_after_a_break_is_believed_and_not_what_was_told_before(model: Model) -> None:
+    """What the events told of a run holds while no others came; a seq before the last is another journal's."""
+    model.apply(event(11, "step_scheduled", "r1", call="0", name="charge"))
+    model.begin(11)
+    assert model.note("r1").in_flight == {"0"}
+    model.begin(13)
+    assert not model.note("r1").in_flight
+    assert (model.journal_number, len(model.events)) == (0, 1)
+    model.begin(5)
+    assert (model.journal_number, model.seq, len(model.events)) == (1, 5, 0)
+
+
 def test_rates_lie_where_the_events_say(model: Model) -> None:
     """Steps and failures are counted by the instants of their records, however late they are read."""
     for n in range(60):

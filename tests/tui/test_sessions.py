@@ -110,3 +110,18 @@ async def test_the_trail_looks_at_each_event_once_and_is_bounded() -> None:
     events = [call(seq, "run.pause", "r", by="uid:1") for seq in range(1, HELD_MAX + 50)]
     assert trail.feed(events) and not trail.feed(events)
     assert len(trail.entries) == HELD_MAX and trail.entries[0].seq == HELD_MAX + 49
+
+
+async def test_the_audit_of_a_journal_that_was_put_back_is_its_own() -> None:
+    """After a restore the deeds of the other journal are gone, and those of this one are listed."""
+    daemon = PeopleDaemon()
+    daemon.events = [event(n, "call_audited", None, by="ann", action=f"old{n}") for n in range(1, 101)]
+    daemon.seq = 100
+    async with driven(daemon, area="sessions") as shown:
+        await shown.sees("old100")
+        daemon.go_down()
+        await shown.sees("STALE")
+        daemon.events = [event(n, "call_audited", None, by="bob", action=f"new{n}") for n in range(1, 41)]
+        daemon.seq, daemon.up = 40, True
+        await shown.sees("new40")
+        assert "old" not in shown.text

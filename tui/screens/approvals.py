@@ -137,6 +137,9 @@ class ApprovalsScreen(AreaScreen):
     def filter_text(self) -> str:
         return self._filter
 
+    def forget(self) -> None:
+        self._contexts.clear()
+
     def set_filter(self, text: str) -> None:
         self._filter = text
         self._relist()

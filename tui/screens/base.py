@@ -48,6 +48,7 @@ class AreaScreen(EndsWork, Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._compositor = LeanCompositor()
+        self._journal_number = 0
 
     # --- what a screen provides
 
@@ -58,6 +59,10 @@ class AreaScreen(EndsWork, Screen[None]):
     def show(self, change: Change) -> None:
         """Draw what has changed. Called at most four times a second while this screen is current, with `EVERYTHING`
         when it becomes so; and each second with no change, for ages: draw only text that is different."""
+
+    def forget(self) -> None:
+        """Another journal is read from now on, such as a backup that was put back: drop what is kept by seqs or ids of
+        the old one. `show` comes after it."""
 
     def set_filter(self, text: str) -> None:
         """The filter line was answered; empty text clears."""
@@ -133,6 +138,9 @@ class AreaScreen(EndsWork, Screen[None]):
         if not self.query(Header):
             return
         self.show_frame()
+        if self._journal_number != self.model.journal_number:
+            self._journal_number = self.model.journal_number
+            self.forget()
         self.show(change)
         self.update_keys()
 

@@ -88,6 +88,13 @@ class JournalScreen(AreaScreen):
     def filter_text(self) -> str:
         return self._filter
 
+    def forget(self) -> None:
+        self.workers.cancel_group(self, "page")
+        self.by_seq.clear()
+        self._noted, self._coming, self._chain = 0, None, (0, ChainFigure(""))
+        self.following = True
+        self.query_one(VirtualList).move_to(0)
+
     def set_filter(self, text: str) -> None:
         self._filter = text
         listing = self.query_one(VirtualList)

@@ -101,6 +101,10 @@ class RunsScreen(AreaScreen):
     def filter_text(self) -> str:
         return self._query.source
 
+    def forget(self) -> None:
+        self._histories.clear()
+        self._previewed = ("", 0)
+
     def set_filter(self, text: str) -> None:
         try:
             query = parse_query(text)

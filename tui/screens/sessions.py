@@ -78,6 +78,10 @@ class SessionsScreen(AreaScreen):
     def filter_text(self) -> str:
         return self._filter
 
+    def forget(self) -> None:
+        self.trail.clear()
+        self._relist_audit()
+
     def set_filter(self, text: str) -> None:
         self._filter = text
         self._relist()
