@@ -44,15 +44,22 @@ class RunFilter(msgspec.Struct, frozen=True):
 
 
 class _Part:
-    """One page: the cursor that asks for it, and its runs, or only how many there were."""
+    """One page: the cursor that asks for it, and its runs, or only how many there were and when the last began."""
 
-    __slots__ = ("cursor", "next", "runs", "size")
+    __slots__ = ("cursor", "last", "next", "runs", "size")
 
     def __init__(self, cursor: str | None, runs: list[RunView], next_cursor: str | None) -> None:
         self.cursor = cursor
         self.runs: list[RunView] | None = runs
         self.size = len(runs)
         self.next = next_cursor
+        self.last = ""
+
+    def drop(self) -> None:
+        """Keep only where it lies."""
+        if self.runs:
+            self.last = self.runs[-1].created_at or ""
+        self.runs = None
 
 
 class RunsIndex:
@@ -130,9 +137,11 @@ class RunsIndex:
         self, cursor: str | None, runs: list[RunView], next_cursor: str | None, total: int | None, seq: int
     ) -> None:
         """A page that was asked for has come. One that nobody asked for (any more) is left out."""
-        for part in self._parts:
+        for number, part in enumerate(self._parts):
             if part.cursor == cursor:
                 self._drop(part)
+                if part.next != next_cursor:
+                    self._move(number + 1, next_cursor)
                 part.runs, part.size, part.next = list(runs), len(runs), next_cursor
                 break
         else:
@@ -144,6 +153,27 @@ class RunsIndex:
         self.total, self.seq = total, max(self.seq, seq)
         for run in runs:
             self._known[run.id] = run
+
+    def _move(self, number: int, cursor: str | None) -> None:
+        """A page begins elsewhere, because the one before it has lost or gained runs: it must be asked for anew, and
+        there may be none any more."""
+        for part in self._parts[number : number + 1] if cursor is not None else self._parts[number:]:
+            self._drop(part)
+            part.cursor, part.size = cursor, max(1, part.size)
+        if cursor is None:
+            del self._parts[number:]
+
+    def keep(self, first: int, last: int) -> list[str | None]:
+        """The cursors of the pages that are held and have rows from `first` up to `last`, to be asked for anew; the
+        other pages are dropped."""
+        start, cursors = 0, []
+        for part in self._parts:
+            if part.runs is not None and start < last and first < start + part.size:
+                cursors.append(part.cursor)
+            else:
+                self._drop(part)
+            start += part.size
+        return cursors
 
     def trim(self, first: int, last: int) -> None:
         """Forget the pages farthest from these rows until the limit holds."""
@@ -158,11 +188,11 @@ class RunsIndex:
             if far is None:
                 return
             self._drop(far)
-            far.runs = None
 
     def _drop(self, part: _Part) -> None:
         for run in part.runs or ():
             self._known.pop(run.id, None)
+        part.drop()
 
     # --- changes
 
@@ -202,6 +232,8 @@ class RunsIndex:
         created = run.created_at or ""
         for part in self._parts:
             if part.runs is None:
+                if part.last and created >= part.last:
+                    return False  # it is in this page, or comes with it
                 continue
             last_of_all = part is self._parts[-1] and part.next is None
             if part.runs and created < (part.runs[-1].created_at or "") and not last_of_all:

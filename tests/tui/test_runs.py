@@ -252,6 +252,33 @@ async def test_a_hundred_thousand_runs_open_at_once() -> None:
         await shown.sees("r000000")
 
 
+async def test_what_happened_out_of_sight_is_read_when_the_list_is_shown_again() -> None:
+    """Where not every open run is held, a run far down that ended while another area was shown is not live any more,
+    and no run is counted twice."""
+    daemon = RunDaemon()
+    daemon.runs = [run(f"r{n:04}", ago=n + 1.0) for n in range(2_300)]
+    async with driven(daemon, area="runs") as shown:
+        await shown.sees("r0000")
+        screen = shown.app.screen
+        assert isinstance(screen, RunsScreen)
+        await shown.until(lambda: screen.index.held)
+        while screen.index.more:
+            held = len(screen.index)
+            await shown.press("G")
+            await shown.until(lambda held=held: len(screen.index) > held)
+        await shown.press("G")
+        await shown.sees("r2299")
+        daemon.push(*(event(11 + n, "step_scheduled", f"r{n:04}", call="0", name="s") for n in range(30)))
+        await shown.until(lambda: shown.app.model.seq == 40)
+        await shown.press("1")
+        daemon.runs[-1] = run("r2299", status="completed", ago=2_300.0, seq=41)
+        daemon.push(event(41, "run_completed", "r2299"))
+        await shown.until(lambda: shown.app.model.seq == 41)
+        await shown.press("2")
+        await shown.until(lambda: screen.index.get("r2299") is None)
+        assert (len(screen.index), screen.index.total) == (2_299, 2_299)
+
+
 async def test_what_the_events_did_not_tell_is_read_from_the_history() -> None:
     """A run that stands since before we listened shows its step and what it waits for all the same."""
     daemon = RunDaemon()

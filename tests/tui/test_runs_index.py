@@ -76,6 +76,44 @@ def test_a_change_elsewhere_is_no_change() -> None:
     assert index.number_of("old") is None
 
 
+def test_a_run_whose_page_was_dropped_is_not_listed_twice() -> None:
+    """What changes in a page that is not held comes with that page, and enters no other."""
+    index = RunsIndex()
+    for row in range(0, 4_000, 150):
+        load(index, row, row + 20)
+    assert index.get(ALL[100].id) is None
+    rows = len(index)
+    assert not index.update(ALL[100], word_of(ALL[100]))
+    assert (len(index), index.total) == (rows, len(ALL))
+
+
+def test_a_page_that_begins_elsewhere_now_is_asked_for_anew() -> None:
+    """Pages that are read again lie one after the other also where the list has changed meanwhile: each run once."""
+    index = RunsIndex()
+    for row in (0, 190, 390):
+        load(index, row, row + 20)
+    now = [run("new", ago=0.0), *ALL[:450], *ALL[460:]]
+    cursors = index.keep(0, 220)
+    assert cursors == [None, "200"]
+    while cursors:
+        for cursor in cursors:
+            start = 0 if cursor is None else int(cursor.removeprefix("b"))
+            index.put(cursor, now[start : start + 200], f"b{start + 200}", len(now), 11)
+        cursors = index.wanted(0, 599)
+    assert [index.row(number) for number in range(600)] == now[:600]
+
+
+def test_what_is_on_screen_is_read_anew_and_the_rest_dropped() -> None:
+    """After a time out of sight the pages on screen are asked for, their rows standing until they come."""
+    index = RunsIndex()
+    for row in (0, 190, 390):
+        load(index, row, row + 20)
+    assert index.keep(210, 230) == ["200"]
+    assert index.row(210) == ALL[210]
+    assert index.row(10) is None and index.row(410) is None
+    assert len(index) == 600
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["running", "completed"])), max_size=60))
 def test_the_list_is_what_the_filter_says(changes: list[tuple[int, str]]) -> None:
     """After any changes the rows are the matching runs, newest first, each once."""

@@ -137,6 +137,18 @@ class RunsScreen(AreaScreen):
             self._list.repaint()
         self._show_about()
 
+    def on_screen_resume(self) -> None:
+        """Where not every open run is held, nobody asked for what happened to others while they were not on screen."""
+        super().on_screen_resume()
+        if self.model.complete or not len(self.index):
+            return
+        if self._query.by_rows:
+            self._read_anew()
+            return
+        first, last = self._list.first_row, self._list.first_row + self._list.rows_on_screen
+        held = self.index.keep(0, len(self.index)) if self._rows.sortable else self.index.keep(first, last)
+        begin(self, partial(self._load, held), group="pages")
+
     def open_target(self, target: str) -> None:
         from tui.screens.run_detail import RunDetailScreen
 
@@ -160,6 +172,7 @@ class RunsScreen(AreaScreen):
     def _read_anew(self) -> None:
         """Another connection, or the file: what is held may be old."""
         self._source = self.dash.source
+        self._scanned = 0
         self.index.clear()
         self._fetch([None])
 
@@ -248,7 +261,7 @@ class RunsScreen(AreaScreen):
         query = self._query
         limit = SCAN_PAGE if query.by_rows else PAGE_RUNS
         try:
-            for cursor in cursors[:2]:
+            for cursor in cursors:
                 page = await self.ask(lambda source, cursor=cursor: source.runs(query, cursor, limit))  # type: ignore[misc]
                 self._not_before = time.monotonic() + REFUSED_SECONDS if page is None else 0.0
                 if page is None or query is not self._query:
@@ -286,7 +299,7 @@ class RunsScreen(AreaScreen):
     def on_rows_needed(self, message: RowsNeeded) -> None:
         """The list shows what is not held."""
         if not (self._query.by_rows and self._scanned >= self._scan_until):
-            self._fetch(self.index.wanted(message.first, message.last + 1))
+            self._fetch(self.index.wanted(message.first, message.last + 1)[:2])
 
     def action_read_on(self) -> None:
         """Look for rows that match farther back."""
