@@ -36,7 +36,12 @@ from tui.source import Source
 from tui.widgets.keys import all_keys
 
 AGE_SECONDS = 1.0
+IDLE_TICKS = 10
+LIVELY_MICROS, COUNTDOWN_MICROS, MINUTE_MICROS = 60_000_000, 10_000_000, 60_000_000
+"""Ages are exact below ten seconds, then go in steps of ten, and from a minute on of minutes: where nothing has happened
+for a minute and nothing ends within ten seconds, drawing at every tenth tick is soon enough."""
 LEAST_SIZE = Size(60, 15)
+_NEVER = "9"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +106,7 @@ class Dashboard(App[int], inherit_bindings=False):
         self.frozen = False
         self.frozen_events = 0
         self._history: dict[str, list[str]] = {}
+        self._ticks, self._minute, self._ends_at = 0, 0, ""
         for area in AREAS:
             self.add_mode(area.name, lambda path=area.screen: _load(path)())  # type: ignore[misc]
 
@@ -242,9 +248,27 @@ class Dashboard(App[int], inherit_bindings=False):
         return None
 
     def _tick(self) -> None:
-        """Ages go on. Only text that is different is drawn, so this is quiet when nothing changes."""
-        if not self.frozen:
-            self._show(NOTHING)
+        """Ages go on. Only text that is different is drawn, and where none can be nothing is made to be compared."""
+        self._ticks += 1
+        now = self.now()
+        if self.frozen or not (self._ticks % IDLE_TICKS == 0 or self._lively(now)):
+            return
+        self._minute = now // MINUTE_MICROS
+        self._show(NOTHING)
+
+    def _lively(self, now: int) -> bool:
+        """Whether something may read differently than a second ago: a young age, the clock, what ends soon."""
+        state = self.link_state
+        if state.name != LIVE or now - max(state.since, state.behind_at) < LIVELY_MICROS:
+            return True
+        if self._ticks % IDLE_TICKS == 1 or self._ends_at < rfc3339_now(now):
+            self._ends_at = self._next_end(rfc3339_now(now))
+        return now // MINUTE_MICROS != self._minute or self._ends_at <= rfc3339_now(now + COUNTDOWN_MICROS)
+
+    def _next_end(self, now: str) -> str:
+        screen = self.area_screen
+        ends = screen.countdowns() if screen is not None else ()
+        return min((end for end in ends if end and end >= now), default=_NEVER)
 
     def watch_theme(self, theme: str) -> None:
         """Colours of the lines go with the theme."""
@@ -271,6 +295,7 @@ class Dashboard(App[int], inherit_bindings=False):
     def action_area(self, area: str) -> None:
         """Go to an area."""
         if area in BY_NAME and self.current_mode != area:
+            self._ends_at = ""
             self.switch_mode(area)
 
     def action_jump(self) -> None:

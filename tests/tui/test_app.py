@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from textual.binding import Binding
 
 from tests.tui.driving import driven
-from tests.tui.fake_daemon import FakeDaemon, approval, event, run
+from tests.tui.fake_daemon import NOW, FakeDaemon, approval, at, event, run
 from tests.tui.screen_text import screen_lines
 from tui.areas import AREAS
 from tui.jump import Jump
@@ -185,3 +187,27 @@ async def test_what_is_left_twice_takes_nothing_along(daemon: FakeDaemon) -> Non
             left.dismiss(None)
             await shown.pilot.pause()
             assert shown.app.area_screen is shown.app.screen
+
+
+async def test_at_rest_it_draws_every_ten_seconds_and_each_second_where_something_ends(daemon: FakeDaemon) -> None:
+    """A minute after the last record no age is exact to the second: one tick in ten draws. The clock's minute, and what
+    ends within ten seconds, are drawn when they are due."""
+    passed, drawn = [0], list[int]()
+    async with driven(daemon, now=lambda: NOW + passed[0] * 1_000_000) as shown:
+        app = shown.app
+        app.area_screen.show = lambda change: None if change else drawn.append(passed[0])
+
+        def ticks(first: int, last: int) -> list[int]:
+            drawn.clear()
+            for passed[0] in range(first, last):
+                app._tick()
+            return list(drawn)
+
+        assert ticks(1, 59) == list(range(1, 59))
+        quiet = ticks(61, 400)
+        assert all(second in quiet for second in range(100, 400, 60))  # NOW is twenty seconds past the minute
+        assert max(later - sooner for sooner, later in pairwise(quiet)) <= 10
+        assert len(quiet) <= 34 + 6
+        daemon.approvals = [approval("1", "refund", expires_at=at(-450))]
+        app.model.put_approvals(daemon.approvals)
+        assert set(range(441, 450)) <= set(ticks(400, 470))

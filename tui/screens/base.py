@@ -6,7 +6,7 @@ reads `self.model`, asks `await self.ask(lambda source: ...)` for more, and goes
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual.app import ComposeResult
@@ -49,6 +49,7 @@ class AreaScreen(EndsWork, Screen[None]):
         super().__init__()
         self._compositor = LeanCompositor()
         self._journal_number = 0
+        self._header, self._keys = Header(classes="header"), Keys(classes="keys")
 
     # --- what a screen provides
 
@@ -78,6 +79,12 @@ class AreaScreen(EndsWork, Screen[None]):
     def shows_run(self, run_id: str) -> bool:
         """Whether this run is on screen: then it is asked for when it changes, also if it is not among those held."""
         return False
+
+    def countdowns(self) -> Iterable[str | None]:
+        """The instants up to which is counted down on screen; at the end that is exact to the second."""
+        model = self.model
+        yield from (view.expires_at for view in model.approvals.values())
+        yield from (run.waiting_until for run in model.runs.values() if self.shows_run(run.id))
 
     def selected_id(self) -> str | None:
         """What `y` copies."""
@@ -118,12 +125,12 @@ class AreaScreen(EndsWork, Screen[None]):
 
     def compose(self) -> ComposeResult:
         """The frame round the body."""
-        yield Header(classes="header")
+        yield self._header
         yield Tabs(self.AREA)
         yield Lines(id="banner")
         with Vertical(classes="body"):
             yield from self.body()
-        yield Keys(classes="keys")
+        yield self._keys
 
     def on_screen_resume(self) -> None:
         """This screen is looked at again: it may have missed changes."""
@@ -135,7 +142,7 @@ class AreaScreen(EndsWork, Screen[None]):
 
     def changed(self, change: Change) -> None:
         """The frame and the body, after a change."""
-        if not self.query(Header):
+        if not self._header.is_attached:
             return
         self.show_frame()
         if self._journal_number != self.model.journal_number:
@@ -146,16 +153,18 @@ class AreaScreen(EndsWork, Screen[None]):
 
     def show_frame(self) -> None:
         """Header, tabs and banner; all that moves while the screen is frozen."""
-        if not self.query(Header):  # they are being made: a change may come in between, and all is drawn once they are
+        if (
+            not self._header.is_attached
+        ):  # they are being made: a change may come in between, and all is drawn once they are
             return
-        self.query_one(Header).update_header()
+        self._header.update_header()
         self.query_one(Tabs).update_tabs()
         self._show_banner()
 
     def update_keys(self) -> None:
         """The last line anew: what has the focus, or what the line says at its right, has changed."""
-        if self.query(Keys):
-            self.query_one(Keys).update_keys(self.remark())
+        if self._keys.is_attached:
+            self._keys.update_keys(self.remark())
 
     def on_descendant_focus(self) -> None:
         """Other keys are live."""

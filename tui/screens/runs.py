@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import ClassVar
 
@@ -158,6 +159,10 @@ class RunsScreen(AreaScreen):
 
     def shows_run(self, run_id: str) -> bool:
         return self.index.get(run_id) is not None
+
+    def countdowns(self) -> Iterable[str | None]:
+        first, last = self._list.first_row, self._list.first_row + self._list.rows_on_screen
+        yield from (run.waiting_until for number in range(first, last) if (run := self._rows.run(number)) is not None)
 
     def selected_id(self) -> str | None:
         return self._list.cursor_key

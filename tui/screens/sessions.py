@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -217,6 +217,9 @@ class SessionsScreen(AreaScreen):
 
     def open_target(self, target: str) -> None:
         self.query_one("#sessions", VirtualList).move_to_key(target)
+
+    def countdowns(self) -> Iterable[str | None]:
+        return [one.expires_at for one in self.model.sessions if one.status == "open"]
 
     def selected_id(self) -> str | None:
         return self.query_one("#audit" if self._on_audit else "#sessions", VirtualList).cursor_key
