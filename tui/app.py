@@ -38,8 +38,8 @@ from tui.widgets.keys import all_keys
 AGE_SECONDS = 1.0
 IDLE_TICKS = 10
 LIVELY_MICROS, COUNTDOWN_MICROS, MINUTE_MICROS = 60_000_000, 10_000_000, 60_000_000
-"""Ages are exact below ten seconds, then go in steps of ten, and from a minute on of minutes: where nothing has happened
-for a minute and nothing ends within ten seconds, drawing at every tenth tick is soon enough."""
+"""Ages are exact below ten seconds, then go in steps of ten, and from a minute on of minutes: where nothing has
+happened for a minute and nothing ends within ten seconds, drawing at every tenth tick is soon enough."""
 LEAST_SIZE = Size(60, 15)
 _NEVER = "9"
 
@@ -165,9 +165,9 @@ class Dashboard(App[int], inherit_bindings=False):
             return "this dashboard was started read-only"
         return self.link_state.why_not()
 
-    def area_badge(self, area: str) -> int:
-        """The number in a tab."""
-        return len(self.model.approvals) if area == "approvals" else 0
+    def area_badge(self, area: str) -> str:
+        """The number in a tab; empty for none."""
+        return self.model.approvals_count() if area == "approvals" and self.model.approvals else ""
 
     def command(self, *words: str) -> str:
         """A command line for the same daemon."""

@@ -28,6 +28,7 @@ from tui.link_state import LIVE, OFFLINE, STALE, LinkState
 from tui.model import (
     ACTORS,
     APPROVALS,
+    APPROVALS_HELD_MAX,
     CONNECTORS,
     COUNTS,
     EVERYTHING,
@@ -44,7 +45,7 @@ from tui.runs_index import RunFilter
 from tui.source import Online, Source
 from tui.states import OPEN_STATUSES
 from wal.errors import RuntimedError
-from wal.views import EventView, RunView
+from wal.views import ApprovalView, EventView, RunView
 
 BATCH_SECONDS = 0.25
 """The least time between two changes told to the app: four frames a second are enough to follow, and cheap."""
@@ -62,6 +63,7 @@ SNAPSHOT_PAGE, SNAPSHOT_RUNS_MAX = 500, 2_000
 ASK_RUNS_MAX = 50
 PROBLEM_MAX_BYTES = 1024**2
 DECIDED_SHOWN = 50
+DECIDED_STATUSES = ("approved", "refused", "expired", "withdrawn")
 
 _decode = msgspec.json.Decoder(EventView).decode
 _AWAY = (DaemonUnreachable, TimedOut, Broken)
@@ -347,9 +349,12 @@ class Link:
         self._note(again)
 
     async def _ask_approvals(self, source: Source) -> None:
-        views = await source.approvals("open")
-        decided = [view for view in await source.approvals(None, DECIDED_SHOWN) if view.status != "open"]
-        self.model.put_approvals(views, decided)
+        views = await source.approvals("open", APPROVALS_HELD_MAX)
+        decided: list[ApprovalView] = []
+        for status in DECIDED_STATUSES:  # the newest of all may all be open
+            decided += await source.approvals(status, DECIDED_SHOWN)
+        decided.sort(key=lambda view: view.decided_at or "", reverse=True)
+        self.model.put_approvals(views, decided[:DECIDED_SHOWN])
         self._note(Change(frozenset({APPROVALS})))
 
     async def _ask_sessions(self, source: Source) -> None:

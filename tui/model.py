@@ -20,6 +20,8 @@ from wal.views import ActorView, ApprovalView, ConnectorView, EventView, RunView
 EVENTS_HELD_MAX = 5_000
 RUNS_HELD_MAX = 2_000
 NOTES_HELD_MAX = 4_000
+APPROVALS_HELD_MAX = 200
+"""So many open approvals are asked for, the newest; where there may be more, a count of them has a plus."""
 
 RUNS, APPROVALS, ACTORS, HEALTH, SESSIONS, EVENTS, COUNTS, LINK, CONNECTORS = (
     "runs", "approvals", "actors", "health", "sessions", "events", "counts", "link", "connectors",
@@ -266,6 +268,10 @@ class Model:
     def open_total(self) -> int:
         """How many runs have not ended."""
         return sum(self.counts.get(status, 0) for status in OPEN_STATUSES)
+
+    def approvals_count(self) -> str:
+        """How many approvals are open, as far as they are held."""
+        return f"{len(self.approvals)}{'+' if len(self.approvals) >= APPROVALS_HELD_MAX else ''}"
 
     def approvals_of(self, run_id: str) -> list[ApprovalView]:
         """The open approvals of a run."""

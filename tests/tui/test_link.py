@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.tui.driving import driven
-from tests.tui.fake_daemon import FakeDaemon, approval, event, run
+from tests.tui.fake_daemon import FakeDaemon, approval, at, event, run
 from tui import link as link_module
 from wal.views import ErrorView
 
@@ -75,3 +75,16 @@ async def test_the_oldest_run_that_is_blocked_needs_us_however_many_are_open() -
         daemon.runs[2_400] = run("r2400", "payout", "blocked", ago=2_401.0, seq=11, error=ErrorView("code_error", "x"))
         daemon.push(event(11, "run_blocked", "r2400", code="code_error"))
         await shown.sees("STUCK", "run r2400")
+
+
+async def test_decided_approvals_are_seen_however_many_are_open() -> None:
+    """Those decided last stand there also where the newest of all are open; of more open ones than are asked for the
+    count has a plus."""
+    daemon = FakeDaemon()
+    daemon.runs = [run("r1", status="waiting", waiting_on="approval")]
+    daemon.approvals = [approval(str(1_000 - n), "asked") for n in range(250)]
+    daemon.approvals += [approval("2", "old", status="refused", decided_at=at(5))]
+    daemon.approvals += [approval("1", "older", status="approved", decided_at=at(9))]
+    async with driven(daemon, area="approvals") as shown:
+        await shown.sees("appr 200+!", "Appr(200+)", "open 200+")
+        assert [view.id for view in shown.app.model.decided] == ["2", "1"]

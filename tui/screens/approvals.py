@@ -35,7 +35,7 @@ from tui.approval_text import (
 )
 from tui.format import Cell, Line, Piece, age_between, micros, short_id, until
 from tui.messages import RowHighlighted, RowOpened
-from tui.model import APPROVALS, LINK, Change
+from tui.model import APPROVALS, APPROVALS_HELD_MAX, LINK, Change
 from tui.screens.base import AreaScreen
 from tui.screens.decision_card import DecisionCard
 from tui.states import STATES
@@ -65,8 +65,6 @@ DECIDED_COLUMNS = (
 HISTORY_RECORDS = 500
 """As many records of a run are read to say what a failure would undo; a longer run's card says less, never wrong."""
 CONTEXTS_MAX = 100
-LISTED_MAX = 200
-"""The link asks for so many open requests, the newest; where there may be more, the counts say so."""
 DECIDED_SHOWN, DECIDED_SHOWN_WIDE = 3, 8
 _RISK_ORDER = {"high": 0, "medium": 1, "low": 2}
 _SORTS: dict[str, Callable[[ApprovalView], Any]] = {
@@ -230,7 +228,7 @@ class ApprovalsScreen(AreaScreen):
 
     def _counts(self) -> Line:
         views = self.model.approvals.values()
-        more = "+" if len(views) >= LISTED_MAX else ""
+        more = "+" if len(views) >= APPROVALS_HELD_MAX else ""
         mine = "?" if self.caller is None else str(sum(1 for view in views if self._mine(view)))
         pieces = [Piece(f"open {len(views)}{more}", "need" if views else "")]
         pieces.append(Piece(f"  mine {mine}{more}  decided {len(self.model.decided)} lately"))

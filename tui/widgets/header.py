@@ -46,9 +46,8 @@ class Header(Lines):
         app = dashboard(self)
         words = app.model.words()
         pieces = [Piece(f"run {thousands(app.model.open_total())}")]
-        approvals = len(app.model.approvals)
-        if approvals:
-            pieces += [Piece("  "), Piece(f"appr {approvals}!", "need")]
+        if app.model.approvals:
+            pieces += [Piece("  "), Piece(f"appr {app.model.approvals_count()}!", "need")]
         for word, look in (("DOUBT", "need"), ("STUCK", "warn")):
             if words[word]:
                 pieces += [Piece("  "), Piece(f"{word.lower()} {words[word]}", look)]
