@@ -10,7 +10,8 @@ from tui.run_text import note_of
 from tui.source import Source
 
 PAGE_RECORDS = 500
-HISTORIES_HELD_MAX, NOTES_HELD_MAX = 16, 2_000
+HELD_BYTES_MAX, NOTES_HELD_MAX = 8 * 1024**2, 2_000
+"""So much of records in all is kept beside the history that was read last; decoded they take about four times that."""
 
 Ask = Callable[[Callable[[Source], Awaitable[History]]], Awaitable[History | None]]
 
@@ -66,8 +67,9 @@ class HistoryCache:
         self._held[run_id] = history
         self._notes.pop(run_id, None)
         self._notes[run_id] = max(seq, history.last.seq), note_of(history.last)
-        while len(self._held) > HISTORIES_HELD_MAX:
-            del self._held[next(iter(self._held))]
+        total = sum(held.size for held in self._held.values())
+        while total > HELD_BYTES_MAX and len(self._held) > 1:
+            total -= self._held.pop(next(iter(self._held))).size
         while len(self._notes) > NOTES_HELD_MAX:
             del self._notes[next(iter(self._notes))]
         return history

@@ -21,6 +21,8 @@ from wal.views import NULL, HistoryRecord
 RECORDS_MAX = 5_000
 """The most records of one run that are held; the screen says when a run has more."""
 UNDO_MARK = "!"
+RECORD_BYTES = 500
+"""What a record takes beside its data, about."""
 
 
 class History:
@@ -28,6 +30,7 @@ class History:
 
     def __init__(self) -> None:
         self.records: list[HistoryRecord] = []
+        self.size = 0
         self.truncated = False
         self._changes: list[int] = []
         self._last: Picture = Picture()
@@ -47,6 +50,7 @@ class History:
             if _shown(after) != _shown(self._last):
                 self._changes.append(len(self.records))
             self.records.append(record)
+            self.size += RECORD_BYTES + len(bytes(record.data))
             self._last = after
 
     @property

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtimed.wire import HistoryPage
 from tests.tui.fake_daemon import NOW, at, run
 from tests.tui.run_world import doubt_history, record, refund_history
 from tui.gantt import FAILED, WAIT, WORK
+from tui.histories import HELD_BYTES_MAX, HistoryCache
 from tui.history_fold import History, fold
 from tui.model import RunNote
 from tui.run_picture import Picture, difference
 from tui.run_text import kill_line, note_of
+from tui.source import Source
 from wal.views import HistoryRecord
 
 
@@ -210,3 +217,35 @@ def test_a_step_that_declares_no_undo_is_not_listed() -> None:
         record(5, "step_completed", 47, "1", "lock", result=1),
     ]
     assert undo_of(history(told).last) == ["lock"]
+
+
+@pytest.mark.anyio
+async def test_histories_are_kept_by_their_bytes() -> None:
+    """Many small histories are kept, of large ones those that were read last, and where a run stood in any case."""
+
+    class Reading:
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        async def history(self, run_id: str, after: int = 0, limit: int = 200) -> HistoryPage:
+            items = [record(1, "run_started", workflow="w", input="x" * self.size)] if after == 0 else []
+            return HistoryPage(items=items, next=None, total=None, seq=1)
+
+    source = Reading(100)
+
+    async def ask(work: Callable[[Source], Awaitable[History]]) -> History | None:
+        return await work(cast("Source", source))
+
+    cache = HistoryCache(ask)
+    for n in range(100):
+        await cache.read(f"small{n}", 1)
+    assert cache.get("small0") is not None
+    source.size = HELD_BYTES_MAX // 3
+    for n in range(5):
+        await cache.read(f"large{n}", 1)
+    assert [n for n in range(5) if cache.get(f"large{n}") is not None] == [3, 4]
+    assert cache.get("small0") is None
+    assert cache.note("small0", 1) is not None
+    source.size = 2 * HELD_BYTES_MAX
+    await cache.read("huge", 1)
+    assert cache.get("huge") is not None
