@@ -195,7 +195,7 @@ class RunDetailScreen(AreaScreen):
     # --- drawing
 
     def _draw(self, *, ages_only: bool = False) -> None:
-        if not self.is_mounted:
+        if not self.is_mounted or not self.query("#steps"):  # its parts are being made, or have gone
             return
         picture, width = self.picture(), self.size.width
         self._draw_steps(picture, ages_only=ages_only)
