@@ -408,6 +408,10 @@ async def test_a_call_that_no_command_stands_for_is_done_once_too(play: Any, pat
         assert len(await p.audit()) == 1
 
 
+POLLS = {"cursor_advanced", "records_stored"}
+"""What the connectors of this app do by themselves, at whatever instant."""
+
+
 @pytest.mark.trio
 @pytest.mark.parametrize(
     ("path", "body"), [("/v1/journal/backup", {"path": "relative.db"}), ("/v1/journal/gc", {})], ids=["backup", "gc"]
@@ -418,4 +422,5 @@ async def test_a_refused_care_for_the_data_leaves_nothing(play: Any, path: str, 
         before = p.runtime.feed.seq
         for _ in range(2):
             assert (await p.http.ask("POST", path, body, headers=[("Idempotency-Key", "k")])).status == 400
-        assert (await p.audit(), p.runtime.feed.seq) == ([], before)
+        made = await p.runtime.read(lambda reader: [event.kind for event in reader.events(before, 50)])
+        assert (await p.audit(), set(made) - POLLS) == ([], set())
