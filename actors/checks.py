@@ -14,10 +14,9 @@ from actors.errors import InvalidId, InvalidInput
 from actors.flow.definitions import NAME, Workflow
 from actors.flow.descriptions import unfit
 from wal.errors import RuntimedError
+from wal.views import LAST_US
 
 STATE_SCOPE = re.compile(r"(global|(tenant|session|run):[A-Za-z0-9._:-]{1,200})\Z")
-LAST_INSTANT_US = 253_402_300_800_000_000
-"""Where the year 10000 begins, in microseconds since the epoch."""
 PRIORITY_MAX = 1_000_000
 
 
@@ -58,7 +57,7 @@ def is_plain(message: m.Message, size_max_bytes: int) -> bool:
 
 def check_start(start_at: int | None, priority: int) -> None:
     """Refuse an instant that no date can show and a priority that no index can hold. Raises InvalidInput."""
-    if start_at is not None and not 0 <= start_at < LAST_INSTANT_US:
+    if start_at is not None and not 0 <= start_at <= LAST_US:
         raise InvalidInput(f"$.start_at: {start_at}: expected microseconds since 1970, up to the year 9999")
     if abs(priority) > PRIORITY_MAX:
         raise InvalidInput(f"$.priority: {priority}: expected -{PRIORITY_MAX} to {PRIORITY_MAX}")

@@ -1,8 +1,7 @@
 """What comes in from outside, inside the coordinator: pages of connectors, deliveries to webhooks, holds and resets.
 
 A page is one commit: its records or the runs and signals that they become, what had to be set aside, and the cursor.
-So a crash leaves all of it or nothing, and whoever reads on from the cursor finds what is not there yet. (A page
-that is too large for one commit ends with its cursor: what is there then already is known by its keys.)
+So a crash leaves all of it or nothing, and whoever reads on from the cursor finds what is not there yet.
 
 The last word of what is recorded but not durable is kept here, over what the journal holds: how a connector stands, and
 which keys have been delivered. Everything is forgotten with the life of the coordinator, which begins by waiting until

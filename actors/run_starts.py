@@ -1,4 +1,4 @@
-"""Starting runs: each checked whole before anything of it is recorded; all of a request in one commit."""
+"""Starting runs: each checked whole before anything of it is recorded, all of a request in one commit."""
 
 from __future__ import annotations
 

@@ -99,9 +99,7 @@ class Model:
 
     def __init__(self) -> None:
         self.seq = 0
-        self.journal_number = (
-            0  # goes up when another journal is read: what was kept by the seqs of the old one is void
-        )
+        self.journal_number = 0  # goes up when another journal is read: what is kept by the seqs of the old one is void
         self.runs: OrderedDict[str, RunView] = OrderedDict()
         self.complete = False  # whether `runs` holds every open run
         self.counts: dict[str, int] = {}

@@ -117,10 +117,7 @@ class JournalFile:
     async def _rows(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return [tuple(row) for row in await self._db.execute_fetchall(sql, tuple(values))]
-        except (
-            sqlite3.DatabaseError,
-            ValueError,
-        ) as error:  # the latter if it was closed meanwhile: the daemon is back
+        except (sqlite3.DatabaseError, ValueError) as error:  # ValueError: closed meanwhile, for the daemon is back
             kind = JournalCorrupt if "malformed" in str(error) or "not a database" in str(error) else JournalError
             raise kind(f"{self.path}: {error}") from error
 

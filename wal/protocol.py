@@ -16,7 +16,8 @@ from wal.errors import FrameRefused
 from wal.records import Entry
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
-"""Largest frame that either side takes: a batch is bounded far below it, so a longer one is damage, not data."""
+"""Largest frame that either side takes. A batch is far below it as a rule, and goes in several if it is not: a longer
+frame is damage, not data."""
 
 _LENGTH = struct.Struct("<I")
 

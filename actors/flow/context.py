@@ -42,9 +42,10 @@ from actors.flow.calls import (
     payload,
 )
 from actors.flow.child import Child, ChildResultCall, ChildStartCall
-from actors.flow.definitions import NAME, Step, Workflow
+from actors.flow.definitions import NAME, WAIT_MAX_S, Step, Workflow
 from actors.flow.fibers import REFUSALS_MAX, Scope
 from wal import records as r
+from wal.views import FIRST_US, LAST_US
 
 if TYPE_CHECKING:
     from actors.flow.driver import Flow
@@ -202,7 +203,7 @@ class Context:
     def sleep(self, seconds: float) -> Call:
         """Await a durable timer of so many seconds."""
         self._live()
-        if not 0 <= seconds <= 1e10:
+        if not 0 <= seconds <= WAIT_MAX_S:
             raise ValueError(f"ctx.sleep({seconds!r}): expected 0 to 1e10 seconds")
         return TimerCall(float(seconds), None)
 
@@ -212,10 +213,10 @@ class Context:
         self._live()
         if instant.tzinfo is None:
             raise ValueError("ctx.sleep_until needs an aware datetime; give it a tzinfo")
-        first, last = (each.replace(tzinfo=UTC) for each in (datetime.min, datetime.max))
-        if instant > last:
+        at = (instant - EPOCH) // timedelta(microseconds=1)
+        if at > LAST_US:
             raise ValueError(f"ctx.sleep_until {instant}: in UTC that is after the year 9999")
-        return TimerCall(None, (max(instant, first) - EPOCH) // timedelta(microseconds=1))
+        return TimerCall(None, max(at, FIRST_US))
 
     def signal(self, name: str, type: Any = None, timeout: float | None = None) -> Call:
         """Await the next buffered or future signal of that name. Raises SignalTimeout (a TimeoutError)."""
@@ -224,7 +225,7 @@ class Context:
             raise InvalidId(f"signal name {name!r} is not 1 to 200 characters of A-Z a-z 0-9 . _ : -")
         assert flow.workflow is not None
         kind = type if type is not None else flow.workflow.signals.get(name, Any)
-        if timeout is not None and not 0 <= timeout <= 1e10:
+        if timeout is not None and not 0 <= timeout <= WAIT_MAX_S:
             raise ValueError(f"ctx.signal timeout {timeout!r}: expected 0 to 1e10 seconds")
         return SignalCall(name, decoder_for(kind), None if timeout is None else float(timeout))
 
@@ -252,7 +253,7 @@ class Context:
             raise ValueError(f"an approval's quorum is 1 to {QUORUM_MAX}, not {quorum!r}")
         if risk not in RISKS:
             raise ValueError(f"an approval's risk is one of {', '.join(RISKS)}, not {risk!r}")
-        if timeout is not None and not 0 <= timeout <= 1e10:
+        if timeout is not None and not 0 <= timeout <= WAIT_MAX_S:
             raise ValueError(f"ctx.approval timeout {timeout!r}: expected 0 to 1e10 seconds")
         if isinstance(roles, str):
             raise TypeError(f"roles is a list of names, not the text {roles!r}")

@@ -30,8 +30,8 @@ NAME = re.compile(r"[A-Za-z0-9._:-]{1,200}\Z")
 ARGUMENTS = msgspec.json.Decoder(tuple[list[Raw], dict[str, Raw]])
 
 
-INTERVAL_MAX_S = 1e10
-"""Some 317 years, as for every other wait: an instant beyond the year 9999 could be neither kept nor told."""
+WAIT_MAX_S = 1e10
+"""The longest wait, some 317 years: an instant beyond the year 9999 could be neither kept nor told."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +52,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         checks = {
             "max_attempts": self.max_attempts >= 1,
-            "initial_interval": 0 <= self.initial_interval <= INTERVAL_MAX_S,
+            "initial_interval": 0 <= self.initial_interval <= WAIT_MAX_S,
             "backoff_coefficient": self.backoff_coefficient >= 1,
-            "max_interval": 0 <= self.max_interval <= INTERVAL_MAX_S,
+            "max_interval": 0 <= self.max_interval <= WAIT_MAX_S,
             "jitter": 0 <= self.jitter <= 1,
             "max_duration": self.max_duration is None or self.max_duration > 0,
         }

@@ -93,10 +93,10 @@ class Flow(AnsweredRun):
         elif type(record) is r.RunWaiting:
             self._last_waiting = record
             self._named.update(call.key for call in record.calls)
-        elif type(record) not in self._ignored and (type(record) is not r.StateWritten or record.key):
-            self._match(
-                record
-            )  # a value put from outside has no key: what the code reads of it has a record of its own
+        elif type(record) is r.StateWritten and not record.key:
+            pass  # put from outside: what the code reads of it has a record of its own
+        elif type(record) not in self._ignored:
+            self._match(record)
 
     def _misfit(self, error: Nondeterminism, record: r.Fact) -> None:
         """An answer to nothing that the code asks."""

@@ -49,7 +49,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
 BATCH_BYTES_MAX: Final = 32 << 20
-"""A batch with its answer is one commit, and so one frame to the writer, which is twice as long at most."""
+"""A batch with its answer is one commit, and whole in the memory of the daemon and of the writer on its way."""
 
 T = TypeVar("T")
 

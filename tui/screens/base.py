@@ -153,9 +153,7 @@ class AreaScreen(EndsWork, Screen[None]):
 
     def show_frame(self) -> None:
         """Header, tabs and banner; all that moves while the screen is frozen."""
-        if (
-            not self._header.is_attached
-        ):  # they are being made: a change may come in between, and all is drawn once they are
+        if not self._header.is_attached:  # being made: a change may come in between, and all is drawn once they are
             return
         self._header.update_header()
         self.query_one(Tabs).update_tabs()
