@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,26 +132,31 @@ def test_forgetting_is_a_function_of_the_records(seed: int) -> None:
     assert len(gone) > 10
 
 
+def verified_while(journal: Journal, path: Path, seq: int, forgets: Callable[[], Entry]) -> tuple[list[str], int]:
+    """A verification of the open journal in which, once it has read up to `seq`, something is forgotten: what it finds,
+    and up to where."""
+    check, connection = _Verification(), connections.open_reader(path)
+    original = check._read_some
+
+    def read_some(source: apsw.Connection) -> bool:
+        more = original(source)
+        if check.seq == seq:
+            journal.commit([forgets()])
+            return True
+        return more
+
+    check._read_some = read_some  # type: ignore[method-assign]
+    check.run(connection)
+    connection.close()
+    return check.problems, check.seq
+
+
 def test_a_live_verification_sees_runs_forgotten_meanwhile(journal_path: Path, log: Any) -> None:
     """What was read whole and is forgotten before the verification comes to the end is no problem."""
     with Journal.open(journal_path) as journal:
         for run_key in (1, 2, 3):
             journal.commit(whole_run(log, run_key))
-        check = _Verification()
-        connection = connections.open_reader(journal_path)
-        original = check._read_some
-
-        def read_some(source: apsw.Connection) -> bool:
-            more = original(source)
-            if check.seq == 42:
-                journal.commit([forget(log, 1, 2)])
-                return True
-            return more
-
-        check._read_some = read_some  # type: ignore[method-assign]
-        check.run(connection)
-        connection.close()
-    assert (check.problems, check.seq) == ([], 43)
+        assert verified_while(journal, journal_path, 42, lambda: forget(log, 1, 2)) == ([], 43)
 
 
 def tamper(path: Path, sql: str) -> list[str]:
@@ -304,21 +310,8 @@ class TestAnswers:
         the future too."""
         with Journal.open(journal_path) as journal:
             journal.commit([log.start(1), answer(log, 0, at=NOW + YEARS), answer(log, 1), answer(log, 2)])
-            check = _Verification()
-            connection = connections.open_reader(journal_path)
-            original = check._read_some
-
-            def read_some(source: apsw.Connection) -> bool:
-                more = original(source)
-                if check.seq == 4:
-                    journal.commit([log.add(0, r.AnswersForgotten([3], NOW))])
-                    return True
-                return more
-
-            check._read_some = read_some  # type: ignore[method-assign]
-            check.run(connection)
-            connection.close()
-        assert (check.problems, check.seq) == ([], 5)
+            found = verified_while(journal, journal_path, 4, lambda: log.add(0, r.AnswersForgotten([3], NOW)))
+        assert found == ([], 5)
 
     def test_which_are_old_and_how_many_go_at_once(
         self, memory: Journal, log: Any, monkeypatch: pytest.MonkeyPatch
