@@ -27,8 +27,6 @@ from wal.views import RunDetail
 if TYPE_CHECKING:
     from actors.flow.driver import Flow
 
-BY_US = m.Origin(by="runtimed")
-
 
 class Children:
     """`start` makes a child's run, `open_run` finds a run that has not ended, `cancel` cancels one, `find` reads one;
@@ -116,7 +114,7 @@ class Children:
     def _cancelled(self, run: ActiveRun, info: RunInfo, child_id: str) -> None:
         reason = f"its parent {info.id} does not want it any more"
         try:
-            self._cancel(m.CancelRun(run_id=child_id, reason=reason, origin=BY_US))
+            self._cancel(m.CancelRun(run_id=child_id, reason=reason, origin=m.BY_US))
         except (RunEnded, RunNotFound):
             pass  # it ended by itself, or was refused
         self._owed[run.run_key] -= 1

@@ -45,6 +45,7 @@ class Origin(Message, frozen=True):
 
 
 NOBODY = Origin()
+BY_US = Origin(by="runtimed")
 
 
 class StartRun(Message, frozen=True):

@@ -27,8 +27,6 @@ from actors.errors import (
     PayloadTooLarge,
     RunEnded,
     RunNotFound,
-    SessionEnded,
-    SessionNotFound,
 )
 from actors.flow.calls import AttemptCall
 from actors.intake_desk import IntakeDesk
@@ -36,13 +34,12 @@ from actors.mailbox import Letter
 from actors.retention_desk import RetentionDesk
 from actors.run_starts import ReadyQueue, RunStarts
 from actors.saga_engine import SagaEngine
+from actors.session_desk import SessionDesk
 from actors.state_desk import StateDesk
 from wal import records as r
 from wal.errors import RuntimedError
 from wal.queries import Reader
 from wal.rows import RunRow
-
-BY_US = m.Origin(by="runtimed")
 
 REPLIES: dict[type[m.Message], type[m.Message]] = {
     m.StartRuns: m.StartedRuns,
@@ -72,14 +69,8 @@ MANY = frozenset({m.TakePage, m.StartRuns})
 """Messages of many items: their desks look at each of those."""
 
 
-CANCEL_SLICE = 200
-"""So many of a session's runs are cancelled in one turn; a session may have a hundred thousand."""
-
-
 class SagaCommands:
-    """Handles the commands about runs and state. `report`, set by the coordinator, has a fact handled in its turn."""
-
-    report: Callable[[m.Message], None]
+    """Handles the commands about runs and state."""
 
     def __init__(
         self,
@@ -93,9 +84,8 @@ class SagaCommands:
     ) -> None:
         self._engine, self._reader, self._answers = engine, reader, answers
         self._writer = engine.writer
-        self._ended_sessions: dict[str, None] = {}
-        self._cancelling: set[str] = set()  # sessions whose runs are being cancelled
-        starts = RunStarts(engine, reader, ready, new_id, self._session_of, self._accept)
+        self.sessions = SessionDesk(engine, reader, self._cancel_run)
+        starts = RunStarts(engine, reader, ready, new_id, self.sessions.owner_of, self._accept)
         state = StateDesk(engine, self._owner, self._open, self._rest, self._accept)
         engine.begin_later = ready.put
         engine.children = Children(
@@ -116,8 +106,7 @@ class SagaCommands:
             m.DecideApproval: approvals.decide,
             m.NoteSecret: self._note_secret,
             m.ForgetRuns: RetentionDesk(engine, reader, self._accept).forget,
-            m.SessionEnded: self._session_ended,
-            m.CancelRuns: self._cancel_some,
+            **self.sessions.handlers,
             **intake.handlers,
         }
 
@@ -340,34 +329,6 @@ class SagaCommands:
         if (run.flow is None or run.paused) and not (run.loading or run.ended or run.attempts):
             self._engine.sleep(run)
 
-    def _session_ended(self, command: m.SessionEnded, letter: Letter) -> None:
-        self._ended_sessions[command.id] = None
-        if len(self._ended_sessions) > 1_000:  # older ones are durable, and so are seen in the journal
-            self._ended_sessions.pop(next(iter(self._ended_sessions)))
-        letter.reply(None)
-        if command.cancel_runs and command.id not in self._cancelling:
-            self._cancelling.add(command.id)
-            self._cancel_next(m.CancelRuns(session_id=command.id, reason=command.reason))
-
-    def _cancel_next(self, command: m.CancelRuns) -> None:
-        """Once all that is recorded now is in the journal, which is where its runs are looked for."""
-        self._writer.when_durable(self._writer.seq, self.report, command)
-
-    def _cancel_some(self, command: m.CancelRuns, letter: Letter) -> None:
-        """Cancel the next runs of a session, each by itself. They come by their keys, and a child's is greater than its
-        parent's: so one that was started until its parent's turn came is found too."""
-        keys = self._reader.open_run_keys(command.session_id, after=command.after, limit=CANCEL_SLICE)
-        for _, run_id in keys:
-            try:
-                self._cancel_run(m.CancelRun(run_id=run_id, reason=command.reason, origin=BY_US))
-            except (RunEnded, RunNotFound):
-                continue  # it ended by itself first, and may have been forgotten
-            self._engine.close_group()
-        if keys:
-            self._cancel_next(msgspec.structs.replace(command, after=keys[-1][0]))
-        else:
-            self._cancelling.discard(command.session_id)
-
     def _note_secret(self, command: m.NoteSecret, letter: Letter) -> None:
         origin = command.origin
         record = r.SecretChanged(command.name, command.action, origin.by, command.reason, origin.trace_id)
@@ -375,20 +336,12 @@ class SagaCommands:
 
     # --- whose a value is
 
-    def _session_of(self, session_id: str) -> tuple[str | None, str]:
-        session = self._reader.session(check_id(session_id, "session id"))
-        if session is None:
-            raise SessionNotFound(f"there is no session {session_id!r}")
-        if session.status != "open" or session_id in self._ended_sessions:
-            raise SessionEnded(f"session {session_id!r} is {session.status if session.status != 'open' else 'closing'}")
-        return session.tenant, session.classification
-
     def _owner(self, scope: str) -> tuple[str | None, str]:
         kind, _, owner = scope.partition(":")
         if kind == "tenant":
             return owner, "client"
         if kind == "session":
-            return self._session_of(owner)
+            return self.sessions.owner_of(owner)
         if kind == "run":
             run, row = self._find(owner)
             source = run.info if run is not None and run.info is not None else row or self._reader.run(owner)

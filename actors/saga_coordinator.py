@@ -114,7 +114,7 @@ class SagaCoordinator:
         self._engine, self._commands = self._make(self._ready)
         engine = self._engine
         loader = self._loader = HistoryLoader(engine.writer, self._read, self.mailbox.report)
-        engine.load_later, self._commands.report = loader.put, self.mailbox.report
+        engine.load_later, self._commands.sessions.report = loader.put, self.mailbox.report
         engine.runner.ended = self.mailbox.report
         await engine.writer.wait_durable(engine.writer.seq)
         self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn, m.CancelRuns)  # of a life before this one

@@ -10,7 +10,7 @@ import trio
 from msgspec import Raw
 
 from actors import messages as m
-from actors import saga_commands
+from actors import session_desk
 from actors.errors import Conflict, InvalidInput, RunNotFound, SessionEnded, SessionNotFound
 from actors.flow.context import Context
 from actors.flow.definitions import App
@@ -272,7 +272,7 @@ Sliced = Callable[[m.CancelRuns], None]
 
 def between_slices(runtime: VirtualRuntime, monkeypatch: pytest.MonkeyPatch, happens: Sliced) -> None:
     """Cancel twenty runs of a session in a turn, and have this happen after each such turn."""
-    monkeypatch.setattr(saga_commands, "CANCEL_SLICE", 20)
+    monkeypatch.setattr(session_desk, "CANCEL_SLICE", 20)
     handlers: dict[Any, Any] = runtime.actors.coordinator._commands.handlers
     some = handlers[m.CancelRuns]
 
@@ -348,15 +348,15 @@ async def test_a_run_that_is_forgotten_between_two_turns_costs_no_other(
     for number in range(60):
         await runtime.start(serve, id=f"r{number}", session_id="s")
     await runtime.advance(1)
-    commands = runtime.actors.coordinator._commands
-    cancel = commands._cancel_run
+    sessions = runtime.actors.coordinator._commands.sessions
+    cancel = sessions._cancel_run
 
     def cancel_run(command: m.CancelRun) -> int:
         if command.run_id in ("r7", "r33"):
             raise RunNotFound(f"there is no run {command.run_id!r}")
         return cancel(command)
 
-    monkeypatch.setattr(commands, "_cancel_run", cancel_run)
+    monkeypatch.setattr(sessions, "_cancel_run", cancel_run)
     between_slices(runtime, monkeypatch, lambda command: None)
     await runtime.ask(m.CloseSession(id="s"))
     await runtime.advance(20)
