@@ -77,6 +77,12 @@ class IdConflict(Conflict):
     hint = "Use another id, or send the same input again to get the existing one."
 
 
+class ForkRefused(Conflict):
+    """No other run can begin with the past of this one up to there."""
+
+    code = "fork_refused"
+
+
 class RunEnded(Conflict):
     """The run has ended; it takes nothing more."""
 

@@ -14,6 +14,7 @@ from actors.active_run import ActiveRun
 from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.context import Context
 from actors.flow.driver import Flow
+from actors.flow.forks import recalled
 from actors.flow.run_info import History, Hold, RunInfo, info_of
 from actors.flow.saga_core import UNDO_MARK
 from actors.run_advancer import EngineLimits as EngineLimits
@@ -74,7 +75,9 @@ class SagaEngine(RunAdvancer):
             return
         first = entries[0].record
         assert isinstance(first, (r.RunStarted, r.RunContinued)), first
-        info = info_of(first)
+        past = recalled(entries)
+        begins = past[0].record if past else first
+        assert isinstance(begins, (r.RunStarted, r.RunContinued)), begins
         run.started_at = entries[0].at
         begun_at = run.started_at
         if isinstance(first, r.RunStarted) and (first.start_at is not None or first.queue is not None):
@@ -94,13 +97,17 @@ class SagaEngine(RunAdvancer):
                     self.sleep(run)
                 return
             begun_at = fired
-        self._make_flow(run, info, begun_at, History.of([entry.record for entry in entries]))
+        story: list[r.Fact] = [*(one.record for one in past), *(entry.record for entry in entries)]
+        self._make_flow(run, info_of(begins), past[0].at if past else begun_at, History.of(story))
+        flow = run.flow
+        assert flow is not None
+        for one in past[1:]:
+            self.stage.enter_run(run.run_key)
+            flow.recall(one.record, one.at)
         for entry in entries[1:]:
             if type(entry.record) is r.RunCancelRequested:
                 run.cancel_reason = entry.record.reason
             self.apply(run, entry.record, entry.at)
-        flow = run.flow
-        assert flow is not None
         flow.end_replay()
         if self.children is not None and (flow.children or flow.left_behind):
             self.children.mend(run, flow)

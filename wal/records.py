@@ -83,6 +83,19 @@ class RunContinued(Fact, frozen=True, gc=False):
     children: list[str] = []
 
 
+class RunForked(Fact, frozen=True, gc=False):
+    """The second record of a run that begins with the past of another: of the run `from_id`, up to its record
+    `from_seq`. `past` is what replay goes through before the run's own records, the first record of that run before
+    all; it is empty where nothing had happened yet. What was open at that point is no part of it: the fork asks for it
+    anew."""
+
+    from_id: str
+    from_seq: int
+    past: list[PastRecord] = []
+    by: str | None = None
+    reason: str | None = None
+
+
 class RunWaiting(Fact, frozen=True, gc=False):
     """The run has nothing in flight: what it waits for, until when, and all its open calls. A note for people and for
     waking; replay compares it with the code. Where very many are open, `calls` has those that no such record of the run
@@ -665,7 +678,7 @@ RECORD_TYPES: tuple[type[Fact], ...] = tuple(
 )  # fmt: skip
 
 Record = (
-    RunStarted | RunContinued | RunWaiting | RunPaused | RunResumed | RunCancelRequested | RunBlocked | RunRetried
+    RunStarted | RunContinued | RunForked | RunWaiting | RunPaused | RunResumed | RunCancelRequested | RunBlocked | RunRetried
     | RunCompensating | RunCompleted | RunFailed | RunCancelled | AttributesSet | PatchMarked | OutputEmitted
     | StepScheduled | StepCompleted | StepFailed | StepInterrupted | StepUnknown | StepResolved
     | CompensationAdded | CompensationScheduled | CompensationCompleted | CompensationFailed
@@ -679,6 +692,14 @@ Record = (
     | TokenCreated | TokenRevoked | TokensUsed | SecretChanged | CallAudited | RunsForgotten | AnswersForgotten
     | BackupTaken | DaemonStarted | DaemonStopped
 )  # fmt: skip
+
+
+class PastRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A record of another run, as a fork took it over: its seq there, the instant it was submitted, and the record."""
+
+    seq: int
+    at: int
+    record: Record
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):

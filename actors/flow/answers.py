@@ -294,6 +294,9 @@ class AnsweredRun(Scheduler):
         if not self.compensating and self._main is not None:
             self.cancel(self._main, Cancelled())
 
+    def _forked(self, record: Any) -> None:
+        """It moves nothing, but the time: the fork begins now, not where its past ended."""
+
     def _state_answered(self, call: StateCall, fact: r.Fact) -> None:
         if isinstance(fact, r.StateRefused):
             there = f"version {fact.found}" if fact.found else "no value"
@@ -374,6 +377,7 @@ class AnsweredRun(Scheduler):
         r.ChildEnded: _child_ended,
         r.RunCancelRequested: _cancel_run,
         r.RunRetried: _run_retried,
+        r.RunForked: _forked,
     }
     _ignored: ClassVar[frozenset[type[r.Fact]]] = frozenset(
         {r.RunStarted, r.RunPaused, r.RunResumed, r.RunBlocked, r.PatchMarked, r.ApprovalVoted}
@@ -401,6 +405,7 @@ class AnsweredRun(Scheduler):
                 if call.seconds is not None:
                     self.asks.append(call)
         else:
+            call.of_run(self.info)
             self.asks.append(call)
 
     def close_leaf(self, call: Call) -> None:
@@ -491,3 +496,7 @@ class AnsweredRun(Scheduler):
     def _contradiction(self, message: str, record: r.Fact) -> None:
         self._halt(Hold("nondeterminism", message, getattr(record, "key", "")))
         self._apply_halted(record)
+
+
+ANSWERS = frozenset(AnsweredRun._answers)
+"""The types of record that come from outside."""

@@ -20,6 +20,7 @@ from wal.codec import PAYLOAD_DEPTH_MAX, payload_fault
 if TYPE_CHECKING:
     from actors.flow.definitions import Step
     from actors.flow.fibers import Fiber, Scope
+    from actors.flow.run_info import RunInfo
 
 encode = msgspec.json.encode
 NULL = Raw(b"null")
@@ -95,6 +96,9 @@ class Call:
     @property
     def name(self) -> str:
         return ""
+
+    def of_run(self, info: RunInfo) -> None:
+        """The call is this run's: what it asks for is named after it."""
 
     def fact(self, now_us: int) -> r.Fact | None:
         """The record that opening this call writes, or None where it needs none."""
@@ -261,6 +265,13 @@ class ContinueCall(Call):
         super().__init__()
         self.input = input
 
+    def matches(self, record: r.Fact) -> bool:
+        return False  # a history that is replayed begins behind the record that this becomes
+
+
+RUN_SCOPE = "run:"
+"""The scope of whichever run asks; its id is put behind it when it asks."""
+
 
 class StateCall(Call):
     """Base of the state surface's calls; the coordinator answers them with a record at once."""
@@ -272,6 +283,10 @@ class StateCall(Call):
     def __init__(self, scope_name: str, item: str) -> None:
         super().__init__()
         self.scope_name, self.item = scope_name, item
+
+    def of_run(self, info: RunInfo) -> None:
+        if self.scope_name.startswith(RUN_SCOPE):
+            self.scope_name = f"{RUN_SCOPE}{info.id}"
 
     @property
     def name(self) -> str:

@@ -43,12 +43,14 @@ class ChildStartCall(Call):
         workflow: Workflow,
         input: Raw,
         given_id: str | None,
-        parent: RunInfo,
         make_handle: Callable[[ChildStartCall], Child],
     ) -> None:
         super().__init__()
         self.workflow, self.input, self.given_id = workflow, input, given_id
-        self.parent, self.make_handle = parent, make_handle
+        self.make_handle = make_handle
+
+    def of_run(self, info: RunInfo) -> None:
+        self.parent = info
 
     @property
     def name(self) -> str:

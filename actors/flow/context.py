@@ -25,6 +25,7 @@ from actors.flow.approval import (
 from actors.flow.calls import (
     ANY,
     PLAIN_BYTES_MAX,
+    RUN_SCOPE,
     Call,
     Cancelled,
     ContinueCall,
@@ -49,6 +50,7 @@ from wal.views import FIRST_US, LAST_US
 
 if TYPE_CHECKING:
     from actors.flow.driver import Flow
+    from actors.flow.run_info import RunInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {Any: ANY}
@@ -159,11 +161,14 @@ class Context:
 
     def __init__(self, flow: Flow, sink: LogSink) -> None:
         self._flow = flow
-        info = flow.info
-        self.run_id, self.workflow, self.session_id = info.id, info.workflow, info.session_id
-        self.tenant, self.trace_id = info.tenant, info.trace_id
+        self.of_run(flow.info)
         self.log = Log(flow, sink)
         self._refused = 0
+
+    def of_run(self, info: RunInfo) -> None:
+        """From now on this is the run that the code is of (a fork begins as the run whose past it has)."""
+        self.run_id, self.workflow, self.session_id = info.id, info.workflow, info.session_id
+        self.tenant, self.trace_id = info.tenant, info.trace_id
 
     def _live(self) -> Flow:
         """The flow, unless the run is being put away: then there is nobody to answer, and this raises at once."""
@@ -300,7 +305,7 @@ class Context:
             key, child_id = call.key, call.child_id
             return Child(child_id, found.name, lambda: ChildResultCall(found, key, child_id, owns))
 
-        return ChildStartCall(found, given, id, flow.info, handle)
+        return ChildStartCall(found, given, id, handle)
 
     def continue_as_new(self, input: Any = None) -> Coroutine[Any, Any, Any]:
         """End this history, and begin the workflow anew under the same id, with another input: for a run that goes on
@@ -349,7 +354,7 @@ class Context:
     @property
     def state(self) -> StateScope:
         """The run's own state."""
-        return StateScope(self, f"run:{self.run_id}")
+        return StateScope(self, RUN_SCOPE)
 
     @property
     def session_state(self) -> StateScope:

@@ -39,7 +39,7 @@ from actors.flow.child import ChildResultCall, ChildStartCall
 from actors.flow.definitions import Step
 from actors.flow.descriptions import describe, error_data, in_words, same_fact, unfit
 from actors.flow.fibers import Scope
-from actors.flow.run_info import Hold
+from actors.flow.run_info import Hold, RunInfo, info_of
 from actors.flow.saga_core import UNDO_MARK
 from wal import records as r
 
@@ -97,6 +97,29 @@ class Flow(AnsweredRun):
             pass  # put from outside: what the code reads of it has a record of its own
         elif type(record) not in self._ignored:
             self._match(record)
+
+    def recall(self, record: r.Fact, at: int) -> None:
+        """`apply` for a record of the past that a fork has taken over. What was asked beside it may not have been, and
+        stays asked, so that the ask which this record is need not be the first."""
+        if type(record) is r.RunStarted:
+            self._become(info_of(record))
+            return
+        self.now_us = max(self.now_us, at)
+        if type(record) not in self._answers:
+            ask = next((ask for ask in self.asks if self._is(ask, record)), None)
+            if ask is not None:
+                self.asks.remove(ask)
+                self.asks.appendleft(ask)
+        self.apply(record, at)
+
+    def _become(self, info: RunInfo) -> None:
+        """From here on the code is of another run: the fork that has its past."""
+        self.info = info
+        if self.context is not None:
+            self.context.of_run(info)
+        for ask in self.asks:
+            if isinstance(ask, Call):
+                ask.of_run(info)
 
     def _misfit(self, error: Nondeterminism, record: r.Fact) -> None:
         """An answer to nothing that the code asks."""
@@ -170,13 +193,18 @@ class Flow(AnsweredRun):
             self._contradiction(f"recorded: {describe(record)}; the code makes no such call", record)
             return
         ask = self.asks[0]
-        if not (ask.matches(record) if isinstance(ask, Call) else same_fact(ask, record)):
+        if not self._is(ask, record):
             self._contradiction(f"recorded: {describe(record)}; the code now makes: {describe(ask)}", record)
             return
         self._last_waiting = None
         self.asks.popleft()
         self.records -= 1
         self.recorded(ask, record)
+
+    @staticmethod
+    def _is(ask: Call | r.Fact, record: r.Fact) -> bool:
+        """Whether a record is what this ask would be recorded as."""
+        return ask.matches(record) if isinstance(ask, Call) else same_fact(ask, record)
 
     def end_replay(self) -> None:
         """The history is at its end: what is asked now is new. Cancelling a run whose code halted begins here."""

@@ -17,8 +17,10 @@ from actors.flow.calls import AttemptCall, Call, StateCall, StateGet, StatePut, 
 from actors.flow.context import Context
 from actors.flow.definitions import Retry, Step, Workflow
 from actors.flow.driver import Flow
+from actors.flow.forks import past_of, recalled
 from actors.flow.run_info import History, Hold, RunInfo
 from wal import records as r
+from wal.records import Entry
 
 Journal = list[tuple[r.Fact, int]]
 ONCE = Retry(max_attempts=1)
@@ -50,21 +52,30 @@ def drive(
     logged: list[str] | None = None,
 ) -> Flow:  # fmt: skip
     """A flow that has taken in a journal. `live` leaves its history open, as at the start of a run."""
-    started = journal[0][0]
+    past = recalled(entries_of(journal[:2]))
+    begun_at = past[0].at if past else journal[0][1]
+    started = past[0].record if past else journal[0][0]
     assert isinstance(started, r.RunStarted)
     info = RunInfo(
         started.id, started.workflow, started.input, session_id=started.session_id, tenant=started.tenant,
         trace_id=started.trace_id,
     )  # fmt: skip
-    history = None if live else History.of([fact for fact, _ in journal])
+    history = None if live else History.of([*(one.record for one in past), *(fact for fact, _ in journal)])
     flow = Flow(workflow, info, steps, history=history, workflows={} if workflow is None else workflow.app.workflows)
     FLOWS.append(flow)
     ctx = Traced(flow, [] if logged is None else logged)
     ctx.extra = extra
-    flow.begin(ctx, journal[0][1])
+    flow.begin(ctx, begun_at)
+    for one in past[1:]:
+        flow.recall(one.record, one.at)
     for fact, at in journal[1:]:
         flow.apply(fact, at)
     return flow
+
+
+def entries_of(journal: Journal) -> list[Entry]:
+    """The records of a run as a reader gives them; their seqs count from 1."""
+    return [Entry(number, 1, number - 1, at, fact) for number, (fact, at) in enumerate(journal, start=1)]  # type: ignore[arg-type]
 
 
 class Run:
@@ -215,6 +226,19 @@ class Run:
             self.resume()
 
     # --- being put away, and coming back
+
+    def fork(self, upto: int | None = None, id: str = "fork-1") -> None:
+        """From here on the run is a fork of what it was at its first records. Raises ForkRefused."""
+        entries = entries_of(self.journal[:upto])
+        started = self.journal[0][0]
+        assert isinstance(started, r.RunStarted)
+        past = past_of(entries)
+        self.flow.close()
+        self.journal = []
+        self.record(msgspec.structs.replace(started, id=id))
+        self.record(r.RunForked(started.id, len(entries), past))
+        self.flow = self.replay()
+        self.interrupt_attempts()
 
     def replay(self, upto: int | None = None) -> Flow:
         """A fresh flow that has taken in the journal (or its first records) and stands where the code is at its end."""

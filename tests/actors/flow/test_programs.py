@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.actors.flow.world import Gone, simulate
+from tests.actors.flow.world import Forked, Gone, simulate
+from wal import records as r
+from wal.records import PastRecord
 
 CHUNKS = 12
 
@@ -53,6 +55,29 @@ def test_any_program_whose_code_is_taken_away(chunk: int, scale: Callable[[int, 
             error.add_note(f"simulate({seed}, kind=Gone) shows it again")
             raise
     assert undone > count / 10
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.parametrize("chunk", range(2))
+def test_any_program_that_is_forked(chunk: int, scale: Callable[[int, int], int]) -> None:
+    """A fork at any record, and a fork of that, goes on from where its past ends: no step of it runs again, replay
+    equals live over crashes and parking, and at the end past and own are kept, or undone exactly once."""
+    count = scale(400, 5_000)
+    forked = 0
+    for seed in range(chunk * count, (chunk + 1) * count):
+        try:
+            world = simulate(seed, kind=Forked)
+            assert not done_steps(world.past or []) & {fact.key for fact in world.facts(r.StepScheduled)}
+        except BaseException as error:
+            error.add_note(f"simulate({seed}, kind=Forked) shows it again")
+            raise
+        forked += bool(world.past)
+    assert forked > count / 3
+
+
+def done_steps(past: list[PastRecord]) -> set[str]:
+    return {one.record.key for one in past if isinstance(one.record, r.StepCompleted)}
 
 
 @pytest.mark.slow

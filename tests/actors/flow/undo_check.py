@@ -64,7 +64,7 @@ class Account:
 
 def check_undoing(world: World) -> None:
     """Completed steps are kept or undone exactly once; after a failure or a cancellation all are, in reverse order."""
-    account = Account(world.journal)
+    account = Account(world.whole)
     kept = isinstance(world.journal[-1][0], r.RunCompleted)
     for key in account.done:
         times = len(account.undone.get(key, []))

@@ -9,19 +9,23 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+from actors.errors import ForkRefused
 from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.driver import Flow
+from actors.flow.forks import past_of
 from actors.flow.saga_core import UNDO_MARK
-from tests.actors.flow.harness import FLOWS, Run, drive, raw, snapshot
+from tests.actors.flow.harness import FLOWS, Run, drive, entries_of, raw, snapshot
 from tests.actors.flow.programs import Maker, Node, changed, program
 from tests.actors.flow.undo_check import check_undoing
 from wal import records as r
+from wal.records import PastRecord
 
 ACTIONS_MAX = 150
 FINISH_MAX = 2_000
 BUGS = frozenset(range(1_000))
+AnyWorld = TypeVar("AnyWorld", bound="World")
 
 
 class Effect:
@@ -93,7 +97,7 @@ class World(Run):
         wanted = (effect.key, effect.name, effect.args)
         return any(
             isinstance(fact, r.StepScheduled) and (fact.key, fact.name, bytes(fact.args)) == wanted
-            for fact, _ in self.journal
+            for fact, _ in self.whole
         )
 
     def wake(self, *, crashed: bool) -> None:
@@ -315,6 +319,11 @@ class World(Run):
             assert flow.halted is None, (upto, flow.halted)
             self.put_away(flow)
 
+    @property
+    def whole(self) -> list[tuple[r.Fact, int]]:
+        """All that has been done and undone as the run's own."""
+        return self.journal
+
     def put_away(self, flow: Flow) -> None:
         flow.close()
         FLOWS.remove(flow)
@@ -402,7 +411,59 @@ class Gone(World):
         """It stays away."""
 
 
-def simulate(seed: int, rng: random.Random | None = None, kind: type[World] = World) -> World:
+class Forked(World):
+    """A world in which the run is left, at some point, for a fork of it at some record. `past` is what that takes over,
+    None where the run would have none of it."""
+
+    past: list[PastRecord] | None = None
+
+    def live(self) -> None:
+        for _ in range(self.rng.randint(5, 80)):
+            if not self.flow.ended:
+                self.act()
+        for _ in range(self.rng.choice((1, 1, 2))):  # a fork of a fork as well
+            self.fork_it()
+            for _ in range(self.rng.randint(5, 60)):
+                if not self.flow.ended:
+                    self.act()
+                    self.compare()
+        if not self.flow.ended:
+            self.finish()
+
+    def fork_it(self) -> None:
+        upto = self.rng.randint(1, len(self.journal))
+        try:
+            past = past_of(entries_of(self.journal[:upto]))
+        except ForkRefused:
+            self.counts["refused forks"] += 1
+            return
+        before, self.past = self.trace_before(past), past
+        for table in (self.running, self.pending, self.acted, self.let_go, self.deferred):
+            table.clear()
+        self.mode, self.was_codeless = "live", False
+        self.fork(upto)
+        self.durable = 2
+        if self.flow.halted is None:
+            assert self.trace[: len(before)] == before
+        self.take()
+
+    def trace_before(self, past: list[PastRecord]) -> list[Any]:
+        """What the code of the run that was forked saw, up to the last that the fork takes over."""
+        last = past[-1].record if past else None
+        upto = next((number for number, (fact, _) in enumerate(self.journal) if fact is last), 0)
+        if not upto:  # nothing, or a fork of a fork that has done nothing of its own
+            return []
+        flow = drive(self.workflow, self.steps, self.journal[:upto], extra=self.extra)
+        trace = list(flow.context.trace)
+        self.put_away(flow)
+        return trace
+
+    @property
+    def whole(self) -> list[tuple[r.Fact, int]]:
+        return [*((one.record, one.at) for one in self.past or ()), *self.journal]
+
+
+def simulate(seed: int, rng: random.Random | None = None, kind: type[AnyWorld] = World) -> AnyWorld:  # type: ignore[assignment]
     """One random program in one random world, checked to its end."""
     world = kind(seed, rng)
     try:
