@@ -77,6 +77,7 @@ ACTIONS: dict[type[m.Message], Callable[[Any, Any], Told | None]] = {
     m.ResumeRun: _on("run.resume", "run_id"),
     m.RetryRun: _on("run.retry", "run_id"),
     m.ResolveCall: _on("run.resolve", "run_id"),
+    m.ForkRun: lambda command, reply: ("run.fork", f"{command.run_id} as {reply.id}"),
     m.DecideApproval: _decided,
     m.OpenSession: _opened,
     m.TouchSession: _on("session.touch", "id"),

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from actors.connector_spec import Deliver
-from wal.records import DeliveryRefused, ErrorData, StoredItem
+from wal.records import DeliveryRefused, ErrorData, PastRecord, RunStarted, StateWritten, StoredItem
 from wal.rows import Candidate
 from wal.views import ApprovalView, RunView, SessionView, StateView
 
@@ -119,6 +119,21 @@ class ResolveCall(Message, frozen=True):
     call: str
     happened: bool
     result: Raw = NULL
+    reason: str | None = None
+    origin: Origin = NOBODY
+
+
+class ForkRun(Message, frozen=True):
+    """Start a run with the past of another, as it was at the record `at_seq`, under this id or one made of both.
+    `started` is as that run's own, but for the id; `state` what its scope held. Replies `Accepted`, with the new id."""
+
+    run_id: str
+    at_seq: int
+    started: RunStarted
+    past: list[PastRecord] = []
+    past_bytes: int = 0
+    state: list[StateWritten] = []
+    id: str | None = None
     reason: str | None = None
     origin: Origin = NOBODY
 

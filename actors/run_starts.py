@@ -46,7 +46,7 @@ class RunStarts:
         owner_of: Callable[[str], tuple[str | None, str]],
         accept: Callable[[Letter, m.Message], None],
     ) -> None:
-        self._engine, self._reader, self._ready, self._new_id = engine, reader, ready, new_id
+        self._engine, self._reader, self._ready, self.new_id = engine, reader, ready, new_id
         self._writer, self._owner_of, self._accept = engine.writer, owner_of, accept
         self._undurable: dict[str, tuple[RunView, Raw]] = {}  # by id, with the input
 
@@ -129,7 +129,7 @@ class RunStarts:
             raise InvalidInput(f"$.queue: no queue {item.queue!r} is configured")
         tenant, classification = self._owner(item)
         record = r.RunStarted(
-            item.id or self._new_id(),
+            item.id or self.new_id(),
             item.workflow,
             item.input,
             workflow.version,
@@ -168,9 +168,6 @@ class RunStarts:
         if workflow is None:
             raise UnknownWorkflow(f"no workflow {fact.name!r} is registered")
         decode_input(workflow, fact.input)
-        taken = fact.child_id in self._undurable or fact.child_id in self._engine.active.by_id
-        if taken or self._reader.run_ids_among([fact.child_id]):
-            raise IdConflict(f"run {fact.child_id!r} exists")
         record = r.RunStarted(
             fact.child_id,
             fact.name,
@@ -184,11 +181,29 @@ class RunStarts:
             traceparent=parent.traceparent,
             parent_call=fact.key,
         )
+        self.begin_in_turn(self.record_new(record))
+
+    def record_new(self, record: r.RunStarted) -> ActiveRun:
+        """Record the start of a run under an id that is to be new. Raises IdConflict."""
+        if self.is_taken(record.id):
+            raise IdConflict(f"run {record.id!r} exists")
         run = self._make(record, self._engine.clock.now_us())
         view = _view(record, run)
         self._undurable[record.id] = (view, record.input)
         self._writer.when_durable(view.seq, self._forget, [record.id])
-        self._ready.put(run)
+        return run
+
+    def is_taken(self, run_id: str) -> bool:
+        """Whether there is a run with this id, durable or not."""
+        known = run_id in self._undurable or run_id in self._engine.active.by_id
+        return known or bool(self._reader.run_ids_among([run_id]))
+
+    def begin_in_turn(self, run: ActiveRun) -> None:
+        """Let a new run begin when it is its turn, here or in its queue."""
+        if run.start_at is not None:
+            self._engine.sleep_until_begun([run])
+        else:
+            self._ready.put(run)
 
     def _make(self, record: r.RunStarted, at: int) -> ActiveRun:
         engine = self._engine

@@ -29,6 +29,7 @@ from actors.errors import (
     RunNotFound,
 )
 from actors.flow.calls import AttemptCall
+from actors.fork_desk import ForkDesk
 from actors.intake_desk import IntakeDesk
 from actors.mailbox import Letter
 from actors.retention_desk import RetentionDesk
@@ -49,6 +50,7 @@ REPLIES: dict[type[m.Message], type[m.Message]] = {
     m.ResumeRun: m.Accepted,
     m.RetryRun: m.Accepted,
     m.ResolveCall: m.Accepted,
+    m.ForkRun: m.Accepted,
     m.PutState: m.StateReply,
     m.DeleteState: m.Accepted,
     m.DecideApproval: m.ApprovalReply,
@@ -101,6 +103,7 @@ class SagaCommands:
             m.ResumeRun: self._resume,
             m.RetryRun: self._retry,
             m.ResolveCall: self._resolve,
+            m.ForkRun: ForkDesk(engine, starts, self.sessions.owner_of, self._accept).fork,
             m.PutState: state.put,
             m.DeleteState: state.delete,
             m.DecideApproval: approvals.decide,

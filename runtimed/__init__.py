@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors.errors import DuplicateName as DuplicateName
     from actors.errors import Failure as Failure
     from actors.errors import ForeignAwait as ForeignAwait
+    from actors.errors import ForkRefused as ForkRefused
     from actors.errors import HistoryUnreadable as HistoryUnreadable
     from actors.errors import IdConflict as IdConflict
     from actors.errors import InvalidId as InvalidId
@@ -133,6 +134,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "MailboxFull",
         "Nondeterminism",
         "NotAllowed",
+        "ForkRefused",
         "NotBlocked",
         "NotFound",
         "NotificationFailed",

@@ -248,6 +248,20 @@ class RunVerbs:
         body = {"call": call, "happened": happened, "result": result, **why(reason)}
         return (await self.act(run_id, "resolve", body, idempotency_key)).seq
 
+    async def fork(
+        self,
+        run_id: str,
+        at_seq: int,
+        *,
+        id: str | None = None,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunHandle:
+        """Start a run with the past of another, as it was at its record `at_seq`. What was open there it asks for anew,
+        and what was done it undoes if it fails."""
+        body = {"at_seq": at_seq, **dict(given(id=id)), **why(reason)}
+        return RunHandle(self, (await self.act(run_id, "fork", body, idempotency_key)).id, created=True)
+
     async def act(self, run_id: str, verb: str, body: Any, key: str | None = None) -> AcceptedView:
         """Ask something of a run, by the verb of its route; the seq of the record that it is on disk as."""
         return decode(await self.link.post(f"/v1/runs/{part(run_id)}/{verb}", body, key), AcceptedView)

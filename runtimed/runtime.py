@@ -18,6 +18,7 @@ from actors import errors as e
 from actors import messages as m
 from actors.clock import Clock
 from actors.flow.definitions import Registry, Workflow
+from actors.fork_desk import fork_of
 from actors.statistics import HistogramValues
 from actors.supervisor import Supervisor
 from runtimed.assembly import Actors
@@ -45,7 +46,7 @@ from wal.views import ActorView, RunDetail
 T = TypeVar("T")
 WATCH_S = 1.0
 WRITER_LATE_S = 10.0
-INTAKE = (m.StartRuns, m.TakePage, m.TakeWebhook)
+INTAKE = (m.StartRuns, m.ForkRun, m.TakePage, m.TakeWebhook)
 """What is refused while the disk is nearly full."""
 EMBEDDED = m.Origin(by="embedded")
 ENDED = ("completed", "failed", "cancelled")
@@ -295,6 +296,14 @@ class Runtime(ApprovalVerbs, CallVerbs, ConnectorVerbs, ScheduleVerbs, SecretVer
             run_id=run_id, call=call, happened=happened, result=_json(result), reason=reason, origin=EMBEDDED
         )
         return await self._accepted(command)
+
+    async def fork(self, run_id: str, at_seq: int, *, id: str | None = None, reason: str | None = None) -> Handle:
+        """Start a run with the past of another, as it was at its record `at_seq`. What was open there it asks for anew,
+        and what was done it undoes if it fails. Raises RunNotFound, InvalidInput where that is no record of the run,
+        ForkRefused where it was ended or being undone by then or waited for a child, IdConflict, SessionEnded."""
+        command = await self.read(lambda reader: fork_of(reader, run_id, at_seq, id=id, reason=reason, origin=EMBEDDED))
+        accepted: m.Accepted = await self.ask(command)
+        return Handle(self, accepted.id, created=True)
 
     async def _accepted(self, command: m.Message) -> int:
         accepted: m.Accepted = await self.ask(command)

@@ -98,6 +98,14 @@ class ResolveRequest(Body, frozen=True):
     reason: Reason | None = None
 
 
+class ForkRequest(Body, frozen=True):
+    """A run that begins with the past of this one, as it was at the record `at_seq`; without an id one is made."""
+
+    at_seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    id: Id | None = None
+    reason: Reason | None = None
+
+
 class DecideRequest(Body, frozen=True):
     """A yes or no to an approval, about exactly what `payload_hash` stands for; `data` is what the form asks for. Who
     decides is who sends it, and no field says otherwise."""

@@ -77,6 +77,13 @@ def entries(db: apsw.Connection, run_key: int, *, last_seq: int | None, after: i
     return found
 
 
+def facts(db: apsw.Connection, last_seq: int, kinds: Sequence[str]) -> list[Fact]:
+    """The records of these kinds of the run that a record belongs to, up to that record, in order: all the way from its
+    start, also where it began anew in between."""
+    values = {"last": last_seq, "after": 0, "kinds": _encoder.encode(list(kinds)).decode()}
+    return [decode_record(body) for _, _, body in db.execute(_PAGE + _OF_KINDS + " order by r.seq", values)]
+
+
 def page(db: apsw.Connection, id: str, *, after: int, limit: int, kinds: Sequence[str] | None) -> Page | None:
     """A page of a run's records, oldest first. Call within a snapshot."""
     run = one_row(db, "select run_key, last_seq from runs where id = ?", (id,))

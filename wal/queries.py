@@ -21,7 +21,7 @@ from wal.connections import all_rows, one_row, open_reader, read_errors, scalar
 from wal.listing import list_runs, list_sessions, list_states, run_row, session_view
 from wal.migrations import user_version
 from wal.pages import page_limit, snapshot
-from wal.records import Entry, StoredItem
+from wal.records import Entry, Fact, StoredItem
 from wal.rows import (
     AnswerRow,
     AnswersPlan,
@@ -197,6 +197,11 @@ class Reader:
         """All entries of a run in order, for replay: those after `after`, up to `last_seq` (default: the last)."""
         with read_errors(self._path):
             return history.entries(self._db, run_key, last_seq=last_seq, after=after)
+
+    def facts(self, last_seq: int, kinds: Sequence[str]) -> list[Fact]:
+        """The records of these kinds of the run that a record belongs to, up to that record, in order."""
+        with read_errors(self._path):
+            return history.facts(self._db, last_seq, kinds)
 
     def history_page(
         self, id: str, *, after: int = 0, limit: int = 200, kinds: Sequence[str] | None = None

@@ -678,8 +678,9 @@ RECORD_TYPES: tuple[type[Fact], ...] = tuple(
 )  # fmt: skip
 
 Record = (
-    RunStarted | RunContinued | RunForked | RunWaiting | RunPaused | RunResumed | RunCancelRequested | RunBlocked | RunRetried
-    | RunCompensating | RunCompleted | RunFailed | RunCancelled | AttributesSet | PatchMarked | OutputEmitted
+    RunStarted | RunContinued | RunForked | RunWaiting | RunPaused | RunResumed | RunCancelRequested | RunBlocked
+    | RunRetried | RunCompensating | RunCompleted | RunFailed | RunCancelled
+    | AttributesSet | PatchMarked | OutputEmitted
     | StepScheduled | StepCompleted | StepFailed | StepInterrupted | StepUnknown | StepResolved
     | CompensationAdded | CompensationScheduled | CompensationCompleted | CompensationFailed
     | TimerSet | TimerFired | TimerCancelled | SignalReceived | SignalSetAside

@@ -85,6 +85,7 @@ class AnsweredRun(Scheduler):
         self._named: set[str] = set()  # the calls that a RunWaiting has named
         self._variables = Variables()
         self._main: Fiber | None = None
+        self._turn: RunInfo | None = None  # which run the code is of from the next record of its past on
         self.context: Any = None
 
     # --- answers
@@ -180,8 +181,11 @@ class AnsweredRun(Scheduler):
         for key, hold in list(self.holds.items()):
             held = self.calls.get(key)
             if isinstance(held, kind) and hold.code != "outcome_unknown":
-                held.first_attempt, held.first_at = held.attempt + 1, self.now_us
-                self._again(held)
+                self._afresh(held)
+
+    def _afresh(self, call: AttemptCall) -> None:
+        call.first_attempt, call.first_at = call.attempt + 1, self.now_us
+        self._again(call)
 
     def _again(self, call: AttemptCall) -> None:
         self.holds.pop(call.key, None)
@@ -295,7 +299,29 @@ class AnsweredRun(Scheduler):
             self.cancel(self._main, Cancelled())
 
     def _forked(self, record: Any) -> None:
-        """It moves nothing, but the time: the fork begins now, not where its past ended."""
+        """The past is over, and now the time is that of the fork. What was to be tried again later, or was stopped by a
+        defect, is tried again now; but for an at_most_once step that is for a person to say."""
+        self._become()
+        for call in list(self.calls.values()):
+            if not isinstance(call, AttemptCall) or call.step.delivery == "at_most_once":
+                continue
+            call.interruptions = 0
+            hold = self.holds.get(call.key)
+            if call.state is State.BACKOFF or (hold is not None and hold.code != "outcome_unknown"):
+                self._afresh(call)
+
+    def _become(self, recorded: Call | r.Fact | None = None) -> None:
+        """If it is the turn: from here on the code is of another run, the fork that has its past. What was asked and
+        not `recorded` yet will be asked by the fork."""
+        info, self._turn = self._turn, None
+        if info is None:
+            return
+        self.info = info
+        if self.context is not None:
+            self.context.of_run(info)
+        for ask in self.asks:
+            if isinstance(ask, Call) and ask is not recorded:
+                ask.of_run(info)
 
     def _state_answered(self, call: StateCall, fact: r.Fact) -> None:
         if isinstance(fact, r.StateRefused):

@@ -39,7 +39,7 @@ from actors.flow.child import ChildResultCall, ChildStartCall
 from actors.flow.definitions import Step
 from actors.flow.descriptions import describe, error_data, in_words, same_fact, unfit
 from actors.flow.fibers import Scope
-from actors.flow.run_info import Hold, RunInfo, info_of
+from actors.flow.run_info import Hold, info_of
 from actors.flow.saga_core import UNDO_MARK
 from wal import records as r
 
@@ -102,24 +102,17 @@ class Flow(AnsweredRun):
         """`apply` for a record of the past that a fork has taken over. What was asked beside it may not have been, and
         stays asked, so that the ask which this record is need not be the first."""
         if type(record) is r.RunStarted:
-            self._become(info_of(record))
+            self._turn = info_of(record)
             return
         self.now_us = max(self.now_us, at)
+        ask = None
         if type(record) not in self._answers:
             ask = next((ask for ask in self.asks if self._is(ask, record)), None)
             if ask is not None:
                 self.asks.remove(ask)
                 self.asks.appendleft(ask)
+        self._become(ask)
         self.apply(record, at)
-
-    def _become(self, info: RunInfo) -> None:
-        """From here on the code is of another run: the fork that has its past."""
-        self.info = info
-        if self.context is not None:
-            self.context.of_run(info)
-        for ask in self.asks:
-            if isinstance(ask, Call):
-                ask.of_run(info)
 
     def _misfit(self, error: Nondeterminism, record: r.Fact) -> None:
         """An answer to nothing that the code asks."""

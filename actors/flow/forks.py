@@ -12,7 +12,7 @@ its chance is its own, and so are the idempotency keys of its steps. Whatever it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -23,11 +23,8 @@ from wal.records import Entry, PastRecord
 
 _UNDOING = (r.RunCancelRequested, r.RunCompensating, r.RunCompleted, r.RunFailed, r.RunCancelled)
 
-_SETTLED_ONLY = frozenset({
-    r.StepCompleted, r.StepFailed, r.StepInterrupted, r.StepUnknown, r.StepResolved,
-    r.CompensationCompleted, r.CompensationFailed, r.TimerSet, r.TimerFired, r.ApprovalRequested, r.ApprovalDecided,
-})  # fmt: skip
-"""These are taken over where their call has come to its end."""
+_WAITS = frozenset({r.TimerSet, r.TimerFired, r.ApprovalRequested, r.ApprovalDecided})
+"""These are taken over where the wait has come to its end."""
 
 _ANSWERED_AT_ONCE = frozenset({r.StateRead, r.StateRefused, r.OutputEmitted, r.ChildStarted})
 _MOVERS = _ANSWERED_AT_ONCE | {
@@ -35,9 +32,9 @@ _MOVERS = _ANSWERED_AT_ONCE | {
     r.ApprovalDecided, r.SignalReceived, r.ChildEnded,
 }  # fmt: skip
 """Behind the last of these the code has yet to be heard: what it noted there it notes anew."""
-_TAKEN_OVER = _MOVERS | _SETTLED_ONLY | {
-    r.StepScheduled, r.CompensationScheduled, r.RunRetried, r.ChildCancelled, r.PatchMarked, r.AttributesSet,
-    r.CompensationAdded, r.SignalSetAside,
+_TAKEN_OVER = _MOVERS | {
+    r.StepScheduled, r.StepInterrupted, r.CompensationScheduled, r.CompensationFailed, r.RunRetried, r.ChildCancelled,
+    r.PatchMarked, r.AttributesSet, r.CompensationAdded, r.SignalSetAside,
 }  # fmt: skip
 
 
@@ -68,8 +65,9 @@ def past_of(entries: Sequence[Entry]) -> list[PastRecord]:
                 hint=_earlier(own, number),
             )
     _refuse_open_children(own)
-    settled = _settled(one.record for one in told)
-    kept = [one for one in told[1:] if _is_kept(one.record, settled)]
+    attempts = {one.record.key for one in told if isinstance(one.record, r.StepScheduled)}
+    ended = {one.record.key for one in told if isinstance(one.record, (r.TimerFired, r.ApprovalDecided))} - {""}
+    kept = [one for one in told[1:] if _is_kept(one.record, attempts, ended)]
     while kept and type(kept[-1].record) not in _MOVERS:
         kept.pop()
     first = told[0].record
@@ -105,35 +103,12 @@ def _refuse_open_children(own: list[PastRecord]) -> None:
             )
 
 
-def _settled(records: Iterable[r.Fact]) -> set[str]:
-    """The keys of the calls that have come to their end, or to a doubt that only a person can end."""
-    attempts, settled = set(), set()
-    for record in records:
-        kind = type(record)
-        key = getattr(record, "key", "")
-        if isinstance(record, r.StepScheduled):
-            attempts.add(key)
-        ends = (
-            kind in (r.StepCompleted, r.CompensationCompleted, r.ApprovalDecided, r.StepUnknown)
-            or (kind is r.TimerFired and key and key not in attempts)
-            or (isinstance(record, r.StepResolved) and record.happened)
-            or (kind is r.StepFailed and isinstance(record, r.StepFailed) and _is_final(record))
-        )
-        if ends:
-            settled.add(key)
-        elif isinstance(record, r.StepResolved):
-            settled.discard(key)
-    return settled
-
-
-def _is_final(failed: r.StepFailed) -> bool:
-    return failed.retry_at is None and not failed.defect
-
-
-def _is_kept(record: r.Fact, settled: set[str]) -> bool:
-    kind = type(record)
-    if kind in _SETTLED_ONLY:
-        return getattr(record, "key", "") in settled
-    if isinstance(record, r.StateWritten) and not record.key:
+def _is_kept(record: r.Fact, attempts: set[str], ended: set[str]) -> bool:
+    kind, key = type(record), getattr(record, "key", "")
+    if key in attempts:
+        return True  # all of how they went, and that one was given up while it waited for the next
+    if kind in _WAITS:
+        return key in ended
+    if isinstance(record, r.StateWritten) and not key:
         return False  # put from outside
     return kind in _TAKEN_OVER or kind is r.RunStarted

@@ -333,3 +333,29 @@ def resolve(shell: Shell, run_id: str, call: str, happened: bool | None, result:
         lambda client, one: client.act(one, "resolve", body, key),
         f"call {call} is resolved",
     )
+
+
+@runs.command()
+@run_argument
+@click.option("--at", "at_seq", metavar="SEQ", type=SEQ, required=True, help="The record, of `history`.")
+@click.option("--id", "new_id", metavar="ID", help="The id of the new run; else one is made of both.")
+@reason_option
+@key_option
+@with_shell
+def fork(shell: Shell, run_id: str, at_seq: int, new_id: str | None, **given: Any) -> int:
+    """Start a new run with the past of this one up to a record.
+
+    What was open there it asks for anew; what was done it takes over, and undoes if it fails. The run itself goes on.
+    """
+    from runtimed.cli.acting import why
+    from runtimed.cli.text import cell
+
+    body = {"at_seq": at_seq, **({} if new_id is None else {"id": new_id}), **why(given["reason"])}
+    made = shell.ask(lambda client: client.act(run_id, "fork", body, given["idempotency_key"]))
+    if shell.output in ("json", "jsonl"):
+        shell.print_json(msgspec.json.encode(made))
+    elif shell.output == "id":
+        shell.print(cell(made.id))
+    else:
+        shell.print(f"{cell(made.id)}: begins with the past of {cell(run_id)} at record {at_seq} (record {made.seq})")
+    return 0

@@ -126,6 +126,7 @@ ROUTES: Final = (
     Route("POST", _RUN + "/resume", runs.resume, OPERATOR, ACCEPTED, wire.ReasonRequest),
     Route("POST", _RUN + "/retry", runs.retry, OPERATOR, ACCEPTED, wire.ReasonRequest),
     Route("POST", _RUN + "/resolve", runs.resolve, OPERATOR, ACCEPTED, wire.ResolveRequest),
+    Route("POST", _RUN + "/fork", runs.fork, OPERATOR, ACCEPTED, wire.ForkRequest),
     Route(
         "GET", "/v1/approvals", approvals.list_approvals, VIEWER,
         {200: wire.ApprovalPage}, query=wire.ApprovalsQuery,

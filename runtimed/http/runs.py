@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from actors.errors import InvalidInput, NotAllowed, RunBlocked, RunCancelled, RunFailed, RunNotFound, RunOutcome
+from actors.fork_desk import fork_of
 from actors.messages import (
     CancelRun,
     PauseRun,
@@ -32,6 +33,7 @@ from runtimed.http.surface import Reader, RuntimeSurface
 from runtimed.wire import (
     PAGE_ITEMS_MAX,
     WAIT_MAX_S,
+    ForkRequest,
     HistoryQuery,
     OutputItem,
     OutputQuery,
@@ -60,6 +62,7 @@ _RAWS: Final = msgspec.json.Decoder(list[Raw])
 _SIGNAL: Final = msgspec.json.Decoder(SignalRequest)
 _REASON: Final = msgspec.json.Decoder(ReasonRequest)
 _RESOLVE: Final = msgspec.json.Decoder(ResolveRequest)
+_FORK: Final = msgspec.json.Decoder(ForkRequest)
 
 
 # --- starting -------------------------------------------------------------------------------------------------------
@@ -283,6 +286,18 @@ async def resolve(rt: RuntimeSurface, request: Request) -> Reply:
         reason=said.reason,
         origin=request.origin(body),
     )
+    return json_reply(await rt.ask(command), 202)
+
+
+async def fork(rt: RuntimeSurface, request: Request) -> Reply:
+    """Start a run with the past of this one, as it was at one of its records; the answer names it. What was open there
+    it asks for anew, and what was done it undoes if it fails. 409 where the run was ended or being undone by then, or
+    waited for a child."""
+    run_id, body = request.id(), await request.body()
+    check_utf8(body)
+    said = request.decode(_FORK, body)
+    asked = {"id": said.id, "reason": said.reason, "origin": request.origin(body)}
+    command = await rt.read(lambda reader: fork_of(reader, run_id, said.at_seq, **asked))
     return json_reply(await rt.ask(command), 202)
 
 

@@ -158,16 +158,36 @@ def test_what_was_in_flight_counts_as_interrupted() -> None:
     run.check()
 
 
-def test_attempts_that_failed_are_not_taken_over() -> None:
-    """A step in backoff, or one that a defect holds, is tried again at once."""
-    for more in ({"retry_in": 3600.0}, {"defect": True}):
-        run = Run(pays)
-        run.complete("work", 2)
-        run.fail("wire", **more)  # type: ignore[arg-type]
-        run.fork()
-        run.resolve("wire", False)
-        assert run.flow.hold is None
-        assert run.flow.calls["0/0.0"].attempt == 2  # type: ignore[attr-defined]
+@app.workflow
+async def retries(ctx: Traced) -> Any:
+    _, first = await ctx.gather(ctx.signal("go"), ctx.step(work, 1))
+    return first
+
+
+@pytest.mark.parametrize("more", [{"retry_in": 3600.0}, {"defect": True}])
+def test_what_was_to_be_tried_again_is_tried_now(more: dict[str, Any]) -> None:
+    """A step in backoff, or one that a defect holds, is in its next attempt in the fork, which counts from there."""
+    run = Run(retries)
+    run.fail("work", **more)
+    run.signal("go")
+    run.fork()
+    call = run.call("work")
+    assert (run.flow.hold, call.attempt, call.first_attempt) == (None, 3, 2)
+    run.complete("work", "W")
+    assert run.end == 'completed "W"'
+    run.check()
+
+
+def test_a_defect_of_an_at_most_once_step_holds_the_fork() -> None:
+    """It failed, so it is in no doubt; that it may be tried again is for a person to say, of the fork too."""
+    run = Run(pays)
+    run.fail("wire", defect=True)
+    run.complete("work", 2)
+    run.fork()
+    assert run.hold.code == "code_error"
+    run.retry()
+    assert run.call("wire").attempt == 2
+    run.check()
 
 
 @app.workflow

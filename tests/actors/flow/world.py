@@ -438,11 +438,15 @@ class Forked(World):
             self.counts["refused forks"] += 1
             return
         before, self.past = self.trace_before(past), past
+        again = drive(self.workflow, self.steps, self.journal[:upto], extra=self.extra)
+        halted = again.halted
+        self.put_away(again)
         for table in (self.running, self.pending, self.acted, self.let_go, self.deferred):
             table.clear()
         self.mode, self.was_codeless = "live", False
         self.fork(upto)
         self.durable = 2
+        assert self.flow.halted is None or halted, self.flow.halted
         if self.flow.halted is None:
             assert self.trace[: len(before)] == before
         self.take()

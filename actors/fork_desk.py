@@ -1,0 +1,117 @@
+"""Forks: a run that begins with the past of another, as that was at one of its records.
+
+The past is read first, in a thread, by whoever asks for the fork: what is recorded does not change. What it is, and how
+the fork's code goes through it, is in `flow.forks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from actors import messages as m
+from actors.checks import check_id, decode_input
+from actors.errors import InvalidInput, Overloaded, PayloadTooLarge, RunNotFound, UnknownWorkflow
+from actors.flow.definitions import NAME
+from actors.flow.forks import past_of
+from actors.mailbox import Letter
+from actors.run_starts import RunStarts
+from actors.saga_engine import SagaEngine
+from wal import records as r
+from wal.queries import Reader
+from wal.retention import RUN_SCOPE
+
+PAST_BYTES_MAX = 32 << 20
+"""A past is one record, in one commit: as much as a batch of runs may have."""
+NAMES_MAX = 100
+"""So many forks of one place get a name that says which; then it is an id like any."""
+
+
+def fork_of(reader: Reader, run_id: str, at_seq: int, **asked: Any) -> m.ForkRun:
+    """The command that forks a run as it was at one of its records; `asked` are its other fields. Reads all of the run
+    up to there. Raises RunNotFound, InvalidInput for what is no record of it, ForkRefused, PayloadTooLarge."""
+    row = reader.run(check_id(run_id, "run id"))
+    if row is None:
+        raise RunNotFound(f"there is no run {run_id!r}")
+    entries = reader.history(row.run_key, last_seq=at_seq) if row.first_seq <= at_seq <= row.last_seq else []
+    if not entries or (entries[-1].seq, entries[-1].run_key) != (at_seq, row.run_key):
+        raise InvalidInput(
+            f"$.at_seq: {at_seq} is no record of run {run_id!r}", hint=f"See `runtimed runs history {run_id}`."
+        )
+    past = past_of(entries)
+    size = len(msgspec.json.encode(past))
+    if size > PAST_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"the past of run {run_id!r} at record {at_seq} is {size} bytes; a fork takes over up to {PAST_BYTES_MAX}"
+        )
+    begins = entries[0].record
+    facts = reader.facts(at_seq, ["run_started", "attributes_set", "state_written"])
+    attributes: dict[str, Any] = {}
+    state: dict[str, r.StateWritten] = {}
+    for fact in facts:
+        if isinstance(fact, (r.RunStarted, r.AttributesSet)):
+            attributes |= fact.attributes
+        elif isinstance(fact, r.StateWritten) and fact.scope == f"{RUN_SCOPE}{run_id}":
+            state[fact.name] = fact
+    first = facts[0]
+    assert isinstance(first, r.RunStarted) and isinstance(begins, (r.RunStarted, r.RunContinued)), first
+    input = begins.started.input if isinstance(begins, r.RunContinued) else begins.input
+    started = replace(first, input=input, attributes=attributes, parent_id=None, parent_call=None, start_at=None)
+    return m.ForkRun(
+        run_id=run_id, at_seq=at_seq, started=started, past=past, past_bytes=size, state=list(state.values()), **asked
+    )  # fmt: skip
+
+
+class ForkDesk:
+    """Handles `ForkRun`. `owner_of` gives an open session's tenant and classification, `accept` answers."""
+
+    def __init__(
+        self,
+        engine: SagaEngine,
+        starts: RunStarts,
+        owner_of: Callable[[str], tuple[str | None, str]],
+        accept: Callable[[Letter, m.Message], None],
+    ) -> None:
+        self._engine, self._starts, self._owner_of, self._accept = engine, starts, owner_of, accept
+
+    def fork(self, command: m.ForkRun, letter: Letter) -> None:
+        """Start the fork: like a run of its own that is asked for now, in the session and queue of the other."""
+        engine, origin, started = self._engine, command.origin, command.started
+        if engine.writer.crowded:
+            raise Overloaded("too many records wait for the disk")
+        workflow = engine.registry.workflows.get(started.workflow)
+        if workflow is None:
+            raise UnknownWorkflow(f"no workflow {started.workflow!r} is registered")
+        decode_input(workflow, started.input)
+        if started.session_id is not None:
+            self._owner_of(started.session_id)  # only for what it raises: a session that has ended takes no more runs
+        record = replace(
+            started,
+            id=self._named(command) if command.id is None else check_id(command.id, "run id"),
+            version=workflow.version,
+            queue=started.queue if started.queue is not None and started.queue in engine.queues else None,
+            trace_id=origin.trace_id,
+            traceparent=origin.traceparent,
+            by=origin.by,
+        )
+        run = self._starts.record_new(record)
+        forked = r.RunForked(command.run_id, command.at_seq, command.past, origin.by, command.reason)
+        seq = engine.append(run, forked, command.past_bytes)
+        run.begun = True  # it begins from its records, like a run that comes back
+        for value in command.state:
+            kept = replace(value, key="", scope=f"{RUN_SCOPE}{run.id}", by=origin.by, trace_id=origin.trace_id)
+            engine.state.written(kept, engine.append(run, kept, len(kept.value)))
+        self._starts.begin_in_turn(run)
+        self._accept(letter, m.Accepted(seq=seq, id=run.id))
+
+    def _named(self, command: m.ForkRun) -> str:
+        """An id that says what it is a fork of, and is free."""
+        name = f"{command.run_id}:f{command.at_seq}"
+        for number in range(1, NAMES_MAX):
+            made = name if number == 1 else f"{name}.{number}"
+            if NAME.match(made) and not self._starts.is_taken(made):
+                return made
+        return self._starts.new_id()

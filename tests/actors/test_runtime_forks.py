@@ -1,0 +1,300 @@
+"""Forks in a runtime: a run that begins with the past of another, in one commit, and is a run like any from there."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from msgspec import Raw, json
+
+import runtimed
+from actors import messages as m
+from runtimed import App, Context
+from runtimed.settings import Queue, Settings
+from runtimed.virtual import VirtualRuntime
+
+app = App("forking")
+DONE: list[str] = []
+BROKEN: set[str] = set()
+KEYS: list[str] = []
+
+
+@app.step
+async def charge(order: str) -> str:
+    DONE.append(f"charge {order}")
+    KEYS.append(runtimed.current_step().idempotency_key)
+    return f"paid {order}"
+
+
+@charge.compensation
+async def refund(result: str, order: str) -> None:
+    DONE.append(f"refund {order}")
+
+
+@app.step(retry=runtimed.Retry(max_attempts=1))
+async def ship(order: str) -> str:
+    DONE.append(f"ship {order}")
+    KEYS.append(runtimed.current_step().idempotency_key)
+    if order in BROKEN:
+        raise ValueError("no such street")
+    return "on its way"
+
+
+@app.workflow
+async def checkout(ctx: Context, order: str) -> str:
+    await ctx.state.put("stage", "new")
+    await ctx.step(charge, order)
+    await ctx.state.put("stage", "paid")
+    ctx.set_attributes(order=order)
+    decision = await ctx.approval("Ship?", timeout=3600)
+    if not decision.approved:
+        return "refused"
+    await ctx.step(ship, order)
+    return f"{await ctx.state.get('stage')} {await ctx.state.get('seen', default='unseen')}"
+
+
+@app.workflow
+async def rounds(ctx: Context, left: int) -> str:
+    await ctx.state.put("left", left)
+    ctx.set_attributes(**{f"round{left}": True})
+    if left:
+        await ctx.continue_as_new(left - 1)
+    await ctx.step(charge, str(left))
+    await ctx.sleep(60)
+    return str(await ctx.state.get("left"))
+
+
+@app.workflow
+async def parent(ctx: Context) -> str:
+    return str(await ctx.child(checkout, "c"))
+
+
+@pytest.fixture
+def runtime_app() -> App:
+    return app
+
+
+@pytest.fixture
+def runtime_settings() -> Settings:
+    return Settings(queues={"one": Queue(concurrency=1)})
+
+
+@pytest.fixture(autouse=True)
+def _as_new() -> None:
+    for table in (DONE, KEYS, BROKEN):
+        table.clear()
+
+
+async def seq_of(runtime: VirtualRuntime, run_id: str, kind: str, nth: int = 0) -> int:
+    found = [record.seq for record in (await runtime.history(run_id)).items if record.kind == kind]
+    return found[nth]
+
+
+async def put(runtime: VirtualRuntime, name: str, value: str) -> None:
+    await runtime.ask(m.PutState(scope="run:order", key=name, value=Raw(json.encode(value))))
+
+
+async def kinds(runtime: VirtualRuntime, run_id: str) -> list[str]:
+    return [record.kind for record in (await runtime.history(run_id)).items]
+
+
+@pytest.mark.trio
+async def test_a_failed_run_is_tried_again_from_before_it_failed(runtime: VirtualRuntime) -> None:
+    """The fork recalls what was done, asks people anew, ships as itself; the run that failed stays as it is."""
+    await runtime.start(checkout, "A", id="order")
+    BROKEN.add("A")
+    asked = await runtime.asked("order")
+    place = await seq_of(runtime, "order", "approval_requested")
+    await runtime.decide(asked.id, approve=True, by="kim")
+    with pytest.raises(runtimed.RunFailed):
+        await runtime.result("order")
+    BROKEN.clear()
+    fork = await runtime.fork("order", place, reason="the street is there now")
+    assert fork.id == f"order:f{place}"
+    again = await runtime.asked(fork.id)
+    assert again.id != asked.id
+    await runtime.decide(again.id, approve=True, by="kim")
+    assert await fork.result() == "paid unseen"
+    assert DONE == ["charge A", "ship A", "refund A", "ship A"]
+    assert ["order/0/1/charge", "order/0/5/ship", f"{fork.id}/0/5/ship"] == KEYS
+    assert (await runtime.run("order")).status == "failed"
+    made = await runtime.run(fork.id)
+    assert (made.attributes, bytes(made.input), made.parent_id) == ({"order": "A"}, b'"A"', None)
+
+
+@pytest.mark.trio
+async def test_a_fork_is_one_commit_and_survives_a_crash(runtime: VirtualRuntime) -> None:
+    """Its start, its past and its state are one commit; killed behind that, it begins from the journal."""
+    await runtime.start(checkout, "A", id="order")
+    await runtime.asked("order")
+    fork = await runtime.fork("order", await seq_of(runtime, "order", "approval_requested"), id="mine")
+    assert (await kinds(runtime, "mine"))[:3] == ["run_started", "run_forked", "state_written"]
+    await runtime.crash()
+    again = await runtime.asked("mine")
+    await runtime.crash()
+    await runtime.decide(again.id, approve=True, by="kim")
+    assert await runtime.result(fork.id) == "paid unseen"
+    assert DONE == ["charge A", "ship A"]
+    assert (await runtime.run("order")).status == "waiting"
+
+
+@pytest.mark.trio
+async def test_a_fork_has_its_state_as_it_was_there(runtime: VirtualRuntime) -> None:
+    """The values of the run's own scope are those of that record, and each goes its own way from there."""
+    await runtime.start(checkout, "A", id="order")
+    asked = await runtime.asked("order")
+    await put(runtime, "seen", "early")
+    place = await seq_of(runtime, "order", "state_written", 2)
+    await put(runtime, "seen", "late")
+    fork = await runtime.fork("order", place)
+    await put(runtime, "stage", "changed")
+    await runtime.decide((await runtime.asked(fork.id)).id, approve=True, by="kim")
+    assert await fork.result() == "paid early"
+    await runtime.decide(asked.id, approve=True, by="kim")
+    assert await runtime.result("order") == "changed late"
+
+
+@pytest.mark.trio
+async def test_a_run_that_has_continued_is_forked_in_any_round(runtime: VirtualRuntime) -> None:
+    """The past is that of the round; state and attributes are those of all rounds up to there."""
+    await runtime.start(rounds, 2, id="many")
+    await runtime.advance(1)
+    last = await runtime.fork("many", (await runtime.run("many")).seq, id="last")
+    first = await runtime.fork("many", await seq_of(runtime, "many", "state_written"), id="first")
+    middle = await runtime.fork("many", await seq_of(runtime, "many", "run_continued"), id="middle")
+    began = [json.decode((await runtime.history(name)).items[0].data)["attributes"] for name in ("last", "middle")]
+    assert began == [{"round2": True, "round1": True, "round0": True}, {"round2": True}]
+    assert bytes((await runtime.run("middle")).input) == b"1"
+    assert [await one.result() for one in (last, first, middle)] == ["0", "0", "0"]
+    assert DONE == ["charge 0", "charge 0", "charge 0"]
+
+
+@pytest.mark.trio
+async def test_a_fork_of_a_fork(runtime: VirtualRuntime) -> None:
+    """It has the past of both."""
+    await runtime.start(checkout, "A", id="order")
+    await runtime.asked("order")
+    one = await runtime.fork("order", await seq_of(runtime, "order", "approval_requested"), id="one")
+    await runtime.decide((await runtime.asked(one.id)).id, approve=True, by="kim")
+    assert await one.result() == "paid unseen"
+    two = await runtime.fork("one", await seq_of(runtime, "one", "approval_decided"), id="two")
+    await runtime.crash()
+    assert await runtime.result(two.id) == "paid unseen"
+    assert DONE == ["charge A", "ship A", "ship A"]
+
+
+@pytest.mark.trio
+async def test_a_fork_that_is_cancelled_undoes_what_it_took_over(runtime: VirtualRuntime) -> None:
+    """The steps of its past are its own to undo, here and where its code is gone."""
+    await runtime.start(checkout, "A", id="order")
+    await runtime.asked("order")
+    await runtime.fork("order", await seq_of(runtime, "order", "approval_requested"), id="one")
+    await runtime.cancel("one")
+    with pytest.raises(runtimed.RunCancelled):
+        await runtime.result("one")
+    assert DONE == ["charge A", "refund A"]
+    bare = App("forking")
+    for step in (charge, refund, ship):
+        bare.steps[step.name] = step
+    await runtime.fork("order", await seq_of(runtime, "order", "approval_requested"), id="two")
+    await runtime.crash(apps=[bare])
+    await runtime.cancel("two")
+    with pytest.raises(runtimed.RunCancelled):
+        await runtime.result("two")
+    assert DONE == ["charge A", "refund A", "refund A"]
+    await runtime.crash(apps=[app])
+
+
+@pytest.mark.trio
+async def test_a_fork_waits_in_the_queue_of_its_run(runtime: VirtualRuntime) -> None:
+    """It takes its place behind who is there, also over a crash, and begins with its past."""
+    await runtime.start(checkout, "A", id="order", queue="one")
+    asked = await runtime.asked("order")
+    fork = await runtime.fork("order", await seq_of(runtime, "order", "approval_requested"))
+    assert (await runtime.run(fork.id)).status == "queued"
+    await runtime.crash()
+    assert (await runtime.run(fork.id)).status == "queued"
+    await runtime.decide(asked.id, approve=True, by="kim")
+    assert await runtime.result("order") == "paid unseen"
+    await runtime.decide((await runtime.asked(fork.id)).id, approve=True, by="kim")
+    assert await runtime.result(fork.id) == "paid unseen"
+    assert DONE == ["charge A", "ship A", "ship A"]
+
+
+@pytest.mark.trio
+async def test_a_fork_in_the_session_of_its_run(runtime: VirtualRuntime) -> None:
+    """It belongs to the session, and there is none where that has ended."""
+    await runtime.ask(m.OpenSession(id="s", tenant="acme"))
+    await runtime.start(checkout, "A", id="order", session_id="s")
+    await runtime.asked("order")
+    place = await seq_of(runtime, "order", "approval_requested")
+    await runtime.fork("order", place, id="one")
+    made = await runtime.run("one")
+    assert (made.session_id, made.tenant, made.classification) == ("s", "acme", "platform")
+    await runtime.ask(m.CloseSession(id="s"))
+    with pytest.raises(runtimed.SessionEnded):
+        await runtime.fork("order", place, id="two")
+
+
+@pytest.mark.trio
+async def test_what_cannot_be_forked_is_refused(runtime: VirtualRuntime) -> None:
+    """No such run, no record of it, an id that is taken, a run that is over, a child that is not: nothing is kept."""
+    await runtime.start(checkout, "A", id="order")
+    asked = await runtime.asked("order")
+    await runtime.start(parent, id="parent")
+    await runtime.asked("parent:0")
+    place = await seq_of(runtime, "order", "approval_requested")
+    before = runtime.statistics().journal_seq
+    for run_id, at_seq, new_id, error in (
+        ("nobody", 1, None, runtimed.RunNotFound),
+        ("order", 0, None, runtimed.InvalidInput),
+        ("order", place + 1_000, None, runtimed.InvalidInput),
+        ("order", await seq_of(runtime, "parent", "run_started"), None, runtimed.InvalidInput),
+        ("order", place, "order", runtimed.IdConflict),
+        ("order", place, "no id", runtimed.InvalidId),
+        ("parent", (await runtime.run("parent")).seq, None, runtimed.ForkRefused),
+    ):
+        with pytest.raises(error):
+            await runtime.fork(run_id, at_seq, id=new_id)
+    assert runtime.statistics().journal_seq == before
+    await runtime.decide(asked.id, approve=False, by="kim", reason="no")
+    assert await runtime.result("order") == "refused"
+    with pytest.raises(runtimed.ForkRefused, match="ended"):
+        await runtime.fork("order", (await runtime.run("order")).seq)
+
+
+@pytest.mark.trio
+async def test_forks_of_one_place_have_names_of_their_own(runtime: VirtualRuntime) -> None:
+    """The name says what it is a fork of, and which."""
+    await runtime.start(checkout, "A", id="order")
+    await runtime.asked("order")
+    place = await seq_of(runtime, "order", "approval_requested")
+    made = [(await runtime.fork("order", place)).id for _ in range(3)]
+    assert made == [f"order:f{place}", f"order:f{place}.2", f"order:f{place}.3"]
+    await runtime.start(checkout, "A", id="x" * 200)
+    await runtime.asked("x" * 200)
+    long = await runtime.fork("x" * 200, await seq_of(runtime, "x" * 200, "approval_requested"))
+    assert not long.id.startswith("x")
+
+
+@pytest.mark.trio
+async def test_a_step_that_was_under_way_runs_again(runtime: VirtualRuntime) -> None:
+    """It counts as interrupted: the fork is in its second attempt."""
+    await runtime.start(slow, id="slow")
+    await runtime.signal("slow", "go", 1)
+    await runtime.advance(1)
+    fork = await runtime.fork("slow", (await runtime.run("slow")).seq)
+    assert await fork.result() == 2
+    assert (await kinds(runtime, fork.id)).count("step_interrupted") == 1
+    assert await runtime.result("slow") == 1
+
+
+@app.step
+async def takes_its_time() -> int:
+    await trio.sleep(100)
+    return runtimed.current_step().attempt
+
+
+@app.workflow
+async def slow(ctx: Context) -> int:
+    attempt, _ = await ctx.gather(ctx.step(takes_its_time), ctx.signal("go"))
+    return int(attempt)
