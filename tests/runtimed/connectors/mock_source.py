@@ -68,6 +68,7 @@ class MockSource:
         self.hold_at: int | None = None
         self.held, self.released = trio.Event(), trio.Event()
         self._connected, self.all_left = 0, trio.Event()
+        self.dripping = trio.Event()
 
     def hold(self, count: int) -> None:
         """The `count`th request from now on sets `held`, and waits for `released` before it is answered."""
@@ -145,10 +146,22 @@ class MockSource:
         if reply.fault:
             await stream.send_all(body[: len(body) // 2 if reply.fault == "truncate" else 1])
             if reply.fault == "drip":
+                self.dripping.set()
                 await stream.receive_some(1)  # until the client has had enough
             return False
         await stream.send_all(body + (connection.send(h11.EndOfMessage()) or b""))
         return True
+
+
+class NoNames(trio.abc.HostnameResolver):
+    """Knows no name, at once: what the servers of names of this machine do takes them any time."""
+
+    async def getaddrinfo(self, host: Any, *rest: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
 
 
 @asynccontextmanager

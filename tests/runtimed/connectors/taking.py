@@ -16,6 +16,7 @@ from runtimed.settings import Connector
 from wal.records import StoredItem
 
 DAY_S = 86_400
+PATIENCE_S = 60.0
 NOW_S = 1_790_000_000
 
 
@@ -34,7 +35,7 @@ class Taken:
 
     def __init__(self, spec: ConnectorSpec, secrets: dict[str, str], clock: Clock, budget: Budget | None) -> None:
         self.spec, self.secrets = spec, secrets
-        self.http = SourceHttp(spec.name, clock=clock, budget=budget, timeout_s=5.0)
+        self.http = SourceHttp(spec.name, clock=clock, budget=budget, timeout_s=PATIENCE_S)
         self.cursor: Any = None
         self.rows: dict[str, Any] = {}
         self.deleted: set[str] = set()

@@ -112,9 +112,8 @@ STUBBORN = """
 
 @pytest.mark.trio
 @pytest.mark.slow
-async def test_leaving_ends_what_ignores_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_leaving_ends_what_ignores_it(tmp_path: Path) -> None:
     """A child that ignores SIGTERM is killed after the grace, and so is a grandchild in a session of its own."""
-    monkeypatch.setattr("runtimed.connectors.child.GUARD_MARGIN_S", PATIENCE_S)  # a guard that stalls is not killed
     async with start(tmp_path, STUBBORN, grace_s=0.05) as child:
         pids = [int(word) for word in (await child.read(PATIENCE_S) or b"").split()]
         assert all(map(is_alive, pids))

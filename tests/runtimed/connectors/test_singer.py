@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -120,8 +123,9 @@ async def test_garbage_is_told_as_such(tmp_path: Path, fault: str, kind: type[Ex
 @pytest.mark.trio
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang", "stubborn"])
-async def test_a_tap_that_hangs_is_ended(tmp_path: Path, fault: str) -> None:
+async def test_a_tap_that_hangs_is_ended(tmp_path: Path, fault: str, silent_from: Callable[[Path], None]) -> None:
     """After the timeout without a word the tap is ended, also if it ignores SIGTERM, and its last words are taken."""
+    silent_from(tmp_path / "pid")
     tap = world(tmp_path, count=20, every=5, at=13, fault=fault, timeout=0.3, pid_file=str(tmp_path / "pid"))
     with pytest.raises(SourceError, match=r"it has said nothing for 0\.3 s"):
         await tap.poll()
@@ -273,21 +277,38 @@ async def test_a_tap_that_tells_its_secrets_is_not_repeated(tmp_path: Path) -> N
         assert "s3cret" not in str(caught.value)
 
 
+class Talker:
+    """In the place of a child, on the clock of the test: it says a version every four seconds, and ends."""
+
+    def __init__(self) -> None:
+        self.words, self.next_at = 12, trio.current_time() + 4.0
+
+    async def __aenter__(self) -> Talker:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def read(self, wait_s: float) -> bytes | None:
+        with trio.move_on_after(wait_s):
+            await trio.sleep_until(self.next_at)
+            self.words, self.next_at = self.words - 1, self.next_at + 4.0
+            return b'{"type":"ACTIVATE_VERSION","stream":"s","version":1}\n' if self.words else b""
+        return None
+
+    async def check_end(self, rest: bytes) -> None:
+        assert rest == b""
+
+
 @pytest.mark.trio
-@pytest.mark.slow
-async def test_a_tap_that_talks_is_not_silent(tmp_path: Path) -> None:
+async def test_a_tap_that_talks_is_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
     """A tap that says only versions for longer than the timeout gives empty pages, so that nobody gives it up."""
-    script = tmp_path / "tap.py"
-    script.write_text(
-        "import time\n"
-        "for _ in range(12):\n"
-        '    print(\'{"type":"ACTIVATE_VERSION","stream":"s","version":1}\', flush=True)\n'
-        "    time.sleep(0.05)\n",
-        encoding="utf-8",
-    )
-    spec = singer.make("crm", settings("singer", command=[sys.executable, "-S", str(script)], timeout=0.4))
-    tap = World(spec, tmp_path / "crm")
+    monkeypatch.setattr("runtimed.connectors.child_source.Child.start", lambda *_, **options: Talker())
+    tap = World(singer.make("crm", settings("singer", command=[sys.executable], timeout=5.0)), tmp_path / "crm")
     await tap.poll()
+    assert trio.current_time() == 12 * 4.0
     assert (tap.pages > 0, tap.taken, tap.cursor) == (True, [], None)
 
 

@@ -98,10 +98,20 @@ async def test_a_sync_and_its_restart(tmp_path: Path) -> None:
         ("half", "backoff", "ended in the middle of a line"),
     ],
 )
-async def test_each_fault_has_its_clear_status(tmp_path: Path, fault: str, status: str, sentence: str) -> None:
+async def test_each_fault_has_its_clear_status(
+    tmp_path: Path,
+    fault: str,
+    status: str,
+    sentence: str,
+    silent_from: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What a tap does wrong is the connector's last error, and what it had said before is kept."""
+    monkeypatch.setattr("actors.connector_core.BACKOFF_FIRST_S", 3_600.0)  # it stays as it stands
+    if fault == "hang":
+        silent_from(tmp_path / "pid")
     config = {"count": 20, "at": 13, "fault": fault, "pid_file": str(tmp_path / "pid")}
-    async with opened(tmp_path / "data", timeout=1.0, **config) as runtime:
+    async with opened(tmp_path / "data", timeout=1.0 if fault == "hang" else 30.0, **config) as runtime:
         shown = await until(runtime, lambda view: view.errors_total >= 1 and view.last_error is not None)
         assert shown.status == status
         assert shown.last_error is not None and sentence.replace("tap_faults.py", Path(sys.executable).name) in (
