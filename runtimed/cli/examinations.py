@@ -26,6 +26,8 @@ FSYNC_TRIES = 15
 FSYNC_TOO_FAST_MS, FSYNC_SLOW_MS = 0.02, 20.0
 """Below the first no disk flushes (a tmpfs, or one that lies); above the second each commit is felt."""
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"}
+ANSWER_SECONDS = 5.0
+"""A daemon that takes longer to say how it is counts as one that does not answer."""
 PACKAGES = ("apsw", "msgspec", "trio", "anyio", "hypercorn", "starlette")
 
 
@@ -259,7 +261,7 @@ def _standing(socket: Path) -> tuple[bool, list[str]]:
     from runtimed.client import Client
 
     async def main() -> tuple[bool, list[str]]:
-        async with Client(socket=socket, timeout=5.0) as client:
+        async with Client(socket=socket, timeout=ANSWER_SECONDS) as client:
             detail = await client.link.fetch("GET", "/health/detail")
             if detail.status in (200, 503) and "problem" not in detail.headers.get("content-type", ""):
                 said = msgspec.json.decode(detail.body)

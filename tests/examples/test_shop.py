@@ -48,7 +48,10 @@ def test_amounts_are_in_minor_units() -> None:
 
 @asynccontextmanager
 async def asking(folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    async with outside(folder / "ledger.jsonl") as address, httpx2.AsyncClient(base_url=address) as client:
+    async with (
+        outside(folder / "ledger.jsonl") as address,
+        httpx2.AsyncClient(base_url=address, timeout=30.0) as client,
+    ):
         yield client
 
 

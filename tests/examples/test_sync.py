@@ -92,7 +92,7 @@ async def test_the_outside_answers_over_http(tmp_path: Path) -> None:
     """The process prints its address, serves, and ends with its caller; nonsense is 400."""
     script = demo.HERE / "outside.py"
     async with processes.outside(script, "--ledger", str(tmp_path / "ledger")) as address:
-        async with httpx2.AsyncClient(base_url=address) as client:
+        async with httpx2.AsyncClient(base_url=address, timeout=30.0) as client:
             headers = {"Authorization": f"Bearer {KEY}"}
             answer = await client.get("/v1/customers", params={"limit": 3}, headers=headers)
             assert [one["object"] for one in answer.json()["data"]] == ["customer"] * 3

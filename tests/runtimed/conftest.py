@@ -42,6 +42,8 @@ class Reply(NamedTuple):
 CLOSE = Reply(status=0)
 """End the connection without an answer."""
 
+PATIENCE_S = 60.0
+
 Answering = Callable[[Request], Reply]
 
 
@@ -74,6 +76,11 @@ class FakeDaemon:
 
     def on(self, method: str, path: str, *replies: Any) -> None:
         self.routes[method, path] = replies[0] if len(replies) == 1 else deque(replies)
+
+    def silence(self, request: Request) -> Reply:
+        """No answer, until the test is over."""
+        self.release.wait(PATIENCE_S)
+        return CLOSE
 
     def answer(self, request: Request) -> Any:
         self.requests.append(request)
@@ -136,14 +143,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(part)
             self.wfile.flush()
         if not reply.cut:
-            fake.release.wait(10)  # stay open until the test is over
+            fake.release.wait(PATIENCE_S)  # stay open until the test is over
 
     do_GET = do_POST = do_PUT = do_DELETE = _any
 
 
 @pytest.fixture
-def fake(short_dir: Path) -> Iterator[FakeDaemon]:
-    """A fake daemon that listens on `fake.socket`."""
+def fake(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
+    """A fake daemon that listens on `fake.socket`. Who asks it is patient, also where a daemon would be given up."""
+    monkeypatch.setattr("runtimed.cli.completing.TIMEOUT_SECONDS", PATIENCE_S)
+    monkeypatch.setattr("runtimed.cli.examinations.ANSWER_SECONDS", PATIENCE_S)
     daemon = FakeDaemon(short_dir / "runtimed.sock")
     with _Server(str(daemon.socket), _Handler) as server:
         server.fake = daemon

@@ -20,7 +20,7 @@ from runtimed.runtime import Runtime
 from runtimed.settings import Journal, Limits, Settings
 
 FILES_MAX = 96
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 
 app = App("scarce")
 wired, rested, long_list_ends = trio.Event(), trio.Event(), threading.Event()

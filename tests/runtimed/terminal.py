@@ -14,7 +14,7 @@ from typing import Self
 
 import trio
 
-SECONDS = 15.0
+SECONDS = 30.0
 SIZE = (24, 80)
 _WITH_TERMINAL = """
 import fcntl, os, sys, termios
@@ -25,16 +25,18 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 class Terminal:
-    """Runs a command with a terminal as its stdin, stdout, stderr and controlling terminal, 80 by 24."""
+    """Runs a command with a terminal as its stdin, stdout, stderr and controlling terminal, 80 by 24, on which
+    `typed_ahead` was typed before the command was there."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
-        self._command, self._environ = command, dict(environ)
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], *, typed_ahead: bytes = b"") -> None:
+        self._command, self._environ, self._typed_ahead = command, dict(environ), typed_ahead
         self._seen = b""
 
     async def __aenter__(self) -> Self:
         ours, theirs = os.openpty()
         self.name = os.ttyname(theirs).removeprefix("/dev/")
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
+        os.write(ours, self._typed_ahead)
         try:
             self._process = await trio.lowlevel.open_process(
                 [sys.executable, "-c", _WITH_TERMINAL, *self._command],

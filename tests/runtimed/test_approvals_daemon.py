@@ -23,6 +23,7 @@ from wal.connections import checksum_vfs
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 pytestmark = pytest.mark.slow
+PATIENCE_S = 60.0
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as several users")
 
 ACCESS = """
@@ -70,7 +71,7 @@ class Serving:
 
     async def until_asked(self, run_id: str) -> dict[str, Any]:
         """The run's approval, once there is one."""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while True:
                 items = (await self.request("GET", f"/v1/approvals?run_id={run_id}")).json()["items"]
                 if items:
@@ -85,7 +86,7 @@ class Serving:
 
     async def result(self, run_id: str) -> httpx2.Response:
         """How the run ended."""
-        return await self.request("GET", f"/v1/runs/{run_id}/result?wait=10")
+        return await self.request("GET", f"/v1/runs/{run_id}/result?wait=30")
 
     async def user(self, uid: int, gid: int, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
         """One request as another user, whose identity is the kernel's word."""
@@ -134,7 +135,7 @@ def serving(short_dir: Path) -> Serve:
         daemon.socket = run / "runtimed.sock"
         try:
             await daemon.start()
-            async with daemon.client() as client:
+            async with daemon.client(PATIENCE_S) as client:
                 yield Serving(daemon, client)
         finally:
             with trio.CancelScope(shield=True):
@@ -253,7 +254,7 @@ async def test_killed_after_the_answer(serving: Serve) -> None:
         assert (await people.decide(half)).status_code == 200
         await people.daemon.kill()
         await people.daemon.start()
-        async with people.daemon.client() as client:
+        async with people.daemon.client(PATIENCE_S) as client:
             again = Serving(people.daemon, client)
             assert (await again.result("r1")).json().endswith(": yes")
             assert (await again.decide(half)).json()["code"] == "already_voted"
@@ -300,8 +301,7 @@ async def test_a_terminal_is_asked(serving: Serve) -> None:
         asked = await people.asked("r1", detail={"note": "pls \x1b[2J thx"})
         command, environ = people.cli("approvals", "approve", asked["id"]), _environ(SSH_CONNECTION="192.0.2.9 1 2 3")
 
-        async with Terminal(command, environ) as terminal:
-            await terminal.write(b"yes\n")
+        async with Terminal(command, environ, typed_ahead=b"yes\n") as terminal:
             shown = await terminal.until(b"type yes: ")
             assert b"\\x1b[2J" in shown and b"\x1b[2J" not in shown
             await terminal.write(b"y\n")

@@ -12,7 +12,6 @@ from pathlib import Path
 import apsw
 import pytest
 import trio
-import trio.testing
 from msgspec import Raw
 
 from actors import messages as m
@@ -132,6 +131,10 @@ async def test_backups_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (folder / "journal.db.part").write_bytes(b"half")
     async with opened(tmp_path, backup_every=0.05, backup_keep=2, backup_dir=str(folder)) as runtime:
         await until(runtime, lambda: runtime.care.last_backup is not None and runtime.feed.seq >= 5)
+        with trio.fail_after(20.0):
+            while runtime.care._backing_up:  # noqa: ASYNC110 - that one has ended is no event
+                await trio.sleep(0.01)
+        runtime.care._backing_up = True  # no more: the end would break it off, perhaps before it clears away the oldest
     assert 1 <= len(backups_in(folder)) <= 2
     assert all(verify(one.path).ok for one in backups_in(folder))
     assert not (folder / "journal.db.part").exists()
@@ -146,7 +149,7 @@ async def test_a_backup_of_the_future_is_none_to_rely_on(tmp_path: Path) -> None
             runtime.care.last_backup = Backup("x.db", 1, 1, 0.0, now_us + ahead_s * 1_000_000)
             assert runtime.care._is_due(math.inf) is due
             age = runtime.statistics().backup_age_seconds
-            assert age == pytest.approx(-ahead_s, abs=5.0)
+            assert age == pytest.approx(-ahead_s, abs=30.0)
             told = [reason for reason in runtime.health().reasons if "still to come" in reason]
             assert len(told) == (ahead_s > 0)
     async with opened(tmp_path, backup_every=0.0) as runtime:  # none is wanted: nothing to say
@@ -205,7 +208,7 @@ async def test_a_backup_that_fails_is_told_and_tried_again(tmp_path: Path, monke
 
 @pytest.mark.trio
 @pytest.mark.slow
-async def test_a_backup_that_cannot_be_is_refused(tmp_path: Path) -> None:
+async def test_a_backup_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative path, a file that is there, a second one at the same time, a journal in memory: each in a sentence."""
     (tmp_path / "there.db").write_bytes(b"precious")
     async with opened(tmp_path) as runtime:
@@ -215,11 +218,20 @@ async def test_a_backup_that_cannot_be_is_refused(tmp_path: Path) -> None:
             await runtime.care.backup(str(tmp_path / "there.db"))
         with pytest.raises(BackupRefused, match="No such file"):
             await runtime.care.backup(str(tmp_path / "gone" / "there.db"))
+        take, taking, refused = runtime.care._take, trio.Event(), trio.Event()
+
+        async def held(target: Path, *, keep: bool) -> Backup:
+            taking.set()
+            await refused.wait()
+            return await take(target, keep=keep)
+
+        monkeypatch.setattr(runtime.care, "_take", held)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runtime.care.backup, str(tmp_path / "one.db"))
-            await trio.testing.wait_all_tasks_blocked()
+            await taking.wait()
             with pytest.raises(Conflict, match="being taken"):
                 await runtime.care.backup(str(tmp_path / "two.db"))
+            refused.set()
         assert verify(tmp_path / "one.db").ok
     async with open_runtime(app, writer="memory") as runtime:
         with pytest.raises(Conflict, match="in memory"):

@@ -179,7 +179,7 @@ def test_problems_have_the_contracts_exit_codes(
 
 def test_a_daemon_that_is_silent_ends_with_7(fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """--timeout bounds a request; running out of it ends with 7."""
-    fake.on("GET", "/v1/runs/x", lambda request: fake.release.wait(10) and fake.CLOSE)
+    fake.on("GET", "/v1/runs/x", fake.silence)
 
     assert run(["runs", "show", "x", "--socket", str(fake.socket), "--timeout", "0.05"]) == 7
     assert "more with --timeout" in capsys.readouterr().err

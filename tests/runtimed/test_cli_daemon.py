@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,15 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def runtimed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "runtimed", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+def until_asked(folder: Path, run_id: str) -> str:
+    """The id of the approval that a run asks for, once it does."""
+    patient_until = time.monotonic() + 60
+    while not (asked := runtimed(folder, "approvals", "list", "--run", run_id, "-o", "id").stdout.strip()):
+        assert time.monotonic() < patient_until
+    return asked
 
 
 @pytest.mark.usefixtures("environment")
@@ -46,7 +55,7 @@ def test_the_newcomers_way(short_dir: Path) -> None:
         assert (small.returncode, small.stdout) == (0, "parcel-a1\n")
 
         runtimed(folder, "runs", "start", "checkout", '{"id": "b2", "cents": 99000}', "--id", "order-b2")
-        asked = runtimed(folder, "approvals", "list", "--run", "order-b2", "-o", "id").stdout.strip()
+        asked = until_asked(folder, "order-b2")
         assert f"runtimed approvals show {asked}" in runtimed(folder, "runs", "explain", "order-b2").stdout
         assert runtimed(folder, "approvals", "deny", asked, "--reason", "unknown customer").returncode == 0
         refused = runtimed(folder, "runs", "wait", "order-b2")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from runtimed.cli import events
 from runtimed.cli.main import run
 from wal.views import ActorView, SessionView, StateView
 
@@ -154,9 +155,16 @@ def test_events_ends_at_the_head(fake: Any, ask: Any, capsys: pytest.CaptureFixt
     assert dict(fake.requests[3].query) == {"after": "1"}
 
 
-def test_events_takes_silence_for_no_end(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_takes_silence_for_no_end(
+    fake: Any, ask: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What does not come within --timeout is told as missing, and ends with 7; a record of after the question is not
     shown."""
+    before = events._before
+
+    async def short(head: int, feed: Any, seconds: float) -> Any:
+        assert seconds == 60.0
+        return await before(head, feed, 0.1 if feed.seq else seconds)  # what does come has its time
 
     fake.on("GET", "/v1/runs", fake.Reply(200, page()))
     fake.on(
@@ -167,7 +175,8 @@ def test_events_takes_silence_for_no_end(fake: Any, ask: Any, capsys: pytest.Cap
     )
     assert ask("events", "-o", "id") == 0
     assert capsys.readouterr().out.split() == ["1", "2"]
-    assert ask("events", "-o", "id", "--timeout", "0.1") == 7
+    monkeypatch.setattr(events, "_before", short)
+    assert ask("events", "-o", "id", "--timeout", "60") == 7
     told = capsys.readouterr()
     assert (told.out.split(), "records 2 to 3 are missing" in told.err) == (["1"], True)
 

@@ -176,7 +176,7 @@ async def test_a_wait_outlives_the_daemon(fake: Any, monkeypatch: pytest.MonkeyP
 
 async def test_a_daemon_that_does_not_answer_is_a_timeout(fake: Any) -> None:
     """A request has a time limit; the daemon's silence is an error, not a hang."""
-    fake.on("GET", "/v1/runs/r1", lambda request: (fake.release.wait(10) and fake.CLOSE) or fake.CLOSE)
+    fake.on("GET", "/v1/runs/r1", fake.silence)
     async with Client(socket=fake.socket, timeout=0.05) as client:
         with pytest.raises(TimedOut, match="no answer"):
             await client.run("r1")
@@ -352,12 +352,16 @@ async def test_events_raise_at_once_what_cannot_get_better(short_dir: Path, fake
 
 async def test_cancelling_a_request_drops_its_connection(fake: Any) -> None:
     """A cancelled request leaves nothing half-read behind; the next one gets its own answer."""
-    fake.on("GET", "/v1/runs/slow/result", lambda request: (fake.release.wait(10) and fake.CLOSE) or fake.CLOSE)
+    fake.on("GET", "/v1/runs/slow/result", fake.silence)
     fake.on("GET", "/v1/runs/r1", fake.Reply(200, RUN))
     async with Client(socket=fake.socket) as client:
         assert await client.status("r1") == "running"
-        with anyio.move_on_after(0.03):
-            await client.result("slow")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.result, "slow")
+            with anyio.fail_after(30):
+                while len(fake.requests) < 2:  # noqa: ASYNC110 - a thread's progress
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
         assert await client.status("r1") == "running"
 
     assert fake.connections == 2

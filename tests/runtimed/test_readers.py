@@ -45,7 +45,7 @@ async def test_no_query_opens_a_connection(journal: Path, monkeypatch: pytest.Mo
     together = threading.Barrier(3)
 
     def query(reader: Reader) -> int:
-        together.wait(10)
+        together.wait(30)
         return reader.head_seq()
 
     heads: list[Any] = []

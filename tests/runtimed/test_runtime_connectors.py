@@ -47,7 +47,7 @@ async def sync(ctx: runtimed.Context) -> None: ...
 
 async def until(rt: Runtime, name: str, records: int) -> ConnectorView:
     """The connector once it has brought so many records."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             seq = rt.feed.seq
             view = next(view for view in rt.connectors() if view.name == name)
@@ -89,7 +89,7 @@ async def test_a_quarantined_connector_is_a_warning(short_dir: Path) -> None:
         await until(rt, "people", COUNT)
         assert not rt.health().reasons
         await rt.ask(QuarantineConnector(name="people", error=ErrorData("KeyError", "'id'"), crashes=5))
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not rt.actors.connectors.quarantined():
                 await trio.lowlevel.checkpoint()
         assert (rt.health().reasons, rt.health().ready) == (["connector people is quarantined"], True)
@@ -102,7 +102,7 @@ async def test_a_poll_that_will_not_begin_is_refused(short_dir: Path) -> None:
     async with runtimed.open_runtime(app, short_dir) as rt:
         await until(rt, "people", COUNT)
         connectors, poller = rt.actors.connectors, rt.actors.connectors.pollers["people"]
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             for _ in range(20):  # where in its turn the poller learns of the hold is left to chance
                 await poller.idle.wait()
                 await rt.ask(PauseConnector(name="people"))

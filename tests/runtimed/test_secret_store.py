@@ -417,7 +417,8 @@ def test_a_second_writer_waits_and_is_not_let_in(store: SecretStore, tmp_path: P
 def test_writers_side_by_side_lose_nothing(store: SecretStore, tmp_path: Path) -> None:
     """Four processes that set ten secrets each leave all forty."""
     code = (
-        "import sys; from pathlib import Path; from runtimed.secret_store import SecretStore\n"
+        "import sys; from pathlib import Path; from runtimed import secret_store\n"
+        "from runtimed.secret_store import SecretStore; secret_store.LOCK_WAIT_S = 60.0\n"
         "store = SecretStore(Path(sys.argv[1]), environ={})\n"
         "for i in range(10): store.set(f'{sys.argv[2]}-{i}', f'{i}')\n"
     )

@@ -84,6 +84,7 @@ class Collected:
 def collected(monkeypatch: pytest.MonkeyPatch) -> Collected:
     """Every runtime that is opened has a tracer that sends here."""
     sink = Collected()
+    monkeypatch.setattr("runtimed.tracing.FLUSH_S", 30.0)
     monkeypatch.setattr("runtimed.assembly.open_tracer", lambda settings: Tracer(sink, queue_spans_max=1_000))
     return sink
 
@@ -166,7 +167,7 @@ async def test_a_poll_and_what_it_starts_are_one_trace(collected: Collected) -> 
         await rt.actors.connectors.wait_idle()
         found = await rt.settled("people:a", 20.0)
         assert found.status == "completed"
-    by_name = {span.name: span for span in collected.spans}
+    by_name = {span.name: span for span in reversed(collected.spans)}  # the first: after the fault it polls again
     poll, run = by_name["poll people"], by_name["welcome"]
     assert (poll.kind, poll.error, poll.attributes["runtimed.records"]) == ("client", "SourceError", 1)
     assert (run.trace_id, run.parent_id) == (poll.trace_id, poll.span_id)
@@ -194,7 +195,7 @@ async def test_a_receiver_that_hangs_costs_spans_and_nothing_else(
     began = time.perf_counter()
     for number in range(100_000):
         tracer.add(a_span(number))
-    assert time.perf_counter() - began < 2.0
+    assert time.perf_counter() - began < 30.0  # a millisecond for each would be a hundred seconds
     assert len(tracer._queue) == 100
     assert tracer.outcomes["dropped"] == 99_900
 
@@ -205,33 +206,23 @@ async def test_a_receiver_that_refuses_is_told_once(
 ) -> None:
     """The log says when spans stop arriving and when they arrive again, not for each batch; the figures count all."""
     answers = [False, False, True]
-    said: list[int] = []
-    done = trio.Event()
-    token = trio.lowlevel.current_trio_token()
-
-    def send(batch: list[Span]) -> bool:
-        said.append(len(batch))
-        if len(said) == 3:
-            token.run_sync_soon(done.set)
-        return answers[len(said) - 1]
-
-    tracer = Tracer(send, queue_spans_max=10)
+    tracer = Tracer(lambda batch: answers.pop(0), queue_spans_max=10)
     with caplog.at_level(logging.INFO, "runtimed.tracing"):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tracer.run)
             for number in range(3):
                 tracer.add(a_span(number))
-                while len(said) <= number:  # noqa: ASYNC110 - a thread's progress
+                while tracer.outcomes.total() <= number:  # noqa: ASYNC110 - a thread's progress
                     await trio.sleep(0.1)
-            await done.wait()
             nursery.cancel_scope.cancel()
     assert dict(tracer.outcomes) == {"sent": 1, "failed": 2, "dropped": 0}
     assert [record.getMessage() for record in caplog.records] == ["spans do not arrive", "spans arrive"]
 
 
 @pytest.mark.trio
-async def test_the_last_spans_are_sent_at_the_end() -> None:
+async def test_the_last_spans_are_sent_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits when the runtime stops is sent before it is gone."""
+    monkeypatch.setattr("runtimed.tracing.FLUSH_S", 30.0)
     sink = Collected()
     tracer = Tracer(sink, queue_spans_max=10)
     async with trio.open_nursery() as nursery:

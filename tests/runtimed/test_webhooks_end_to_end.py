@@ -92,7 +92,7 @@ async def test_a_delivery_starts_a_run_that_is_on_disk(short_dir: Path) -> None:
         assert answer.status == 200
         seq = answer.json()["seq"]
         assert seq <= w.rt.feed.seq
-        assert await w.rt.result("starts:evt_1", timeout=5) == 5
+        assert await w.rt.result("starts:evt_1", timeout=30) == 5
         record = next(each for each in await w.rt.read(lambda reader: reader.events(seq - 1)) if each.seq == seq)
     assert record.kind == "webhook_received"
     assert msgspec.json.decode(record.data)["via"] == "127.0.0.1"
@@ -150,7 +150,7 @@ async def test_order_is_not_assumed(short_dir: Path) -> None:
         await w.rt.start(order, id="A-1")
         for key in ("2", "1", "2"):
             assert (await w.deliver("signals", {"id": key, "order": {"run": "A-1"}})).status == 200
-        result = await w.rt.result("A-1", timeout=5)
+        result = await w.rt.result("A-1", timeout=30)
     assert [each["id"] for each in result] == ["2", "1"]
 
 

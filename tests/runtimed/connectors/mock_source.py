@@ -161,7 +161,7 @@ class NoNames(trio.abc.HostnameResolver):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
-        raise NotImplementedError
+        await self.getaddrinfo(sockaddr)
 
 
 @asynccontextmanager
