@@ -153,6 +153,7 @@ def fake(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemo
     """A fake daemon that listens on `fake.socket`. Who asks it is patient, also where a daemon would be given up."""
     monkeypatch.setattr("runtimed.cli.completing.TIMEOUT_SECONDS", PATIENCE_S)
     monkeypatch.setattr("runtimed.cli.examinations.ANSWER_SECONDS", PATIENCE_S)
+    monkeypatch.setattr("runtimed.client_wire.CONNECT_TIMEOUT", PATIENCE_S)
     daemon = FakeDaemon(short_dir / "runtimed.sock")
     with _Server(str(daemon.socket), _Handler) as server:
         server.fake = daemon

@@ -226,12 +226,13 @@ async def test_a_backup_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: p
             return await take(target, keep=keep)
 
         monkeypatch.setattr(runtime.care, "_take", held)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(runtime.care.backup, str(tmp_path / "one.db"))
-            await taking.wait()
-            with pytest.raises(Conflict, match="being taken"):
-                await runtime.care.backup(str(tmp_path / "two.db"))
-            refused.set()
+        with trio.fail_after(60.0):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(runtime.care.backup, str(tmp_path / "one.db"))
+                await taking.wait()
+                with pytest.raises(Conflict, match="being taken"):
+                    await runtime.care.backup(str(tmp_path / "two.db"))
+                refused.set()
         assert verify(tmp_path / "one.db").ok
     async with open_runtime(app, writer="memory") as runtime:
         with pytest.raises(Conflict, match="in memory"):
