@@ -147,10 +147,12 @@ class Reader:
     def open_runs(
         self, *, statuses: Sequence[str] = OPEN_STATUSES, after_run_key: int = 0, limit: int = 500
     ) -> list[RunRow]:
-        """The runs in these statuses, oldest first, after a run key: what a start must look at."""
+        """The runs in these statuses, oldest first, after a run key: what a start must look at. Beside a live daemon
+        too: one that goes from status to status meanwhile is there, once."""
         limit = page_limit(limit)
         sql = f"select {_RUN_COLUMNS} from runs where status = ? and run_key > ? order by run_key limit ?"
-        lists = [self._rows(sql, status, after_run_key, limit) for status in dict.fromkeys(statuses)]
+        with read_errors(self._path), snapshot(self._db):
+            lists = [all_rows(self._db, sql, (status, after_run_key, limit)) for status in dict.fromkeys(statuses)]
         return [run_row(row) for row in list(heapq.merge(*lists))[:limit]]
 
     def queued_runs(self, now_us: int) -> list[QueuedRun]:

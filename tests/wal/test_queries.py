@@ -392,6 +392,23 @@ def test_a_reader_sees_each_commit_beside_the_writer(journal_path: Path, log: An
             reader._db.execute("delete from runs")
 
 
+def test_an_open_run_is_seen_while_it_changes_its_status(journal_path: Path, log: Any) -> None:
+    """The open runs are those of one instant, beside a daemon that goes on: none is missed between two statuses."""
+    with Journal.open(journal_path) as journal, journal.reader() as reader:
+        journal.commit([log.start(1), log.add(1, r.RunWaiting("timer", None))])
+
+        asked = []
+
+        def wake(event: dict[str, Any]) -> None:
+            asked.append(event["sql"])
+            if sum("status = ?" in sql for sql in asked) == 3:  # queued and running are read, waiting comes now
+                reader._db.trace_v2(0, None)
+                journal.commit([log.add(1, r.TimerFired("0"))])
+
+        reader._db.trace_v2(apsw.SQLITE_TRACE_STMT, wake)
+        assert [run.id for run in reader.open_runs()] == ["run-1"]
+
+
 def test_statistics_name_sizes(journal_path: Path, log: Any) -> None:
     """Sizes and counts of the file, for people and for metrics."""
     with Journal.open(journal_path) as journal:
