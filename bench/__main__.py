@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.figures import Figure, keep, machine, render
 
-BENCHES = ["steps", "saturated", "intake", "access", "connectors", "restart", "terminal", "probes", "care"]
+BENCHES = ["steps", "saturated", "intake", "access", "connectors", "restart", "preflight", "terminal", "probes", "care"]
 
 
 def run(name: str) -> list[Figure]:

@@ -32,12 +32,12 @@ def _cold_start(folder: Path) -> float:
     return statistics.median(seconds)
 
 
-def _open_runs(daemon: Daemon, count: int) -> None:
-    """Start runs that wait for a signal, and return when all of them wait."""
+def open_runs(daemon: Daemon, count: int, workflow: str = "wait") -> None:
+    """Start runs that come to wait for a signal, and return when all that there are wait."""
     connection = Connection(str(daemon.socket))
     mark = os.urandom(4).hex()
     for start in range(0, count, BATCH):
-        items = [{"workflow": "wait", "input": n, "id": f"w-{mark}-{n}"} for n in range(start, start + BATCH)]
+        items = [{"workflow": workflow, "input": n, "id": f"w-{mark}-{n}"} for n in range(start, start + BATCH)]
         connection.ask(post("/v1/runs", items))
     until = time.perf_counter() + SETTLE_SECONDS_MAX
     while json.loads(connection.ask(get("/v1/runs?status=waiting&limit=1")))["total"] < count:
@@ -62,7 +62,7 @@ def measure(folder: Path) -> list[Figure]:
     daemon = Daemon(folder / "open")
     try:
         daemon.start()
-        _open_runs(daemon, OPEN_RUNS)
+        open_runs(daemon, OPEN_RUNS)
         daemon.stop()
         clean = daemon.start()
         daemon.stop(signal.SIGKILL)

@@ -62,6 +62,15 @@ async def wait(ctx: Context, number: int) -> int:
 
 
 @app.workflow
+async def parked(ctx: Context, number: int) -> int:
+    """Ten steps, then a signal that never comes: an open run with a past."""
+    for _ in range(STEPS):
+        number = await ctx.step(add, number)
+    number += await ctx.signal("go", type=int)
+    return number
+
+
+@app.workflow
 async def beat(ctx: Context, seconds: float) -> None:
     """A step, and then so many seconds of sleep, over and over: a run that lives."""
     for number in range(1_000):

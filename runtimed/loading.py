@@ -232,7 +232,7 @@ def _line_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = list(_frames(error.__traceback__))
-    users = [(file, line) for file, line in frames if not _is_library(file)]
+    users = [(file, line) for file, line in frames if not is_library(file)]
     file, line = (users or frames or [("?", 0)])[-1]
     return f"{file}:{line}"
 
@@ -245,7 +245,7 @@ def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
     return frames
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
     """Python, installed packages, and our own packages are not where a user looks for a mistake."""
     if file.startswith("<") or "/site-packages/" in file:
         return True

@@ -1,4 +1,5 @@
-"""`runtimed check`: settings and apps are loaded as the daemon would, and what is registered is shown."""
+"""`runtimed check`: settings and apps are loaded as the daemon would, and what is registered is shown; with `--runs`
+what becomes of the open runs."""
 
 from __future__ import annotations
 
@@ -9,22 +10,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from runtimed.cli.options import printing_options, shell_of
+from actors.errors import NotAllowed
+from runtimed.cli.options import Seconds, printing_options, shell_of
+from runtimed.cli.places import is_closed
 from runtimed.cli.settings_options import load_settings, settings_options
 from runtimed.cli.shell import Shell
 from runtimed.cli.text import cell, table
 
 if TYPE_CHECKING:
     from actors.connector_spec import ConnectorSpec, WebhookSpec
-    from actors.flow.definitions import App
+    from actors.flow.definitions import App, Registry
+    from runtimed.cli.preflight_report import Report
     from runtimed.settings import Settings
 
 
 @click.command()
 @settings_options
 @printing_options
-def check(**given: Any) -> None:
-    """Check settings and apps as `serve` would, and show what is registered. Ends with 78 if something is wrong."""
+@click.option("--runs", is_flag=True, help="Replay every open run with this code: a verdict on each.")
+@click.option(
+    "--replay-timeout",
+    type=Seconds(0.01, 86_400.0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --runs: the longest that one run's code may take to come to a wait.",
+)
+def check(runs: bool, replay_timeout: float, **given: Any) -> int:
+    """Check settings and apps as `serve` would, and show what is registered. Ends with 78 if something is wrong.
+
+    With --runs, before a deployment: the journal is read, beside the daemon that still has the old code or without
+    one, and every open run is replayed with the code that was just loaded. Nothing is written. Ends with 5 if this
+    code would block a run that is not blocked now, and with 8 if a run could not be judged.
+    """
     settings = load_settings(os.environ, Path.cwd(), given)
     from actors.flow.definitions import Registry
     from runtimed import builtin
@@ -41,13 +59,40 @@ def check(**given: Any) -> None:
     notifications_of(settings)
     access_of(settings)
     shell = shell_of(click.get_current_context())
-    if shell.output in ("json", "jsonl"):
-        shell.print_json(msgspec.json.encode(_as_json(settings, apps, outside)))
-    elif shell.output == "id":
+    if shell.output == "text":
+        _show(shell, settings, apps, outside)
+    report = _replayed(shell, settings, registry, replay_timeout) if runs else None
+    if shell.output == "json" or (shell.output == "jsonl" and not runs):
+        told = _as_json(settings, apps, outside) | ({} if report is None else {"runs": report.as_json()})
+        shell.print_json(msgspec.json.encode(told))
+    elif shell.output == "id" and not runs:
         for app in apps:
             shell.print(cell(app.name))
-    else:
-        _show(shell, settings, apps, outside)
+    return 0 if report is None else _concluded(shell, report)
+
+
+def _replayed(shell: Shell, settings: Settings, registry: Registry, seconds: float) -> Report:
+    from actors.flow.preflight import Bounds
+    from runtimed.cli.preflight_report import Report, look
+    from wal.queries import Reader
+
+    path, limits = settings.paths.journal, settings.limits
+    if is_closed(path):
+        raise NotAllowed(f"{path} is not readable for this user", hint="Run as its owner.")
+    if not path.exists():
+        shell.note(f"there is no journal at {path} yet")
+        return Report(0)
+    bounds = Bounds(payload_max_bytes=limits.payload_max_bytes, history_records_max=limits.history_records_max)
+    with Reader.open(path) as reader:
+        return look(shell, reader, registry, bounds, seconds)
+
+
+def _concluded(shell: Shell, report: Report) -> int:
+    from runtimed.cli.preflight_report import conclude, show
+
+    if shell.output == "text":
+        show(shell, report)
+    return conclude(shell, report)
 
 
 class _Outside(NamedTuple):

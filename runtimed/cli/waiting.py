@@ -23,7 +23,7 @@ CLEAR = "\r\x1b[K"
 
 async def wait(shell: Shell, client: Client, run_id: str) -> bytes:
     """The run's result as JSON; raises what `Client.wait` raises. The line is only painted where it has changed."""
-    if not _shows(shell):
+    if not shows_progress(shell):
         return await client.wait(run_id, timeout=shell.options.timeout)
     outcome: bytes | RuntimedError
     async with anyio.create_task_group() as tasks:
@@ -41,7 +41,8 @@ async def wait(shell: Shell, client: Client, run_id: str) -> bytes:
     return outcome
 
 
-def _shows(shell: Shell) -> bool:
+def shows_progress(shell: Shell) -> bool:
+    """Whether stderr is a terminal that a line may be painted over on."""
     return sys.stderr.isatty() and not shell.options.quiet and shell.environ.get("TERM", "dumb") != "dumb"
 
 
