@@ -42,7 +42,7 @@ ADVICE = {
     "nondeterminism": "Let these runs do what they did: `if ctx.patched(NAME):` the new way, `else:` the old "
     "(docs/workflows.md); or deploy once they have ended.",
     "undecodable": "Let the type still take what is recorded: a new field wants a default, a lost one its place.",
-    "unknown_workflow": "Keep this workflow, under this name, until its runs have ended.",
+    "unknown_workflow": "Keep this workflow, or bring it back, under this name, until its runs have ended.",
     "code_error": "Mend the code where it raises; -o json has the whole traceback.",
     "stuck": "A workflow may only wait for ctx: slow work belongs in steps. More time: --replay-timeout SECONDS.",
     "history_limit": "Raise limits.history_records_max, or go on with ctx.continue_as_new in time.",

@@ -123,7 +123,7 @@ def _show_all(shell: Shell, verdict: str, kept: list[RunVerdict], number: int) -
     alike: dict[tuple[str | None, ...], list[RunVerdict]] = {}
     for one in kept:
         own = one.id if one.next and one.id in one.next else None
-        alike.setdefault((one.workflow, one.code, one.call, one.message, own), []).append(one)
+        alike.setdefault((one.workflow, one.code, one.blocked_by, one.call, one.message, own), []).append(one)
     told = list(alike.values())[:SHOWN_MAX]
     for group in told:
         _show_group(shell, group)
@@ -141,7 +141,8 @@ def _show_group(shell: Shell, group: list[RunVerdict]) -> None:
     code = one.code or one.blocked_by
     why = f": {cell(code)}" if code else ""
     at = f", call {cell(one.call)}" if one.call else ""
-    shell.print(f"  {', '.join(cell(each.id) for each in group[:IDS_MAX])}{more}{why}{at}")
+    now = f" (now {cell(one.blocked_by)})" if one.blocked_by and one.blocked_by != code else ""
+    shell.print(f"  {', '.join(cell(each.id) for each in group[:IDS_MAX])}{more}{why}{at}{now}")
     if one.message and one.verdict != MENDED:
         for side in cell(one.message).replace(_BETWEEN, "\nthe code now ").split("\n"):
             shell.print(f"    {side}")

@@ -71,6 +71,7 @@ CHANGES = {
     "buggy": (CHARGE, CHARGE + "    order.limit\n"),
     "mended": ('    raise ValueError("\\x1b[2Jbug")', '    print("hello")'),
     "renamed": ("async def gone", "async def went"),
+    "lost": ("async def broken", "async def repaired"),
     "endless": (CHARGE, CHARGE + "    print('in the loop')\n    while True:\n        pass\n"),
     "deaf": (
         CHARGE,
@@ -200,6 +201,13 @@ def test_people_read_sums_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> 
     assert "    next: runtimed runs retry broken-1" in told.out.splitlines()
     assert "hello" in told.err
     assert "hello" not in told.out
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_run_that_stays_blocked_says_by_what(capsys: pytest.CaptureFixture[str]) -> None:
+    """What would hold it with this code, and what holds it now where that is another thing."""
+    assert checked("lost") == 0
+    assert "  broken-1: unknown_workflow (now code_error)" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.usefixtures("folder")
