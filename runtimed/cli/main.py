@@ -22,7 +22,7 @@ from wal.errors import RuntimedError
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("runtimed.cli.init:init", "Make a folder with a first workflow that runs."),
     "serve": ("runtimed.cli.serve:serve", "Run the daemon in the foreground."),
-    "check": ("runtimed.cli.check:check", "Check configuration and apps, and show what is registered."),
+    "check": ("runtimed.cli.check:check", "Check configuration and apps, and open runs by new code."),
     "status": ("runtimed.cli.status:status", "Show how the daemon is."),
     "tui": ("runtimed.cli.tui:tui", "Show it all live in the terminal."),
     "doctor": ("runtimed.cli.doctor:doctor", "Examine this machine: what is wrong, why, what to do."),
