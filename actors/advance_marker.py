@@ -17,6 +17,12 @@ _MARK = struct.Struct("<qqq")  # the run being advanced, the suspect, how often 
 DEATHS_MAX = 2
 
 
+def in_transaction(run_key: int) -> int:
+    """What is marked while a transaction of this run is run. A mark of its own, for after a death the run's code is
+    advanced first, and well, which says nothing of the transaction that comes next."""
+    return -run_key
+
+
 class AdvanceMarker:
     """The mark of one data folder; without a path it lives in memory only."""
 

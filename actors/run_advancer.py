@@ -33,6 +33,7 @@ from actors.retry import next_delay
 from actors.state_table import StateTable
 from actors.step_runner import Attempt, StepRunner
 from actors.timers import Timers
+from actors.transaction import TransactionDue
 from actors.wal_writer import WalWriter
 from wal import records as r
 
@@ -140,6 +141,7 @@ class RunAdvancer:
         self.advanced_total = self.started_total = self.parked_total = 0
         self.queues = Queues(queues)
         self.begin_later: Callable[[ActiveRun], None] = lambda run: None  # set by whoever has runs begin in turn
+        self.transact_later: Callable[[TransactionDue], None] = lambda due: None  # set by whoever has turns of its own
         self.children: Children | None = None  # set by whoever can start and find runs
         self.dead = False
         self.draining = False  # what attempts end with is recorded, but no run goes on to its next step
@@ -301,7 +303,10 @@ class RunAdvancer:
             run.run_key, run.workflow, call, CurrentStep(call.kind, call.step.name, number, call.key, flow.info)
         )
         run.attempts[call.key] = attempt
-        self.runner.start(attempt)
+        if call.step.transaction:
+            self.transact_later(TransactionDue(attempt, flow.info))
+        else:
+            self.runner.start(attempt)
         if run.flow is not None and run.flow is not flow:  # loaded anew meanwhile: what it says of the call now counts
             call = run.flow.calls.get(call.key, call)  # type: ignore[assignment]
         if not call.open or (run.reload_when_settled and not call.shielded):

@@ -25,6 +25,8 @@ from actors.saga_commands import SagaCommands
 from actors.saga_engine import SagaEngine
 from actors.step_runner import Attempt
 from actors.timers import TimersDue
+from actors.transaction import TransactionDue
+from actors.transaction_desk import TransactionDesk
 from wal import records as r
 from wal.queries import Reader
 from wal.rows import RunRow
@@ -101,6 +103,7 @@ class SagaCoordinator:
         self._ready = ReadyRuns()
         self._engine: SagaEngine
         self._commands: SagaCommands
+        self._transactions: TransactionDesk
         self._loader: HistoryLoader
         self._idle_wake, self._queue_wake = trio.Event(), trio.Event()
         self._going_on = False
@@ -115,9 +118,10 @@ class SagaCoordinator:
         engine = self._engine
         loader = self._loader = HistoryLoader(engine.writer, self._read, self.mailbox.report)
         engine.load_later, self._commands.sessions.report = loader.put, self.mailbox.report
-        engine.runner.ended = self.mailbox.report
+        engine.runner.ended = engine.transact_later = self.mailbox.report
+        self._transactions = TransactionDesk(engine)
         await engine.writer.wait_durable(engine.writer.seq)
-        self.mailbox.drop_facts(Attempt, HistoriesLoaded, GoOn, m.CancelRuns)  # of a life before this one
+        self.mailbox.drop_facts(Attempt, TransactionDue, HistoriesLoaded, GoOn, m.CancelRuns)  # of a life before this
         self._recover()
         if self._lives:
             self._end_sessions()
@@ -162,7 +166,9 @@ class SagaCoordinator:
     def _handle(self, letter: Letter) -> None:
         message = letter.message
         kind = type(message)
-        if self._engine.draining and kind in (TimersDue, HistoriesLoaded, GoOn):
+        if kind is TransactionDue:
+            self._transactions.run(message)
+        elif self._engine.draining and kind in (TimersDue, HistoriesLoaded, GoOn):
             return  # the next life finds all of it in the journal
         elif kind is TimersDue:
             self._timers_due(message)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.active_run import ActiveRun
+from actors.advance_marker import in_transaction
 from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.context import Context
 from actors.flow.driver import Flow
@@ -19,6 +20,7 @@ from actors.flow.run_info import History, Hold, RunInfo, info_of
 from actors.flow.saga_core import UNDO_MARK
 from actors.run_advancer import EngineLimits as EngineLimits
 from actors.run_advancer import RunAdvancer, about_run, steps_in_flight
+from actors.step_runner import NOT_STARTED
 from wal import records as r
 from wal.records import Entry
 
@@ -243,7 +245,9 @@ class SagaEngine(RunAdvancer):
             if call.key in run.attempts or call in flow.starts:
                 continue  # it is running in this process, or has yet to start
             name = call.step.name
-            if not call.open:
+            if call.step.transaction:
+                self._not_done(run, flow, call)
+            elif not call.open:
                 self._note(
                     run, r.StepUnknown(call.key, name, call.attempt, "the process ended while it was being cancelled")
                 )
@@ -259,6 +263,22 @@ class SagaEngine(RunAdvancer):
                             "interrupted", f"{name}: the process ended in {call.interruptions} attempts of it", call.key
                         ),
                     )
+        if flow.holds and self.marker.suspected(in_transaction(run.run_key)):
+            self.marker.clear()  # now a person decides
+
+    def _not_done(self, run: ActiveRun, flow: Flow, call: AttemptCall) -> None:
+        """What a transaction does is recorded with its end. So this one has done nothing and is simply run, be it for
+        the first time or not; only one that the daemon died in twice waits for a person."""
+        if not call.open:
+            error = r.ErrorData("Cancelled", NOT_STARTED, call.step.name)
+            self._note(run, r.StepFailed(call.key, call.step.name, error, call.attempt, cancelled=True))
+        elif self.marker.suspected(in_transaction(run.run_key)):
+            flow.hold_call(
+                call.key,
+                Hold("stuck", f"{call.step.name}: the daemon died twice while it ran; it may never end", call.key),
+            )
+        else:
+            flow.starts.append(call)
 
     def _note(self, run: ActiveRun, record: r.Fact) -> None:
         at = self.clock.now_us()

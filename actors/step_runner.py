@@ -35,7 +35,9 @@ from wal.records import ErrorData
 Outcome = Literal["completed", "failed", "timed_out", "heartbeat_lost", "cancelled", "unknown", "defect"]
 IDLE_WORKERS_MAX = 64
 RUNS_BEFORE_CHECKPOINT = 32
+NOT_STARTED = "it was not started"
 ERROR_NAMES = {"timed_out": "TimeoutError", "cancelled": "Cancelled", "unknown": "Unknown"}
+NO_KEYWORDS: Mapping[str, Any] = {}
 encode = msgspec.json.encode
 
 
@@ -151,11 +153,32 @@ class StepRunner:
         if scope is None:
             if attempt in self._queue:
                 self._queue.remove(attempt)
-                self._end(attempt, "cancelled", "it was not started")
+                self._end(attempt, "cancelled", NOT_STARTED)
         elif attempt.step.is_async:
             scope.cancel()
         else:
             scope.deadline = min(scope.deadline, trio.current_time() + self._grace_s)
+
+    def transact(self, attempt: Attempt, transaction: Any) -> None:
+        """Run a transaction here and now, to its end; it goes by the loop's own state and cannot wait. How it ended is
+        in the attempt, and told to nobody else: whoever calls this records it."""
+        if attempt.unwanted:
+            self._end(attempt, "cancelled", NOT_STARTED)
+            return
+        attempt.started_at = time.perf_counter()
+        given = self._arguments(attempt)
+        if given is None:
+            return
+        context = self._base.copy()
+        context.run(CURRENT.set, attempt.current)
+        try:
+            value = context.run(attempt.step.fn, transaction, *given[0], **given[1])
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like are the step's too
+            self._raised(attempt, error)
+            return
+        self._completed(attempt, value)
 
     def statistics(self) -> StepRunnerStatistics:
         """The figures of this moment."""
@@ -257,15 +280,10 @@ class StepRunner:
             scope.deadline = trio.current_time() + step.timeout
             attempt.current.deadline = time.time() + step.timeout
         try:
-            kwargs: Mapping[str, Any] = {}
-            try:
-                if attempt.arg_count >= 0:
-                    args = step.signature.positional_decoder(attempt.arg_count).decode(attempt.args)[0]
-                else:
-                    args, kwargs = step.signature.decode(attempt.args)
-            except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
-                self._end(attempt, "defect", f"the arguments do not fit: {unfit(error)}", error)
+            given = self._arguments(attempt)
+            if given is None:
                 return
+            args, kwargs = given
             context = self._base.copy()
             context.run(CURRENT.set, attempt.current)
             try:
@@ -293,6 +311,17 @@ class StepRunner:
         finally:
             attempt.scope = None
             self._running -= 1
+
+    def _arguments(self, attempt: Attempt) -> tuple[Any, Mapping[str, Any]] | None:
+        """What to call the step with; None if it does not fit, with which the attempt has ended."""
+        signature = attempt.step.signature
+        try:
+            if attempt.arg_count >= 0:
+                return signature.positional_decoder(attempt.arg_count).decode(attempt.args)[0], NO_KEYWORDS
+            return signature.decode(attempt.args)
+        except Exception as error:  # noqa: BLE001 - a type's own check may raise anything
+            self._end(attempt, "defect", f"the arguments do not fit: {unfit(error)}", error)
+            return None
 
     async def _in_thread(self, step: Step, context: contextvars.Context, args: Any, kwargs: Any) -> Any:
         with self._gate:
@@ -353,7 +382,8 @@ class StepRunner:
             attempt.error = ErrorData(kind, message[:TOLD_CHARS_MAX], attempt.step.name)
         started = attempt.started_at or attempt.ended_at
         self._statistics.observe(attempt.workflow, attempt.step.name, outcome, attempt.ended_at - started)
-        self.ended(attempt)
+        if not attempt.step.transaction:
+            self.ended(attempt)
 
 
 class HeartbeatLost(Exception):

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from actors.flow.context import Context as Context
     from actors.flow.definitions import App as App
     from actors.flow.definitions import Retry as Retry
+    from actors.transaction import Transaction as Transaction
     from runtimed.builtin import notify as notify
     from runtimed.client import Client as Client
     from runtimed.client_errors import BadAnswer as BadAnswer
@@ -175,6 +176,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "App",
         "Retry",
     ),
+    "actors.transaction": ("Transaction",),
     "runtimed.builtin": ("notify",),
     "runtimed.client": ("Client",),
     "runtimed.client_errors": (

@@ -119,14 +119,22 @@ class VirtualRuntime(Runtime):
             dice=self._dice, recheck_s=math.inf,
         )  # fmt: skip
         super().__init__(actors, readers, registry, settings, clock)
-        start = actors.runner.start
+        start, transact = actors.runner.start, actors.runner.transact
 
         def note(attempt: Attempt) -> None:
             which = (attempt.run_key, attempt.call_key, attempt.step.name, attempt.attempt)
             self.executed.append(Executed(*which, attempt.current.generation))
+
+        def start_noted(attempt: Attempt) -> None:
+            note(attempt)
             start(attempt)
 
-        actors.runner.start = note  # type: ignore[method-assign]
+        def transact_noted(attempt: Attempt, transaction: Any) -> None:
+            note(attempt)
+            transact(attempt, transaction)
+
+        actors.runner.start = start_noted  # type: ignore[method-assign]
+        actors.runner.transact = transact_noted  # type: ignore[method-assign]
 
     # --- life
 

@@ -328,8 +328,8 @@ class StateRead(Fact, frozen=True, gc=False):
 
 
 class StateWritten(Fact, frozen=True, gc=False):
-    """A value of the state surface was put or deleted, by a workflow (`key`) or from outside (empty key). One of the
-    scope of a run is a record of that run, whoever put it: it is forgotten with it."""
+    """A value of the state surface was put or deleted, by a workflow (`key`), or by a transaction or from outside (no
+    key). One of the scope of a run is a record of that run, whoever put it: it is forgotten with it."""
 
     key: str
     scope: str

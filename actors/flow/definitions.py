@@ -89,16 +89,20 @@ def _decoder(annotation: Any, where: str) -> msgspec.json.Decoder[Any]:
         raise DefinitionError(f"{where}: {error}", hint="Use types that msgspec can carry as JSON.") from error
 
 
+PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
 class Signature:
     """The parameters and the result of a step, as JSON decoders; hints are resolved at first use, so that a module
-    may declare its types after its steps."""
+    may declare its types after its steps. The first `given` parameters are not of a call: whoever runs it gives them.
+    """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], given: int = 0) -> None:
         self.fn = fn
-        self.parameters = inspect.signature(fn)
-        plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        listed = list(self.parameters.parameters.values())
-        self.positional = [p for p in listed if p.kind in plain]
+        whole = inspect.signature(fn)
+        listed = list(whole.parameters.values())[given:]
+        self.parameters = whole.replace(parameters=listed)
+        self.positional = [p for p in listed if p.kind in PLAIN]
         self.simple = len(self.positional) == len(listed)
         self.required = sum(p.default is inspect.Parameter.empty for p in self.positional)
         self._by_count: dict[int, msgspec.json.Decoder[Any]] = {}
@@ -162,8 +166,20 @@ class Signature:
             self.positional_decoder(count)
 
 
+def _check_transaction(fn: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise DefinitionError(
+            f"transaction {fn.__name__} is not a plain function",
+            hint="It runs between two records of its run and cannot wait: declare it with def, or as a step.",
+        )
+    first = next(iter(inspect.signature(fn).parameters.values()), None)
+    if first is None or first.kind not in PLAIN:
+        raise DefinitionError(f"transaction {fn.__name__} does not take the transaction as its first parameter")
+
+
 class Step:
-    """A recorded call out of a workflow, made by `@app.step`. Calling it runs the function plainly (for tests)."""
+    """A recorded call out of a workflow, made by `@app.step` or `@app.transaction`. Calling it runs the function
+    plainly (for tests)."""
 
     def __init__(
         self,
@@ -175,13 +191,16 @@ class Step:
         timeout: float | None,
         heartbeat_timeout: float | None,
         delivery: Delivery,
+        transaction: bool = False,
     ) -> None:
-        _check_function(fn, "step")
+        _check_function(fn, "transaction" if transaction else "step")
+        if transaction:
+            _check_transaction(fn)
         self.app, self.fn, self.retry, self.timeout, self.delivery = app, fn, retry, timeout, delivery
-        self.heartbeat_timeout = heartbeat_timeout
+        self.heartbeat_timeout, self.transaction = heartbeat_timeout, transaction
         self.name = _check_name(name or fn.__name__, "step")
         self.is_async = inspect.iscoroutinefunction(fn)
-        self.signature = Signature(fn)
+        self.signature = Signature(fn, given=int(transaction))
         self.undo: Step | None = None
         self.on_unknown = False
         self.__doc__, self.__name__, self.__wrapped__ = fn.__doc__, fn.__name__, fn
@@ -210,6 +229,7 @@ class Step:
         on_unknown: bool = False,
         retry: Retry | None = None,
         timeout: float | None = None,
+        transaction: bool | None = None,
     ) -> Callable[[Callable[..., Any]], Step]: ...
     def compensation(
         self,
@@ -219,16 +239,26 @@ class Step:
         on_unknown: bool = False,
         retry: Retry | None = None,
         timeout: float | None = None,
+        transaction: bool | None = None,
     ) -> Any:
         """Declare what undoes this step: a function of the step's result, then the step's own arguments.
 
         With `on_unknown` it is called, with None for the result, also when the step was cancelled, timed out or
-        failed for good, because it may have acted all the same. Works bare and with arguments."""
+        failed for good, because it may have acted all the same. With `transaction` it is one, and takes that first;
+        unless told otherwise, what undoes a transaction is one. Works bare and with arguments."""
+        within = self.transaction if transaction is None else transaction
+        if on_unknown and self.transaction:
+            raise DefinitionError(f"transaction {self.name}: on_unknown has no sense, for it has acted or it has not")
+        if timeout is not None and within:
+            raise DefinitionError(f"the compensation of {self.name} is a transaction, which nothing can time out")
 
         def declare(undo: Callable[..., Any]) -> Step:
             if self.undo is not None:
                 raise DuplicateName(f"step {self.name} has the compensation {self.undo.name} already")
-            made = self.app.step(name=name, retry=retry or Retry(), timeout=timeout)(undo)
+            if within:
+                made = self.app.transaction(name=name, retry=retry)(undo)
+            else:
+                made = self.app.step(name=name, retry=retry or Retry(), timeout=timeout)(undo)
             self.undo, self.on_unknown = made, on_unknown
             return made
 
@@ -342,6 +372,37 @@ class App:
                 timeout=timeout,
                 heartbeat_timeout=heartbeat_timeout,
                 delivery=delivery,
+            )
+            return _register(self.steps, made.name, made, f"app {self.name}: step")
+
+        return declare if fn is None else declare(fn)
+
+    @overload
+    def transaction(self, fn: Callable[..., Any], /) -> Step: ...
+    @overload
+    def transaction(
+        self, fn: None = None, *, name: str | None = None, retry: Retry | None = None
+    ) -> Callable[[Callable[..., Any]], Step]: ...
+    def transaction(
+        self, fn: Callable[..., Any] | None = None, *, name: str | None = None, retry: Retry | None = None
+    ) -> Any:
+        """Declare a step that reads and writes state and does nothing else: a plain function of a `Transaction`, then
+        its arguments. What it wrote, its result and the record of that are one commit, so it happens exactly once, and
+        one transaction comes after the other. It runs in the loop: it must be quick, and wait for nothing.
+
+        Called by `ctx.step`. If it raises, nothing is written. It is not tried again unless `retry` says so, for its
+        answer is the same until the state is another. Works bare and with arguments."""
+
+        def declare(target: Callable[..., Any]) -> Step:
+            made = Step(
+                self,
+                target,
+                name=name,
+                retry=retry or NO_RETRY,
+                timeout=None,
+                heartbeat_timeout=None,
+                delivery="at_least_once",
+                transaction=True,
             )
             return _register(self.steps, made.name, made, f"app {self.name}: step")
 

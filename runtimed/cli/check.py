@@ -130,6 +130,7 @@ def _as_json(settings: Settings, apps: list[App], outside: _Outside) -> dict[str
                     {
                         "name": step.name,
                         "delivery": step.delivery,
+                        "transaction": step.transaction,
                         "compensation": None if step.undo is None else step.undo.name,
                     }
                     for step in app.steps.values()
@@ -168,6 +169,6 @@ def _signals(workflow: Any) -> str | None:
 
 
 def _about(step: Any) -> str | None:
-    parts = [] if step.delivery == "at_least_once" else [step.delivery]
+    parts = ["transaction"] if step.transaction else [] if step.delivery == "at_least_once" else [step.delivery]
     parts += [] if step.undo is None else [f"undone by {step.undo.name}"]
     return ", ".join(parts) or None

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from actors.advance_marker import AdvanceMarker
+from actors.advance_marker import AdvanceMarker, in_transaction
 
 
 def die_in(path: Path, run_key: int) -> None:
@@ -43,6 +43,23 @@ def test_a_successful_advance_clears_the_suspicion(tmp_path: Path) -> None:
     marker.rest()
     die_in(path, 7)
     assert not AdvanceMarker(path).suspected(7)
+
+
+def test_a_transaction_is_suspected_beside_its_run(tmp_path: Path) -> None:
+    """After a death in it, the run's code is advanced well, which clears nothing; the transaction itself does."""
+    path = tmp_path / "advancing"
+    for _ in range(2):
+        marker = AdvanceMarker(path)
+        marker.enter(7)
+        marker.rest()
+        marker.enter(in_transaction(7))
+    marker = AdvanceMarker(path)
+    marker.enter(7)
+    marker.rest()
+    assert marker.suspected(in_transaction(7)) and not marker.suspected(7)
+    marker.enter(in_transaction(7))
+    marker.rest()
+    assert not marker.suspected(in_transaction(7))
 
 
 def test_a_death_elsewhere_accuses_nobody(tmp_path: Path) -> None:

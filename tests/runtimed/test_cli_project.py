@@ -50,7 +50,8 @@ def test_init_makes_a_project_that_checks(tmp_path: Path, capsys: pytest.Capture
     told = json.loads(capsys.readouterr().out)
     assert told["data_dir"] == str(tmp_path / "d" / "data")
     assert told["apps"][0]["workflows"] == [{"name": "checkout", "version": None}]
-    assert {"name": "charge", "delivery": "at_least_once", "compensation": "refund"} in told["apps"][0]["steps"]
+    charge = {"name": "charge", "delivery": "at_least_once", "transaction": False, "compensation": "refund"}
+    assert charge in told["apps"][0]["steps"]
 
 
 def test_init_touches_nothing_that_is_there(tmp_path: Path) -> None:

@@ -124,6 +124,80 @@ def test_a_step_can_be_called_plainly() -> None:
     assert one.step(step_two)() is None
 
 
+def transact(tx: Any, item: Item, n: int = 2) -> Item:
+    return item
+
+
+def transact_back(tx: Any, result: Any, item: Item) -> None: ...
+
+
+def no_transaction(*, item: Item) -> None: ...
+
+
+def yields(tx: Any) -> Any:
+    yield 1
+
+
+async def yields_too(tx: Any) -> Any:
+    yield 1
+
+
+def test_a_transaction_is_a_step_of_what_follows_the_transaction() -> None:
+    """Its first parameter is no argument of the call; it is tried once unless told otherwise."""
+    one = App()
+    made = one.transaction(transact)
+    named = one.transaction(name="other", retry=Retry(max_attempts=3))(transact)
+    assert one.steps == {"transact": made, "other": named}
+    assert (made.transaction, made.retry.max_attempts, named.retry.max_attempts) == (True, 1, 3)
+    assert not one.step(step_one).transaction
+    made.signature.check()
+    made.signature.accepts((Item("a"),), {"n": 3})
+    assert made.signature.decode(raw([[{"id": "a"}], {"n": 3}])) == ([Item("a")], {"n": 3})
+    for args, kwargs in (((), {}), ((Item("a"), 1, 2), {}), ((Item("a"),), {"tx": 1})):
+        with pytest.raises(TypeError, match="transact"):
+            made.signature.accepts(args, kwargs)
+    assert made("tx", Item("a")) == Item("a")
+
+
+@pytest.mark.parametrize("fn", [closure(), lambda tx: None, Methods.step, len])
+def test_a_transaction_is_a_module_level_function(fn: Any) -> None:
+    """As a step is: one that cannot be found after a restart is refused."""
+    with pytest.raises(DefinitionError, match="function"):
+        App().transaction(fn)
+
+
+@pytest.mark.parametrize("fn", [step_one, flow_none, yields, yields_too])
+def test_a_transaction_waits_for_nothing(fn: Any) -> None:
+    """Async functions and generators are refused with a sentence that says why."""
+    with pytest.raises(DefinitionError, match="is not a plain function") as refused:
+        App().transaction(fn)
+    assert "cannot wait" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("fn", [no_transaction])
+def test_a_transaction_takes_the_transaction(fn: Any) -> None:
+    """There must be a parameter for it, and it comes first."""
+    with pytest.raises(DefinitionError, match="first parameter"):
+        App().transaction(fn)
+
+
+def test_what_undoes_a_transaction_is_one() -> None:
+    """Unless told otherwise; what undoes a step may be one. What has no sense for it is refused."""
+    one = App()
+    back = one.transaction(transact).compensation(transact_back)
+    assert (back.transaction, back.retry.max_attempts) == (True, 1)
+    plain = one.transaction(name="a")(transact).compensation(transaction=False, timeout=1.0, name="b")(undo)
+    assert (plain.transaction, plain.retry.max_attempts) == (False, 5)
+    within = one.step(step_one).compensation(transaction=True, on_unknown=True, name="c")(transact_back)
+    assert within.transaction
+    with pytest.raises(DefinitionError, match="on_unknown"):
+        one.transaction(name="d")(transact).compensation(on_unknown=True)
+    with pytest.raises(DefinitionError, match="time out"):
+        one.transaction(name="e")(transact).compensation(timeout=1.0)
+    with pytest.raises(DefinitionError, match="not a plain function"):
+        one.transaction(name="f")(transact).compensation(undo)
+
+
 def test_duplicate_names_are_refused() -> None:
     """Two steps, two workflows or two compensations of one name are one too many, across apps too."""
     one, two = App("one"), App("two")
