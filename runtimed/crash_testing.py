@@ -205,11 +205,19 @@ def _everywhere(scenario: Scenario, twice: bool, pairs_max: int | None) -> Crash
 
 
 def _cuts(entries: Sequence[Entry], first: int = 0) -> Iterator[int]:
-    """After how many records a kill may come: anywhere, but not between a vote and what it decides, which are always
-    in one commit."""
+    """After how many records a kill may come: anywhere, but not between a vote and what it decides, nor between what a
+    transaction wrote and its end, which are always in one commit."""
     for count in range(first, len(entries) + 1):
-        if not (0 < count < len(entries) and isinstance(entries[count].record, r.ApprovalDecided)):
+        if not (0 < count < len(entries) and _in_one_commit(entries[count - 1], entries[count])):
             yield count
+
+
+def _in_one_commit(before: Entry, after: Entry) -> bool:
+    if isinstance(after.record, r.ApprovalDecided):
+        return True
+    wrote = isinstance(before.record, r.StateWritten) and not before.record.key
+    ends = (r.StateWritten, r.StepCompleted, r.CompensationCompleted)
+    return wrote and before.run_key > 0 and before.run_key == after.run_key and isinstance(after.record, ends)
 
 
 # --- one play ---------------------------------------------------------------------------------------------------------
