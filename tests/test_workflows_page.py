@@ -56,6 +56,17 @@ async def test_steps_and_their_undoing(runtime: VirtualRuntime, flows: Any) -> N
     assert flows.BOOKED[-1] == "told: sorry"
 
 
+async def test_transactions(runtime: VirtualRuntime, flows: Any) -> None:
+    """A room is taken once a stay, given back if the stay fails, and refused when there is none."""
+    assert await (await runtime.start(flows.stay, flows.Trip("Rome", 7))).result() == 3
+    for trip in (flows.Trip("Rome", 4), flows.Trip("Atlantis", 2)):
+        with pytest.raises(RunFailed):
+            await (await runtime.start(flows.stay, trip)).result()
+    for room, left in (("room:Rome", 3), ("room:Atlantis", 10)):
+        row = await runtime.read(lambda reader, room=room: reader.state("global", room))
+        assert row is not None and msgspec.json.decode(row.value) == left
+
+
 async def test_waiting(runtime: VirtualRuntime, flows: Any) -> None:
     """A signal in time pays the invoice; without one it is overdue after a month."""
     paid, late = await runtime.start(flows.invoice, 100, id="i"), await runtime.start(flows.invoice, 100)
