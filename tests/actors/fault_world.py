@@ -11,7 +11,7 @@ import trio
 
 from actors import messages as m
 from actors.errors import ActorRestarted, Draining, MailboxFull
-from runtimed import App, Context, Failure, Retry, current_step
+from runtimed import App, Context, Failure, Retry, Transaction, current_step
 from runtimed.virtual import VirtualRuntime
 from wal import records as r
 from wal.errors import JournalError
@@ -72,6 +72,15 @@ async def flaky(tag: str) -> str:
     return await outside.act(0.02, fails_first=True)
 
 
+@app.transaction
+def count(tx: Transaction) -> int:
+    """Number what comes by, without a gap."""
+    number: int = tx.global_state.get("counted", int, 0) + 1
+    tx.global_state.put("counted", number)
+    tx.state.put("number", number)
+    return number
+
+
 @app.workflow(signals={"go": str})
 async def trip(ctx: Context, number: int) -> list[Any]:
     """Steps, a rest, a person, a group, state and output."""
@@ -80,6 +89,7 @@ async def trip(ctx: Context, number: int) -> list[Any]:
     done.append(await ctx.signal("go", timeout=3600.0 if number % 2 else None))  # half of them nothing else would wake
     done += await ctx.gather(ctx.step(work, "b"), ctx.step(flaky, "c"))
     await ctx.state.put("done", len(done))
+    await ctx.step(count)
     await ctx.emit(number)
     return [*done, (await ctx.race(quick=ctx.step(work, "d"), slow=ctx.sleep(60.0)))[0]]
 
@@ -147,11 +157,14 @@ def problems(runtime: VirtualRuntime, client: Client) -> list[str]:
     names: dict[int, str] = {}
     there: list[tuple[str, str]] = []
     completed: dict[str, int] = {}
+    counted: list[int] = []
     for entry in runtime.disk.entries:
         record = entry.record
         match record:
             case r.RunStarted():
                 names[entry.run_key] = record.id
+            case r.StepCompleted(name="count"):
+                counted.append(msgspec.json.decode(record.result))
             case r.StepCompleted() | r.CompensationCompleted():
                 completed[f"{names[entry.run_key]}/0/{record.key}/{record.name}"] = record.attempt
         there.append((record.kind, _subject(record, names.get(entry.run_key, ""))))
@@ -163,6 +176,7 @@ def problems(runtime: VirtualRuntime, client: Client) -> list[str]:
         f"{effect} happened {effects.count(effect)} times" for effect in set(effects) if effects.count(effect) > 1
     ]
     found += [f"{key} ran again after attempt {completed[key]}" for key, n in effects if n > completed.get(key, n)]
+    found += [] if counted == [*range(1, len(counted) + 1)] else [f"transactions counted {counted}"]
     found += [f"{key} has no effect" for key, attempt in completed.items() if (key, attempt) not in effects]
     return found
 
