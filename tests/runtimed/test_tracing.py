@@ -13,7 +13,7 @@ import trio
 
 from actors.errors import SourceError
 from actors.step_runner import StepRunner
-from runtimed import App, Context, Failure, Page, Poll, Retry, open_runtime
+from runtimed import App, Context, Failure, Page, Poll, Retry, Transaction, open_runtime
 from runtimed.config_layers import ConfigError
 from runtimed.settings import Telemetry
 from runtimed.tracing import Span, TracedStepRunner, Tracer, open_tracer, span_id_of_run, trace_id_of_run
@@ -33,6 +33,16 @@ async def work(secret: str) -> str:
     if secret.startswith("bad"):
         raise Declined(secret)
     return secret
+
+
+@app.transaction
+def note(tx: Transaction, what: str) -> None:
+    tx.state.put("note", what)
+
+
+@app.workflow
+async def noting(ctx: Context, what: str) -> None:
+    await ctx.step(note, what)
 
 
 @app.workflow
@@ -89,7 +99,7 @@ def collected(monkeypatch: pytest.MonkeyPatch) -> Collected:
     return sink
 
 
-async def ran(run_id: str, value: str, traceparent: str | None) -> None:
+async def ran(run_id: str, value: str, traceparent: str | None, workflow: str = "job") -> None:
     """Start a run with this traceparent, and wait for its end."""
     from actors import messages as m
     from runtimed.runtime import _json
@@ -98,7 +108,7 @@ async def ran(run_id: str, value: str, traceparent: str | None) -> None:
         assert type(rt.actors.runner) is TracedStepRunner
         trace_id = traceparent.split("-")[1] if traceparent else None
         origin = m.Origin(by="test", trace_id=trace_id, traceparent=traceparent)
-        item = m.StartRun(workflow="job", input=_json(value), id=run_id)
+        item = m.StartRun(workflow=workflow, input=_json(value), id=run_id)
         await rt.ask(m.StartRuns(items=[item], origin=origin))
         await rt.settled(run_id, 20.0)
 
@@ -126,6 +136,15 @@ async def test_failed_attempts_are_told_without_what_they_said(collected: Collec
     assert {span.error for span in steps} == {"Declined"}
     assert (run.error, run.attributes["runtimed.status"]) == ("StepFailed", "failed")
     assert CANARY not in repr(collected.spans)
+
+
+@pytest.mark.trio
+async def test_a_transaction_is_an_attempt(collected: Collected) -> None:
+    """It has a span, as an attempt of another step has, though no worker runs it."""
+    await ran("r3", CANARY, TRACEPARENT, "noting")
+    step, run = collected.spans
+    assert (step.name, step.trace_id, step.parent_id) == ("note", TRACE, run.span_id)
+    assert step.attributes["runtimed.outcome"] == "completed"
 
 
 @pytest.mark.trio
