@@ -22,6 +22,7 @@ from actors.run_starts import RunStarts
 from actors.saga_engine import SagaEngine
 from wal import records as r
 from wal.queries import Reader
+from wal.records import Entry
 from wal.retention import RUN_SCOPE
 
 PAST_BYTES_MAX = 32 << 20
@@ -48,7 +49,7 @@ def fork_of(reader: Reader, run_id: str, at_seq: int, **asked: Any) -> m.ForkRun
             f"the past of run {run_id!r} at record {at_seq} is {size} bytes; a fork takes over up to {PAST_BYTES_MAX}"
         )
     begins = entries[0].record
-    facts = reader.facts(at_seq, ["run_started", "attributes_set", "state_written"])
+    facts = reader.facts(_whole(entries), ["run_started", "attributes_set", "state_written"])
     attributes: dict[str, Any] = {}
     state: dict[str, r.StateWritten] = {}
     for fact in facts:
@@ -63,6 +64,19 @@ def fork_of(reader: Reader, run_id: str, at_seq: int, **asked: Any) -> m.ForkRun
     return m.ForkRun(
         run_id=run_id, at_seq=at_seq, started=started, past=past, past_bytes=size, state=list(state.values()), **asked
     )  # fmt: skip
+
+
+def _whole(entries: list[Entry]) -> int:
+    """The last record up to which its state is a run's at this point. What a transaction writes, which nobody else has
+    put (`by`), counts with its completion: where that is not there, the fork runs it anew."""
+    upto = len(entries)
+    while upto > 1 and _is_of_a_transaction(entries[upto - 1].record):
+        upto -= 1
+    return entries[upto - 1].seq
+
+
+def _is_of_a_transaction(record: r.Fact) -> bool:
+    return isinstance(record, r.StateWritten) and not record.key and record.by is None
 
 
 class ForkDesk:

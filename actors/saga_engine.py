@@ -99,7 +99,7 @@ class SagaEngine(RunAdvancer):
                     self.sleep(run)
                 return
             begun_at = fired
-        story: list[r.Fact] = [*(one.record for one in past), *(entry.record for entry in entries)]
+        story = [*(one.record for one in past), *(entry.record for entry in entries)]
         self._make_flow(run, info_of(begins), past[0].at if past else begun_at, History.of(story))
         flow = run.flow
         assert flow is not None

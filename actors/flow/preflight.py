@@ -14,10 +14,11 @@ import msgspec
 from actors.flow.context import Context
 from actors.flow.definitions import Registry
 from actors.flow.driver import Flow
+from actors.flow.forks import recalled
 from actors.flow.run_info import History, Hold, RunInfo, info_of
 from wal import records as r
 from wal.errors import JournalCorrupt
-from wal.records import Entry
+from wal.records import Entry, PastRecord
 
 FITS: Final = "fits"
 """It goes on as before; one that has not begun can begin."""
@@ -49,12 +50,14 @@ class Verdict(NamedTuple):
 
 
 class _Beginning(NamedTuple):
-    """What a flow begins with, and the entries that it is to be told afterwards."""
+    """What a flow begins with, the past of a fork that it recalls, the entries that it is told afterwards, and all the
+    facts among these."""
 
     info: RunInfo
     at: int
-    history: History
+    past: Sequence[PastRecord]
     later: Sequence[Entry]
+    story: Sequence[r.Fact]
 
 
 def judge(registry: Registry, entries: Sequence[Entry], *, blocked: bool, bounds: Bounds) -> Verdict:
@@ -68,15 +71,17 @@ def judge(registry: Registry, entries: Sequence[Entry], *, blocked: bool, bounds
         begins.info,
         registry.steps,
         payload_max_bytes=bounds.payload_max_bytes,
-        history=begins.history,
+        history=History.of(begins.story),
         workflows=registry.workflows,
     )
     try:
         flow.begin(Context(flow, _unheard), begins.at)
+        for one in begins.past:
+            flow.recall(one.record, one.at)
         for entry in begins.later:
             flow.apply(entry.record, entry.at)
         flow.end_replay()
-        return _blocked_now(flow, entries[-1].at, bounds) if blocked else _going_on_now(flow, entries, bounds)
+        return _blocked_now(flow, entries[-1].at, bounds) if blocked else _going_on_now(flow, begins.story, bounds)
     finally:
         flow.close()
 
@@ -91,24 +96,29 @@ def _beginning(entries: Sequence[Entry]) -> _Beginning:
         fired = (entry.at for entry in entries if type(entry.record) is r.TimerFired and not entry.record.key)
         # One that has not begun begins at its instant, or by and by: not before what it was told already.
         at = next(fired, max(first.start_at or at, entries[-1].at))
-    return _Beginning(info_of(first), at, History.of([entry.record for entry in entries]), entries[1:])
+    past = recalled(entries)
+    if past:
+        first, at = past[0].record, past[0].at
+        assert isinstance(first, (r.RunStarted, r.RunContinued)), first
+    story: list[r.Fact] = [*(one.record for one in past), *(entry.record for entry in entries)]
+    return _Beginning(info_of(first), at, past[1:], entries[1:], story)
 
 
 def _unheard(level: int, message: str, args: tuple[Any, ...], extra: dict[str, Any]) -> None:
     """What the run logs was logged when it was live."""
 
 
-def _going_on_now(flow: Flow, entries: Sequence[Entry], bounds: Bounds) -> Verdict:
+def _going_on_now(flow: Flow, story: Sequence[r.Fact], bounds: Bounds) -> Verdict:
     hold = flow.halted or _beyond(flow, bounds)
     if hold is None:
-        hold = next((one for key, one in flow.holds.items() if not _says_so(entries, key)), None)
+        hold = next((one for key, one in flow.holds.items() if not _says_so(story, key)), None)
     return Verdict(FITS) if hold is None else Verdict(BREAKS, hold)
 
 
-def _says_so(entries: Sequence[Entry], key: str) -> bool:
+def _says_so(story: Sequence[r.Fact], key: str) -> bool:
     """Whether the records themselves put this call before a person, whatever the code: that is about to be recorded, or
     will be when the run is resumed."""
-    settling = (e.record for e in reversed(entries) if isinstance(e.record, _SETTLING) and e.record.key == key)
+    settling = (fact for fact in reversed(story) if isinstance(fact, _SETTLING) and fact.key == key)
     last = next(settling, None)
     if isinstance(last, (r.StepFailed, r.CompensationFailed)):
         return last.retry_at is None and not last.cancelled

@@ -66,7 +66,7 @@ class History(msgspec.Struct, frozen=True):
     furthest: Mapping[str, int] = {}
 
     @classmethod
-    def of(cls, records: list[r.Fact]) -> History:
+    def of(cls, records: Sequence[r.Fact]) -> History:
         furthest: dict[str, int] = {}
         patches = set()
         for record in records:

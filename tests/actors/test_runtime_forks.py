@@ -90,7 +90,7 @@ async def seq_of(runtime: VirtualRuntime, run_id: str, kind: str, nth: int = 0) 
 
 
 async def put(runtime: VirtualRuntime, name: str, value: str) -> None:
-    await runtime.ask(m.PutState(scope="run:order", key=name, value=Raw(json.encode(value))))
+    await runtime.ask(m.PutState(scope="run:order", key=name, value=Raw(json.encode(value)), origin=m.Origin(by="kim")))
 
 
 async def kinds(runtime: VirtualRuntime, run_id: str) -> list[str]:
@@ -151,6 +151,28 @@ async def test_a_fork_has_its_state_as_it_was_there(runtime: VirtualRuntime) -> 
     assert await fork.result() == "paid early"
     await runtime.decide(asked.id, approve=True, by="kim")
     assert await runtime.result("order") == "changed late"
+
+
+@pytest.mark.trio
+async def test_a_transaction_is_taken_over_whole(runtime: VirtualRuntime) -> None:
+    """Its writes and its result are of the past, or neither: between them a fork runs it anew."""
+    await runtime.start(counts, id="counts")
+    assert await runtime.result("counts") == 1
+    written, done = await seq_of(runtime, "counts", "state_written"), await seq_of(runtime, "counts", "step_completed")
+    assert [await (await runtime.fork("counts", place)).result() for place in (written, done)] == [1, 1]
+
+
+@app.transaction
+def count(tx: runtimed.Transaction) -> int:
+    number: int = tx.state.get("n", int, 0) + 1
+    tx.state.put("n", number)
+    return number
+
+
+@app.workflow
+async def counts(ctx: Context) -> int:
+    await ctx.step(count)
+    return int(await ctx.state.get("n"))
 
 
 @pytest.mark.trio

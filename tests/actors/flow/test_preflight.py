@@ -16,7 +16,7 @@ from actors.flow.driver import Flow
 from actors.flow.fibers import CUT_OFF
 from actors.flow.preflight import BLOCKED, BREAKS, FITS, MENDED, Bounds, Verdict, judge
 from tests.actors.flow import programs
-from tests.actors.flow.harness import EPOCH_US, Journal, Run, Traced, raw
+from tests.actors.flow.harness import EPOCH_US, Journal, Run, Traced, entries_of, raw
 from tests.actors.flow.world import BUGS, simulate
 from wal import records as r
 from wal.errors import JournalCorrupt
@@ -106,10 +106,6 @@ async def tidy(ctx: Traced, given: Order) -> Any:
 CLOSED: list[str] = []
 
 
-def entries_of(journal: Journal) -> list[Entry]:
-    return [Entry(seq, 1, seq - 1, at, fact) for seq, (fact, at) in enumerate(journal, 1)]
-
-
 def registry_with(code: str | None) -> Registry:
     """What is registered when a run of any workflow is to go on with this one's code."""
     registry = Registry(app)
@@ -189,6 +185,22 @@ def test_a_run_that_began_anew_is_judged_from_there() -> None:
     ]
     assert verdict_on(anew, "order") == Verdict(FITS)
     assert verdict_on(anew, "reordered").verdict == BREAKS
+
+
+def test_a_fork_is_judged_with_its_past() -> None:
+    """What a fork has taken over is held to the code as its own records are, and what is in doubt there as well."""
+    run = waiting_order()
+    run.fork()
+    run.take()
+    assert verdict_on(run, "order") == Verdict(FITS)
+    assert verdict_on(run, "patched") == Verdict(FITS)
+    verdict, hold = verdict_on(run, "reordered")
+    assert verdict == BREAKS
+    assert hold is not None and "step_scheduled 'charge'" in hold.message
+    doubt = Run(doubtful, {"cents": 5})
+    doubt.unknown("once")
+    doubt.fork()
+    assert verdict_on(doubt, "doubtful") == Verdict(FITS)
 
 
 def test_what_the_records_put_before_a_person_is_no_fault_of_the_code() -> None:
