@@ -79,15 +79,19 @@ def payload_fault(payload: bytes) -> str | None:
 def _decode_old(body: str | bytes, upcasters: Mapping[str, Upcaster], cause: Exception) -> Record:
     """The slow path: only for kinds that are not of today."""
     try:
-        fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-        for _ in range(UPCAST_STEPS_MAX):
-            upcaster = upcasters.get(str(fields.get("kind")))
-            if upcaster is None:
-                break
-            fields = upcaster(fields)
-        else:
-            raise JournalCorrupt(f"the upcasters of kind {fields.get('kind')!r} do not come to an end")
+        fields: dict[str, Any] = _up_to_date(msgspec.json.decode(body, type=dict[str, Any]), upcasters)
+        if fields.get("kind") == "run_forked":  # it holds records of another run
+            fields["past"] = [[seq, at, _up_to_date(past, upcasters)] for seq, at, past in fields.get("past", ())]
         # By way of JSON, because payloads are kept as raw JSON text.
         return _decoder.decode(_encoder.encode(fields))  # type: ignore[no-any-return]
     except msgspec.MsgspecError:
         raise JournalCorrupt(f"a stored record cannot be read: {cause}") from cause
+
+
+def _up_to_date(fields: dict[str, Any], upcasters: Mapping[str, Upcaster]) -> dict[str, Any]:
+    for _ in range(UPCAST_STEPS_MAX):
+        upcaster = upcasters.get(str(fields.get("kind")))
+        if upcaster is None:
+            return fields
+        fields = upcaster(fields)
+    raise JournalCorrupt(f"the upcasters of kind {fields.get('kind')!r} do not come to an end")

@@ -290,9 +290,11 @@ async def resolve(rt: RuntimeSurface, request: Request) -> Reply:
 
 
 async def fork(rt: RuntimeSurface, request: Request) -> Reply:
-    """Start a run with the past of this one, as it was at one of its records; the answer names it. What was open there
-    it asks for anew, and what was done it undoes if it fails. 409 where the run was ended or being undone by then, or
-    waited for a child."""
+    """Start a run with the past of this one, as it was at one of its records.
+
+    What was open there it asks for anew, and what was done it undoes if it fails. 409 where the run had ended or was
+    being undone by then, or waited for a child.
+    """
     run_id, body = request.id(), await request.body()
     check_utf8(body)
     said = request.decode(_FORK, body)

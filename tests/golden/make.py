@@ -19,7 +19,7 @@ from msgspec import Raw
 from wal import records as r
 from wal.journal import Journal
 from wal.queries import Reader
-from wal.records import Entry, ErrorData, OpenCallData, Record
+from wal.records import Entry, ErrorData, OpenCallData, PastRecord, Record
 
 HERE = Path(__file__).resolve().parent
 BEGAN = 1_700_000_000_000_000
@@ -151,6 +151,12 @@ def others(later: int) -> list[tuple[int, Record]]:
         (5, r.RunPaused("uid:0", "ann left")),
         (6, r.RunStarted("order-7", "ship", Raw(b"1"))),
         (6, r.RunContinued("0", r.RunStarted("order-7", "ship", Raw(b"2")), 1, {"go": [Raw(b"1")]})),
+        (8, r.RunStarted("order-5:f4", "ship", Raw(b"1"), attributes={"city": "Oslo"}, by="uid:0")),
+        (8, r.RunForked("order-5", 4, [
+            PastRecord(1, BEGAN, r.RunStarted("order-5", "ship", Raw(b"1"))),
+            PastRecord(2, BEGAN, r.StepScheduled("0", "charge", ARGS)),
+            PastRecord(4, BEGAN + SECOND, r.StepCompleted("0", "charge", Raw(b'"ch_5"'))),
+        ], "uid:0", "the street is there now")),
     ]  # fmt: skip
 
 

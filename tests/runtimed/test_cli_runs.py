@@ -272,6 +272,23 @@ def test_steering(
     assert json.loads(as_json) == {"seq": 9, "id": "r1"}
 
 
+def test_fork_names_the_new_run(fake: Any, ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The point is wanted; what is printed is the new run, as text, JSON and id."""
+    fake.on("POST", "/v1/runs/r1/fork", fake.Reply(202, {"seq": 9, "id": "r1:f7"}))
+
+    assert ask("fork", "r1") == 2
+    assert fake.requests == []
+    assert ask("fork", "r1", "--at", "7") == 0
+    assert ask("fork", "r1", "--at", "7", "--id", "r2", "--reason", "again", "-o", "id") == 0
+    assert ask("fork", "r1", "--at", "7", "--json") == 0
+    assert [request.json for request in fake.requests] == [
+        {"at_seq": 7}, {"at_seq": 7, "id": "r2", "reason": "again"}, {"at_seq": 7},
+    ]  # fmt: skip
+    text, as_id, as_json = capsys.readouterr().out.splitlines()
+    assert text == "r1:f7: begins with the past of r1 at record 7 (record 9)"
+    assert (as_id, json.loads(as_json)) == ("r1:f7", {"seq": 9, "id": "r1:f7"})
+
+
 def test_resolve_wants_to_know(fake: Any, ask: Any) -> None:
     """Whether it happened has no default: that is the question."""
     assert ask("resolve", "r1", "2") == 2

@@ -229,7 +229,7 @@ async def test_every_verb_goes_to_its_route(fake: Any) -> None:
     page: dict[str, Any] = {"items": [], "next": None, "total": 0, "seq": 7}
     session = {"id": "s1", "status": "open"}
     state = {"scope": "global", "key": "a/b", "value": 1, "version": 1}
-    for verb in ("signal", "cancel", "pause", "resume", "retry", "resolve"):
+    for verb in ("signal", "cancel", "pause", "resume", "retry", "resolve", "fork"):
         fake.on("POST", f"/v1/runs/r1/{verb}", fake.Reply(202, seq))
     for path in (
         "/v1/runs",
@@ -257,6 +257,8 @@ async def test_every_verb_goes_to_its_route(fake: Any) -> None:
         await client.resume("r1")
         await client.retry("r1", reason="mended")
         await client.resolve("r1", "2", happened=False, reason="asked the bank")
+        fork = await client.fork("r1", 41, id="r2", reason="the street is there now")
+        assert (fork.id, fork.created) == ("r1", True)
         assert (await client.runs(status=["failed", "blocked"], attributes={"k": "v"}, cursor="c")).seq == 7
         await client.history("r1", after=3)
         await client.output("r1")
@@ -282,6 +284,7 @@ async def test_every_verb_goes_to_its_route(fake: Any) -> None:
     assert sent["POST", "/v1/runs/r1/resolve"][0] == {
         "call": "2", "happened": False, "result": None, "reason": "asked the bank",
     }  # fmt: skip
+    assert sent["POST", "/v1/runs/r1/fork"][0] == {"at_seq": 41, "id": "r2", "reason": "the street is there now"}
     assert sent["GET", "/v1/runs"][1] == [
         ("status", "failed"), ("status", "blocked"), ("attr.k", "v"), ("limit", "50"), ("cursor", "c"),
     ]  # fmt: skip

@@ -28,6 +28,7 @@ SAMPLES: dict[Any, Any] = {
     dict[str, str]: {"content-type": "application/json"},
     dict[str, int]: {"tok1": 7},
     list[records.StoredItem]: [records.StoredItem("k1", Raw(b'{"id":1}'), True)],
+    list[records.PastRecord]: [records.PastRecord(3, 5, records.StepCompleted("0", "charge", Raw(b'"ch_1"')))],
     list[records.OpenCallData]: [records.OpenCallData("0", "signal", "go")],
 }
 
@@ -129,6 +130,15 @@ def test_an_old_kind_is_brought_up_to_date_step_by_step() -> None:
         "run_held": lambda fields: {"kind": "run_paused", "by": fields["who"]},
     }
     assert decode_record('{"kind":"run_halted","who":"uid:0"}', upcasters) == records.RunPaused(by="uid:0")
+
+
+def test_the_old_kinds_in_the_past_of_a_fork_are_brought_up_to_date() -> None:
+    """A fork holds records of another run, which are of that run's time."""
+    body = '{"kind":"run_forked","from_id":"a","from_seq":3,"past":[[3,5,{"kind":"run_halted","who":"uid:0"}]]}'
+    upcasters = {"run_halted": lambda fields: {"kind": "run_paused", "by": fields["who"]}}
+    found = decode_record(body, upcasters)
+    assert isinstance(found, records.RunForked)
+    assert found.past == [records.PastRecord(3, 5, records.RunPaused(by="uid:0"))]
 
 
 def test_upcasters_in_a_circle_are_found() -> None:

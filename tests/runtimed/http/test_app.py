@@ -22,7 +22,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 async def test_unknown_path_is_a_problem(serve: Any) -> None:
     """A path that is not in the table gets 404 as a problem, with and without a slash at the end."""
     async with serve() as http:
-        for path in ("/", "/v1", "/v1/nothing", "/v1/runs/", "/health/", "/v1/approval", "/v1/runs/x/fork"):
+        for path in ("/", "/v1", "/v1/nothing", "/v1/runs/", "/health/", "/v1/approval", "/v1/runs/x/spoon"):
             answer = await http.ask("GET", path)
             assert (answer.status, answer.json()["code"]) == (404, "route_not_found"), path
 

@@ -223,6 +223,13 @@ def _to_schedule(verb: str) -> Callable[[Play], Awaitable[tuple[str, str]]]:
     return act
 
 
+async def _fork(p: Play) -> tuple[str, str]:
+    _, run_id = await _to_run("pause", "patient", "waiting")(p)
+    first = (await p.call("GET", f"/v1/runs/{run_id}/history")).json()["items"][0]["seq"]
+    answer = await p.call("POST", f"/v1/runs/{run_id}/fork", {"at_seq": first})
+    return "run.fork", f"{run_id} as {answer.json()['id']}"
+
+
 async def _back_up(p: Play) -> tuple[str, str]:
     target = str(p.http.path.parent / "copy.db")
     await p.call("POST", "/v1/journal/backup", {"path": target})
@@ -242,6 +249,7 @@ CALLS: dict[tuple[str, str], Callable[[Play], Awaitable[tuple[str, str]]]] = {
     ("POST", "/v1/runs/{id}/resume"): _to_run("resume", "patient", "waiting"),
     ("POST", "/v1/runs/{id}/retry"): _to_run("retry", "broken", "blocked"),
     ("POST", "/v1/runs/{id}/resolve"): _to_run("resolve", "once", "running", {"call": "0", "happened": True}),
+    ("POST", "/v1/runs/{id}/fork"): _fork,
     ("POST", "/v1/approvals/{id}/decide"): _decide,
     ("POST", "/v1/sessions"): _open,
     ("POST", "/v1/sessions/{id}/touch"): _to_session("touch"),
