@@ -33,6 +33,16 @@ from wal.tokens import TokenRow
 from wal.views import ActorView, ConnectorView, RunDetail, RunView, ScheduleView
 
 Replies = dict[type[Message], Callable[[Any], Any]]
+PATIENCE_S = 30.0
+"""What guards a test against hanging: no promise, so that a machine which stands still for a while breaks none."""
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until something is so. What is sent over TCP arrives when the kernel finds the time: also on the loopback,
+    that all tasks wait does not mean that all has been read."""
+    with trio.fail_after(PATIENCE_S):
+        while not true():  # noqa: ASYNC110 - seen in counts, which tell nobody
+            await trio.sleep(0.001)
 
 
 class FakeFeed:
@@ -111,6 +121,7 @@ class FakeRuntime:
         self.audited: list[tuple[str, str, Origin, str | None]] = []
         self.sources: list[ConnectorView] = []
         self.polled: list[str] = []
+        self.waiting = 0
         self.webhooks: dict[str, WebhookSpec] = {}
         self.secrets: dict[str, tuple[str, ...]] = {}
         self._last: dict[int, int] = {}
@@ -137,6 +148,7 @@ class FakeRuntime:
 
     async def settled(self, run_id: str, timeout: float, /) -> RunDetail:
         over = ("completed", "failed", "cancelled", "blocked")
+        self.waiting += 1
         with trio.move_on_after(timeout):
             while True:
                 detail: RunDetail | None = self.journal.reader().run_view(run_id)

@@ -17,7 +17,7 @@ from runtimed.http.access import Level
 from runtimed.http.app import ROUTES
 from runtimed.runtime import Runtime
 from runtimed.settings import Journal, Settings
-from tests.runtimed.http.conftest import Answer, Serving, served
+from tests.runtimed.http.conftest import PATIENCE_S, Answer, Serving, served
 from wal import records as r
 
 WHY = "because of M\u00fcller"
@@ -79,7 +79,7 @@ class Play:
     async def run(self, workflow: str, status: str) -> str:
         """A run that stands so."""
         handle = await self.runtime.start(workflow)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while (found := await self.runtime.run(handle.id)).status != status:
                 await self.runtime.feed.wait_beyond(found.seq)
         return handle.id
@@ -88,7 +88,7 @@ class Play:
         """A run whose call may have happened or not."""
         run_id = await self.run("once", "running")
         await self.runtime.restart_actor("root/engine/coordinator")
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while (found := await self.runtime.run(run_id)).status != "blocked":
                 await self.runtime.feed.wait_beyond(found.seq)
         return run_id

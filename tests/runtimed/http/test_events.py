@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.messages import NOBODY
 from runtimed.http.access import Access, Level
+from tests.runtimed.http.conftest import PATIENCE_S, until
 from wal.records import OutputEmitted, RunCompleted, RunStarted
 
 
@@ -120,12 +121,12 @@ async def test_stream_ends_with_its_client(serve: Any, rt: Any) -> None:
 async def test_stream_ends_properly_with_the_drain(serve: Any, rt: Any) -> None:
     """When the server drains, the stream gets its last chunk: the client knows that nothing was cut off."""
     start(rt)
-    async with serve() as http:
+    async with serve(drain_grace_s=600.0) as http:
         client = await http.client()
         await client.send(ask())
         seen = await client.until(b"id: 1\n")
         http.server.drain()
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE_S):
             assert (seen + await client.rest()).endswith(b"\r\n0\r\n\r\n")
 
 
@@ -138,7 +139,7 @@ async def test_stream_ends_properly_with_the_runtime(serve: Any, rt: Any) -> Non
         await client.send(ask())
         seen = await client.until(b"id: 1\n")
         rt.feed.close()
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE_S):
             await client.until(b"\r\n0\r\n\r\n", seen)
 
 
@@ -226,9 +227,9 @@ async def test_a_stream_ends_with_its_token(serve: Any, rt: Any) -> None:
         await client.until(b"id: 2\n")
         await rt.revoke_token(row.id, reason=None, origin=NOBODY)
         emit(rt)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             assert seqs(await client.until(b"0\r\n\r\n")) == []
-        assert http.edge.streams.total == 0
+        await until(lambda: http.edge.streams.total == 0)
 
 
 def giving(level: Level, monkeypatch: pytest.MonkeyPatch) -> Access:
@@ -251,9 +252,9 @@ async def test_a_stream_ends_with_its_level(serve: Any, rt: Any, monkeypatch: py
         await client.until(b"id: 2\n")
         http.edge.access = giving(Level.PUBLIC, monkeypatch)
         emit(rt)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             assert seqs(await client.until(b"0\r\n\r\n")) == []
-        assert http.edge.streams.total == 0
+        await until(lambda: http.edge.streams.total == 0)
 
 
 @pytest.mark.trio
@@ -268,12 +269,12 @@ async def test_a_result_that_is_waited_for_needs_the_right_to_the_end(
         client = await http.client(tcp=gone == "token")
         shown = f"Authorization: Bearer {text}\r\n" if gone == "token" else ""
         await client.send(f"GET /v1/runs/r-1/result?wait=60 HTTP/1.1\r\nHost: localhost\r\n{shown}\r\n".encode())
-        await wait_all_tasks_blocked()
+        await until(lambda: rt.waiting == 1)
         if gone == "token":
             await rt.revoke_token(row.id, reason=None, origin=NOBODY)
         else:
             http.edge.access = giving(Level.PUBLIC, monkeypatch)
         rt.record(RunCompleted(result=Raw(b"7")), run_key=1)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             answer = await client.answer()
         assert (answer.status, answer.json()["code"]) == (403, "not_allowed")

@@ -27,7 +27,7 @@ def test_limits_come_from_the_settings() -> None:
 @pytest.mark.trio
 async def test_large_body_is_refused_by_its_length(serve: Any, rt: Any) -> None:
     """A Content-Length beyond the cap gets 413 before the body is read; the answer survives what is still sent."""
-    async with serve(body_max_bytes=1024) as http:
+    async with serve(body_max_bytes=1024, linger_s=600.0) as http:
         client = await http.client(tcp=False)
         await client.send(HEAD + b"Content-Length: 3000000\r\n\r\n")
         async with trio.open_nursery() as nursery:
@@ -41,7 +41,7 @@ async def test_large_body_is_refused_by_its_length(serve: Any, rt: Any) -> None:
 @pytest.mark.trio
 async def test_large_chunked_body_is_refused_on_its_way(serve: Any, rt: Any) -> None:
     """A chunked body gets 413 as soon as it is beyond the cap, without an end in sight."""
-    async with serve(body_max_bytes=100_000) as http:
+    async with serve(body_max_bytes=100_000, linger_s=600.0) as http:
         client = await http.client()
 
         async def send_for_ever() -> None:

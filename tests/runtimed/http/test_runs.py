@@ -295,7 +295,7 @@ async def test_waiting_ends_with_its_client_and_with_the_drain(serve: Any, rt: A
     """A wait whose client left is given up at once; when the server drains, who waits gets the run as it stands."""
     rt.record(started("r-1"), run_key=1)
     wait = b"GET /v1/runs/r-1/result?wait=300 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    async with serve() as http:
+    async with serve(drain_grace_s=600.0) as http:
         leaving, staying = await http.client(), await http.client()
         await leaving.send(wait)
         await staying.send(wait)

@@ -8,7 +8,7 @@ import pytest
 
 from runtimed import App, Client, Context, ScheduleNotFound, open_runtime
 from runtimed.settings import Journal, Settings
-from tests.runtimed.http.conftest import served
+from tests.runtimed.http.conftest import PATIENCE_S, served
 
 SETTINGS = Settings(journal=Journal(ballast_bytes=0))
 app = App("timed")
@@ -36,7 +36,7 @@ async def test_what_people_do_to_schedules(short_dir: Path) -> None:
             assert (await http.ask("POST", "/v1/schedules/report/resume", {})).status == 202
             started = await http.ask("POST", "/v1/schedules/report/trigger", {"reason": "a look"})
             assert started.status == 202
-            assert await runtime.result(started.json()["id"], 5.0) == "x"
+            assert await runtime.result(started.json()["id"], PATIENCE_S) == "x"
             for verb in ("pause", "resume", "trigger"):
                 assert (await http.ask("POST", f"/v1/schedules/none/{verb}", {})).status == 404
             assert (await http.ask("GET", "/v1/connectors")).json()["items"] == []

@@ -7,6 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from runtimed.http.turns import Turns
+from tests.runtimed.http.conftest import PATIENCE_S
 
 
 @pytest.mark.trio
@@ -43,7 +44,7 @@ async def test_without_a_crowd_a_turn_costs_no_pass() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
         for _ in range(100):
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE_S):
                 await turns.take()
         nursery.cancel_scope.cancel()
 
@@ -59,6 +60,6 @@ async def test_who_leaves_the_queue_is_passed_over() -> None:
         leaving.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             await turns.take()
         nursery.cancel_scope.cancel()
