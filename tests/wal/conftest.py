@@ -26,7 +26,7 @@ from wal.records import Entry, Record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = 1_700_000_000_000_000
-CLIENT_SECONDS = 20.0
+CLIENT_SECONDS = 30.0
 
 
 class Log:

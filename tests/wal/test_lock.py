@@ -59,7 +59,7 @@ def test_a_killed_daemon_leaves_no_lock_behind(tmp_path: Path) -> None:
         with pytest.raises(JournalLocked, match=str(process.pid)):
             DataFolderLock(tmp_path)
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(30)
 
     DataFolderLock(tmp_path).release()
 
@@ -69,7 +69,7 @@ def test_the_writers_lock_is_waited_for(tmp_path: Path) -> None:
     first = WriterLock(tmp_path / "journal.db", wait_seconds=0)
     timer = threading.Timer(0.05, first.release)
     timer.start()
-    WriterLock(tmp_path / "journal.db", wait_seconds=10).release()
+    WriterLock(tmp_path / "journal.db", wait_seconds=30).release()
     timer.join()
 
 

