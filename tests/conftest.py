@@ -6,13 +6,13 @@ mark it `@pytest.mark.chaos`. `make test` runs it with the first number, `make c
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
 import shutil
 import signal
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -125,6 +125,10 @@ def short_dir() -> Iterator[Path]:
     """An empty folder with a short path: the path of a unix socket has room for about 100 bytes, `tmp_path` may not."""
     folder = Path(tempfile.mkdtemp(prefix="rtd-"))
     yield folder
+    patience_ends = time.monotonic() + 30.0
     while folder.exists():
-        with contextlib.suppress(FileNotFoundError):  # a writer whose daemon was killed may be closing its journal yet
+        try:
             shutil.rmtree(folder)
+        except OSError:  # a writer whose daemon was killed may be closing its journal yet: files come and go
+            if time.monotonic() > patience_ends:
+                raise
