@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 from msgspec import Raw
 
 from runtimed import App, Context, open_runtime
@@ -48,7 +49,7 @@ async def test_a_signal_acknowledged_right_before_a_kill_is_acted_upon(short_dir
     """A run whose signal was on disk, and which was not told of it any more, goes on by it after the restart."""
     killed_after(short_dir / "journal.db", *records)
     async with open_runtime(app, short_dir, writer="inline") as runtime:
-        assert await runtime.result("box", timeout=5.0) == "hello"
+        assert await runtime.result("box", timeout=30.0) == "hello"
 
 
 @pytest.mark.trio
@@ -57,8 +58,10 @@ async def test_a_signal_that_nobody_waits_for_leaves_a_waiting_run_waiting(short
     """A run that is woken by a signal of another name says again what it waits for, and takes its own when it comes."""
     killed_after(short_dir / "journal.db", STARTED, WAITS)
     async with open_runtime(app, short_dir, writer="inline") as runtime:
-        await runtime.signal("box", "other", 1)
-        detail = await runtime.settled("box", 0.1)
+        signalled = await runtime.signal("box", "other", 1)
+        with trio.fail_after(30.0):
+            await runtime.feed.wait_beyond(signalled)
+        detail = await runtime.run("box")
         assert (detail.status, detail.waiting_on) == ("waiting", "signal")
         await runtime.signal("box", "letter", "hello")
-        assert await runtime.result("box", timeout=5.0) == "hello"
+        assert await runtime.result("box", timeout=30.0) == "hello"

@@ -43,8 +43,8 @@ async def test_more_timers_due_at_once_than_runs_have_room_all_fire(later: bool)
         for number in range(RUNS):
             await runtime.start("sleeper", number, id=f"s{number}", start_at=when)
         most = 0
-        with trio.fail_after(10.0):
+        with trio.fail_after(60.0):
             for number in range(RUNS):
-                assert (await runtime.settled(f"s{number}", 10.0)).status == "completed"
+                assert (await runtime.settled(f"s{number}", 60.0)).status == "completed"
                 most = max(most, runtime.actors.coordinator.statistics().active)
     assert most <= ROOM + 8

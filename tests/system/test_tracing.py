@@ -10,6 +10,7 @@ import trio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.system.conftest import Running
+from tests.system.daemon_process import Daemon
 
 pytestmark = [pytest.mark.trio, pytest.mark.slow]
 
@@ -24,23 +25,30 @@ class Receiver:
         self.paths: list[bytes] = []
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        peer, body = h11.Connection(h11.SERVER), b""
+        """One request; of one that is broken off, nothing."""
         async with stream:
-            while True:
-                event = peer.next_event()
-                if event is h11.NEED_DATA:
-                    peer.receive_data(await stream.receive_some(65_536))
-                elif isinstance(event, h11.Request):
-                    self.paths.append(event.target)
-                elif isinstance(event, h11.Data):
-                    body += bytes(event.data)
-                elif isinstance(event, h11.EndOfMessage):
-                    self.bodies.append(body)
-                    reply = h11.Response(status_code=200, headers=[("content-length", "0"), ("connection", "close")])
-                    await stream.send_all((peer.send(reply) or b"") + (peer.send(h11.EndOfMessage()) or b""))
-                    return
-                else:
-                    return
+            try:
+                await self._serve(stream)
+            except (h11.RemoteProtocolError, trio.BrokenResourceError):
+                return
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        peer, body = h11.Connection(h11.SERVER), b""
+        while True:
+            event = peer.next_event()
+            if event is h11.NEED_DATA:
+                peer.receive_data(await stream.receive_some(65_536))
+            elif isinstance(event, h11.Request):
+                self.paths.append(event.target)
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                self.bodies.append(body)
+                reply = h11.Response(status_code=200, headers=[("content-length", "0"), ("connection", "close")])
+                await stream.send_all((peer.send(reply) or b"") + (peer.send(h11.EndOfMessage()) or b""))
+                return
+            else:
+                return
 
     @property
     def spans(self) -> dict[str, object]:
@@ -50,22 +58,34 @@ class Receiver:
         return {span.name: span for scope in scopes for span in scope.spans}
 
 
+async def trace_one_run(daemon: Daemon) -> None:
+    """A run, asked for as part of a trace, and the end of the daemon."""
+    async with daemon.client() as client:
+        body = {"workflow": "resting", "input": 0.123456789}
+        headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
+        started = await client.post("/v1/runs", json=body, headers=headers)
+        assert started.status_code == 201
+        assert (await client.get(f"/v1/runs/{started.json()['id']}/result?wait=25")).json() == 0.123456789
+        metrics = (await client.get("/metrics")).text
+        assert 'runtimed_trace_spans_total{outcome="dropped"} 0.0' in metrics
+    assert await daemon.stop() == 0
+
+
 async def test_a_request_its_run_and_its_step_arrive_in_one_trace(running: Running, nursery: trio.Nursery) -> None:
     """POST with a traceparent: the request, the run and the attempt are sent as spans of that trace, by the time the
-    daemon has ended; the payload is in none of them."""
+    daemon has ended; the payload is in none of them. The end waits no longer than two seconds: where the machine stood
+    still for those, it is tried again."""
     receiver = Receiver()
     listeners = await nursery.start(partial(trio.serve_tcp, receiver.serve, 0, host="127.0.0.1"))
     port = listeners[0].socket.getsockname()[1]
     environ = {"RUNTIMED__TELEMETRY__OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "NO_PROXY": "127.0.0.1"}
-    async with running(environ=environ) as daemon:
-        async with daemon.client() as client:
-            body = {"workflow": "resting", "input": 0.123456789, "id": "one"}
-            headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
-            assert (await client.post("/v1/runs", json=body, headers=headers)).status_code == 201
-            assert (await client.get("/v1/runs/one/result?wait=10")).json() == 0.123456789
-            metrics = (await client.get("/metrics")).text
-            assert 'runtimed_trace_spans_total{outcome="dropped"} 0.0' in metrics
-        assert await daemon.stop() == 0
+    async with running(started=False, environ=environ) as daemon:
+        for _ in range(3):
+            receiver.bodies.clear()
+            await daemon.start()
+            await trace_one_run(daemon)
+            if {"POST /v1/runs", "resting", "rest"} <= set(receiver.spans):
+                break
     assert set(receiver.paths) == {b"/v1/traces"}
     spans = receiver.spans
     request, run, step = spans["POST /v1/runs"], spans["resting"], spans["rest"]
@@ -82,8 +102,8 @@ async def test_a_receiver_that_is_not_there_holds_up_nothing(running: Running) -
     async with running(environ=environ, options=("--drain-timeout", "1")) as daemon:
         async with daemon.client() as client:
             await client.post("/v1/runs", json={"workflow": "resting", "input": 0.0, "id": "one"})
-            assert (await client.get("/v1/runs/one/result?wait=10")).status_code == 200
-        with trio.fail_after(8.0):
+            assert (await client.get("/v1/runs/one/result?wait=25")).status_code == 200
+        with trio.fail_after(20.0):
             assert await daemon.stop() == 0
         assert daemon.log_tail(200).count("spans do not arrive") <= 1
         assert "Traceback" not in daemon.log_tail(200)
