@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from runtimed import App, Context, Failure
+from runtimed import App, Context, Failure, current_step
 
 app = App("small")
 
@@ -24,6 +24,20 @@ async def rest(seconds: float) -> float:
 async def resting(ctx: Context, seconds: float) -> float:
     """One step that takes a while."""
     return float(await ctx.step(rest, seconds))
+
+
+@app.step
+async def rest_once(seconds: float) -> float:
+    """Take so long at the first attempt, and no time at those after it."""
+    if current_step().attempt == 1:
+        await trio.sleep(seconds)
+    return seconds
+
+
+@app.workflow
+async def yielding(ctx: Context, seconds: float) -> float:
+    """One step that takes a while unless it is repeated."""
+    return float(await ctx.step(rest_once, seconds))
 
 
 @app.workflow(signals={"go": str})

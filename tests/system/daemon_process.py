@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +18,8 @@ import trio
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 READY_SECONDS = 30.0
-END_SECONDS = 20.0
+END_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
 
 
 class DaemonEnded(Exception):
@@ -35,7 +37,8 @@ class Notices:
         path.unlink(missing_ok=True)
         self.path = path
         self.states: list[str] = []
-        self._socket = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
+        self._plain = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = trio.socket.from_stdlib_socket(self._plain)
 
     async def open(self) -> None:
         """Bind the socket that `NOTIFY_SOCKET` names."""
@@ -49,12 +52,14 @@ class Notices:
             if text.startswith(word):
                 return text
 
-    async def take_all(self, seconds: float) -> list[str]:
-        """What was told up to now, and within so long."""
+    def taken(self) -> list[str]:
+        """All that was told up to now and not read yet."""
         taken: list[str] = []
-        with trio.move_on_after(seconds):
+        try:
             while True:
-                taken.append((await self._socket.recv(65_536)).decode())
+                taken.append(self._plain.recv(65_536).decode())
+        except BlockingIOError:
+            pass  # that was all
         self.states += taken
         return taken
 
@@ -77,6 +82,10 @@ class Daemon:
         self._cwd, self._environ = cwd, {**_environment(), **(environ or {})}
         self._process: trio.Process | None = None
         self._notices: Notices | None = None
+
+    def be_impatient(self) -> None:
+        """What is started from now on has the limits of `impatient.py`."""
+        self.command[self.command.index("-m") : self.command.index("serve")] = [str(HERE / "impatient.py")]
 
     # --- its life
 
@@ -165,10 +174,21 @@ class Daemon:
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def client(self, timeout_s: float = 10.0) -> httpx2.AsyncClient:
+    def client(self, timeout_s: float = ANSWER_SECONDS) -> httpx2.AsyncClient:
         """An HTTP client on its unix socket."""
         transport = httpx2.AsyncHTTPTransport(uds=str(self.socket))
         return httpx2.AsyncClient(transport=transport, base_url="http://localhost", timeout=timeout_s)
+
+    async def status_of(self, path: str) -> int:
+        """The status of its answer to a GET."""
+        async with self.client() as client:
+            return (await client.get(path)).status_code
+
+    async def until(self, path: str, status: int) -> None:
+        """Wait until its answer to a GET has this status."""
+        with trio.fail_after(ANSWER_SECONDS):
+            while await self.status_of(path) != status:  # noqa: ASYNC110 - what is told outside is asked for
+                await trio.sleep(0.05)
 
     async def close(self) -> None:
         """Leave nothing behind: kill it if it lives, and wait until its writer has ended after it."""

@@ -68,7 +68,7 @@ async def effect(tag: str, declined: bool = False) -> str:
     return _value(reply)
 
 
-@app.step(retry=DECIDED, timeout=5.0)
+@app.step(retry=DECIDED, timeout=30.0)
 async def charge(tag: str) -> str:
     """Take money."""
     return await effect(tag)
@@ -84,7 +84,7 @@ async def refund(value: str, tag: str) -> str:
 def reserve(tag: str) -> str:
     """Take goods, from a thread."""
     with socket.socket(socket.AF_UNIX) as channel:
-        channel.settimeout(5.0)
+        channel.settimeout(30.0)
         channel.connect(WITNESS)
         channel.sendall(_request(tag, False))
         with channel.makefile("rb") as answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ import trio
 from tests.system.daemon_process import HERE
 
 PROBER = HERE / "prober.py"
+PARTS = 5
 
 
 class Probes:
@@ -24,11 +26,15 @@ class Probes:
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        """In the order of asking."""
         self.statuses: dict[int, int] = {}
 
-    def p(self, share: float) -> float:
-        """The seconds within which this share of the probes had their answer."""
-        return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
+    def steady_p(self, share: float) -> float:
+        """The seconds within which this share of the probes had their answer: of five parts of the time the one in the
+        middle. A machine that stands still for a moment spoils one of them, a daemon that is slow spoils all."""
+        size = max(1, len(self.seconds) // PARTS)
+        parts = [sorted(self.seconds[at : at + size]) for at in range(0, size * PARTS, size)]
+        return statistics.median(part[min(len(part) - 1, int(share * len(part)))] for part in parts if part)
 
 
 @asynccontextmanager
@@ -63,5 +69,6 @@ def tcp_port(log: Path) -> int:
 
 
 def patience_s() -> float:
-    """What p99 may be: 100 ms, and four seconds on a machine that others keep busier than it has cores."""
-    return 0.1 if os.getloadavg()[0] <= (os.cpu_count() or 1) else 4.0
+    """What p99 may be: 300 ms, three times what it is; four seconds on a machine that others keep busier than it has
+    cores."""
+    return 0.3 if os.getloadavg()[0] <= (os.cpu_count() or 1) else 4.0

@@ -33,7 +33,7 @@ async def runtimed(*arguments: str, codes: Sequence[int] = (0,)) -> bytes:
 
 
 async def load(daemon: Daemon, numbers: itertools.count[int], acknowledged: list[str]) -> None:
-    async with daemon.client(30.0) as client:
+    async with daemon.client() as client:
         while True:
             run_id = f"run-{next(numbers)}"
             try:
@@ -106,7 +106,7 @@ async def test_a_backup_under_load_restores_to_a_consistent_past(
         await again.start()
         async with again.client() as client:
             for run_id in taken[-1][2][-3:]:
-                found = await client.get(f"/v1/runs/{run_id}/result", params={"wait": 10})
+                found = await client.get(f"/v1/runs/{run_id}/result", params={"wait": 30})
                 assert (found.status_code, found.json()) == (200, "completed")
         locked = ("journal", "restore", str(taken[0][0]), "--force", "--data-dir", str(again.data_dir))
         await runtimed(*locked, codes=(75,))

@@ -49,7 +49,7 @@ async def test_waiting_for_a_run_tells_how_it_ended(running: Running, how: str, 
             assert (await cli(daemon, "runs", "cancel", "one", "--reason", "enough")).code == 0
         else:
             assert (await cli(daemon, "runs", "start", "ending", f'"{how}"', "--id", "one")).code == 0
-        waited = await cli(daemon, "runs", "wait", "one", "--timeout", "10", "-o", "json")
+        waited = await cli(daemon, "runs", "wait", "one", "--timeout", "30", "-o", "json")
     assert waited.code == code, waited
     assert waited.data == "completed" if how == "completed" else waited.err.startswith("error: ")
 
@@ -134,7 +134,7 @@ async def _some_work(daemon: Daemon, name: str) -> int:
         runs = [{"workflow": "ending", "input": "completed", "id": f"{name}{number}"} for number in range(20)]
         (await client.post("/v1/runs", json=runs)).raise_for_status()
         for run in runs:
-            (await client.get(f"/v1/runs/{run['id']}/result?wait=5")).raise_for_status()
+            (await client.get(f"/v1/runs/{run['id']}/result?wait=25")).raise_for_status()
         listed = (await client.get("/v1/runs")).json()
     return int(listed["seq"])
 

@@ -40,7 +40,7 @@ async def failing(pid: int, call: str, error: str, when: int) -> AsyncIterator[N
     strace = await trio.lowlevel.open_process(["strace", *inject, "-p", str(pid)], stderr=subprocess.PIPE)
     assert strace.stderr is not None
     try:
-        with trio.fail_after(10.0):
+        with trio.fail_after(30.0):
             said = await strace.stderr.receive_some()
         assert b"attached" in said, said
         yield

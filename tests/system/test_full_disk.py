@@ -62,17 +62,6 @@ async def start(daemon: Daemon, run_id: str, status: str = "completed") -> int:
             return 0
 
 
-async def status_of(daemon: Daemon, path: str) -> int:
-    async with daemon.client() as client:
-        return (await client.get(path)).status_code
-
-
-async def until(daemon: Daemon, path: str, status: int) -> None:
-    with trio.fail_after(15.0):
-        while await status_of(daemon, path) != status:  # noqa: ASYNC110 - what is told outside is asked for
-            await trio.sleep(0.05)
-
-
 @pytest.mark.trio
 @pytest.mark.slow
 @pytest.mark.chaos
@@ -107,16 +96,16 @@ async def cycles_on_a_disk(running: Running, data: Path, cycles: int) -> int:
                 if not (data / "ballast").exists():  # given up in an idle moment, and used up by what was started then
                     os.truncate(filler, filler.stat().st_size - LEAST // 2)
             async with running(environ=WATERMARK) as daemon:
-                assert await status_of(daemon, "/health") == 200
-                assert await status_of(daemon, "/health/ready") == 503
+                assert await daemon.status_of("/health") == 200
+                assert await daemon.status_of("/health/ready") == 503
                 assert await start(daemon, "refused") == 503
-                assert await status_of(daemon, f"/v1/runs/{acknowledged[-1]}") == 200
+                assert await daemon.status_of(f"/v1/runs/{acknowledged[-1]}") == 200
                 filler.unlink()
-                await until(daemon, "/health/ready", 200)
+                await daemon.until("/health/ready", 200)
                 assert await start(daemon, f"after-{cycle}") == 201
                 acknowledged.append(f"after-{cycle}")
                 for run_id in acknowledged:
-                    assert await status_of(daemon, f"/v1/runs/{run_id}") == 200
+                    assert await daemon.status_of(f"/v1/runs/{run_id}") == 200
                 assert await daemon.stop() == 0
             assert verify(data / "journal.db").problems == []
     return len(acknowledged)
@@ -132,7 +121,7 @@ async def test_the_watermark_refuses_before_the_disk_is_full(running: Running, s
         for _ in range(3):
             filler = fill(data)
             os.truncate(filler, filler.stat().st_size - LEAST // 2)
-            await until(daemon, "/health/ready", 503)
+            await daemon.until("/health/ready", 503)
             async with daemon.client() as client:
                 refused = await client.post("/v1/runs", json={"workflow": "ending", "input": "completed"})
                 assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
@@ -141,5 +130,5 @@ async def test_the_watermark_refuses_before_the_disk_is_full(running: Running, s
                 assert (await client.get("/v1/runs/one")).status_code == 200
                 assert (await client.get("/metrics")).status_code == 200
             filler.unlink()
-            await until(daemon, "/health/ready", 200)
+            await daemon.until("/health/ready", 200)
         assert await start(daemon, "two") == 201

@@ -20,8 +20,7 @@ SEED = int(os.environ.get("RUNTIMED_SEED", "20260301"))
 VICTIMS = ("daemon", "daemon", "daemon", "daemon", "writer", "both", "start", "start")
 WORK_SECONDS = (0.05, 1.1)  # how long the daemon lives between being ready and being killed
 START_SECONDS = (0.05, 0.9)  # how long it lives when it is killed in its start, about the time that a start takes
-WRITER_LOST_SECONDS = 8.0  # within which the daemon is gone once its writer is
-QUIET_SECONDS = 40.0
+QUIET_SECONDS = 60.0
 EPISODE_KILLS_MAX = 15  # then everything must come to its end, and a new folder begins
 ROOMS = ("10000", "25")  # runs that have room in memory, in one episode and in the next
 SHOWN_MAX = 10
@@ -68,13 +67,19 @@ class Killer:
 
     async def _kill_writer(self) -> None:
         """A daemon that has lost its writer must end by itself, and not as if all were well."""
-        self._send(self.daemon.writer_pid())
-        code = await self.daemon.ended(WRITER_LOST_SECONDS)
+        writer = self.daemon.writer_pid()
+        assert writer is not None, "a daemon that is ready has a writer"
+        self._send(writer)
+        code = await self.daemon.ended()
         assert code not in (0, -signal.SIGKILL), self.daemon.log_tail()
 
     def _send(self, pid: int | None) -> None:
-        if pid is not None:
+        if pid is None:
+            return
+        try:
             os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has just ended
 
 
 async def episode(folder: Path, seed: int, kills: int) -> tuple[Counter[str], list[float], list[str]]:
