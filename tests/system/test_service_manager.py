@@ -61,7 +61,6 @@ def furnish(root: Path) -> None:
     files = {
         "usr/local/lib/runtimed/bin/python": f"#!/bin/sh\nexport LD_LIBRARY_PATH={PYTHON}/lib PYTHONPATH={path}\n"
         f'exec {PYTHON}/bin/python{version} "$@"\n',
-        "etc/systemd/system/runtimed.service.d/test.conf": "[Service]\nWatchdogSec=2\n",
         "etc/systemd/system/probe.service": SERVICE,
         "etc/systemd/system/probe.target": ISOLATED,
         "etc/runtimed/runtimed.toml": CONFIG,
