@@ -146,7 +146,7 @@ def test_its_steps_make_an_image_that_runs_read_only(tmp_path: Path) -> None:
     }  # fmt: skip
     done = subprocess.run(
         ["unshare", "--mount", "sh", str(SANDBOX)],
-        env=environ, capture_output=True, text=True, timeout=90, check=False,
+        env=environ, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     if done.returncode == 77:
         pytest.skip(f"no mounts here: {done.stderr.strip()[-200:]}")

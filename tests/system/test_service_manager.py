@@ -17,9 +17,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = ROOT / "tests" / "system" / "service_probe.sh"
 CLONE, PYTHON, RESULTS = "/opt/clone", "/opt/python", "/opt/results"
-BOOT_SECONDS_MAX = 120
+BOOT_SECONDS_MAX = 240
 ISOLATED = "[Unit]\nRequires=basic.target probe.service\nAfter=basic.target\nAllowIsolate=yes\n"
-SERVICE = "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=100\nExecStart=/opt/probe.sh\n"
+SERVICE = "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=200\nExecStart=/opt/probe.sh\n"
 CONFIG = (
     f'[daemon]\napps = ["{CLONE}/tests/system/daemon_flows.py:app"]\n[access.levels]\noperator = ["gid:runtimed"]\n'
 )
