@@ -48,7 +48,7 @@ async def test_killed_anywhere_each_event_is_told_under_one_id(
                 await receiver.until(life * A_LIFE + chance.randrange(1, A_LIFE))
                 await daemon.kill()
                 await daemon.start()
-                with trio.fail_after(30):
+                with trio.fail_after(60):
                     while len({each["data"]["run_id"] for each in receiver.taken}) < (life + 1) * A_LIFE:
                         await receiver.until(len(receiver.taken) + 1)
             assert await daemon.stop() == 0
