@@ -223,13 +223,24 @@ async def test_start_many_gives_each_its_fate_in_order(fake: Any) -> None:
     assert fake.requests[0].json == [{"workflow": "w", "id": "a"}, {"workflow": "w", "id": "b"}]
 
 
+async def test_a_fork_is_a_run(fake: Any) -> None:
+    """What comes back of a fork is the new run, to ask after; without an id, one is made."""
+    fake.on("POST", "/v1/runs/r1/fork", fake.Reply(202, {"seq": 7, "id": "r2"}))
+    async with Client(socket=fake.socket) as client:
+        fork = await client.fork("r1", 41, id="r2", reason="the street is there now")
+        await client.fork("r1", 41)
+    assert (fork.id, fork.created) == ("r2", True)
+    named = {"at_seq": 41, "id": "r2", "reason": "the street is there now"}
+    assert [request.json for request in fake.requests] == [named, {"at_seq": 41}]
+
+
 async def test_every_verb_goes_to_its_route(fake: Any) -> None:
     """Method, path, query and body of each verb are those of the contract."""
     seq = {"seq": 7, "id": "r1"}
     page: dict[str, Any] = {"items": [], "next": None, "total": 0, "seq": 7}
     session = {"id": "s1", "status": "open"}
     state = {"scope": "global", "key": "a/b", "value": 1, "version": 1}
-    for verb in ("signal", "cancel", "pause", "resume", "retry", "resolve", "fork"):
+    for verb in ("signal", "cancel", "pause", "resume", "retry", "resolve"):
         fake.on("POST", f"/v1/runs/r1/{verb}", fake.Reply(202, seq))
     for path in (
         "/v1/runs",
@@ -257,8 +268,6 @@ async def test_every_verb_goes_to_its_route(fake: Any) -> None:
         await client.resume("r1")
         await client.retry("r1", reason="mended")
         await client.resolve("r1", "2", happened=False, reason="asked the bank")
-        fork = await client.fork("r1", 41, id="r2", reason="the street is there now")
-        assert (fork.id, fork.created) == ("r1", True)
         assert (await client.runs(status=["failed", "blocked"], attributes={"k": "v"}, cursor="c")).seq == 7
         await client.history("r1", after=3)
         await client.output("r1")
@@ -284,7 +293,6 @@ async def test_every_verb_goes_to_its_route(fake: Any) -> None:
     assert sent["POST", "/v1/runs/r1/resolve"][0] == {
         "call": "2", "happened": False, "result": None, "reason": "asked the bank",
     }  # fmt: skip
-    assert sent["POST", "/v1/runs/r1/fork"][0] == {"at_seq": 41, "id": "r2", "reason": "the street is there now"}
     assert sent["GET", "/v1/runs"][1] == [
         ("status", "failed"), ("status", "blocked"), ("attr.k", "v"), ("limit", "50"), ("cursor", "c"),
     ]  # fmt: skip
