@@ -11,6 +11,7 @@ import trio
 
 from actors import messages as m
 from actors.errors import ActorRestarted, Draining, MailboxFull
+from actors.fork_desk import fork_of
 from runtimed import App, Context, Failure, Retry, Transaction, current_step
 from runtimed.virtual import VirtualRuntime
 from wal import records as r
@@ -131,6 +132,15 @@ class Client:
         await insist(lambda: self.runtime.cancel(run_id))
         self.acknowledged.append(("run_cancel_requested", run_id))
 
+    async def fork(self, run_id: str, at_seq: int, fork_id: str) -> None:
+        asked = {"id": fork_id, "origin": _origin(f"fork-{fork_id}")}
+
+        async def ask() -> None:
+            await self.runtime.ask(await self.runtime.read(lambda reader: fork_of(reader, run_id, at_seq, **asked)))
+
+        await insist(ask)
+        self.acknowledged.append(("run_forked", fork_id))
+
     async def put(self, key: str, value: bytes, scope: str = "global") -> int:
         command = m.PutState(scope=scope, key=key, value=msgspec.Raw(value), origin=_origin(f"put-{key}-{value!r}"))
         reply: m.StateReply = await insist(lambda: self.runtime.ask(command))
@@ -158,11 +168,15 @@ def problems(runtime: VirtualRuntime, client: Client) -> list[str]:
     there: list[tuple[str, str]] = []
     completed: dict[str, int] = {}
     counted: list[int] = []
+    recalled: set[str] = set()
     for entry in runtime.disk.entries:
         record = entry.record
         match record:
             case r.RunStarted():
                 names[entry.run_key] = record.id
+            case r.RunForked():
+                done = [one.record for one in record.past if isinstance(one.record, r.StepCompleted)]
+                recalled |= {f"{names[entry.run_key]}/0/{one.key}/{one.name}" for one in done}
             case r.StepCompleted(name="count"):
                 counted.append(msgspec.json.decode(record.result))
             case r.StepCompleted() | r.CompensationCompleted():
@@ -177,6 +191,7 @@ def problems(runtime: VirtualRuntime, client: Client) -> list[str]:
     ]
     found += [f"{key} ran again after attempt {completed[key]}" for key, n in effects if n > completed.get(key, n)]
     found += [] if counted == [*range(1, len(counted) + 1)] else [f"transactions counted {counted}"]
+    found += [f"{key} is of the past, and ran again" for key, _ in effects if key in recalled]
     found += [f"{key} has no effect" for key, attempt in completed.items() if (key, attempt) not in effects]
     return found
 
@@ -184,7 +199,8 @@ def problems(runtime: VirtualRuntime, client: Client) -> list[str]:
 def _subject(record: r.Fact, run_id: str) -> str:
     match record:
         case r.StateWritten():
-            return f"{record.name}@{record.version}"
+            own = record.scope in ("global", f"run:{record.name.removeprefix('note-')}")
+            return f"{record.name}@{record.version}" if own else ""  # a fork has taken it over
         case r.SessionOpened() | r.SessionClosed() | r.SessionExpired():
             return record.id
     return run_id

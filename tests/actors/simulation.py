@@ -131,8 +131,8 @@ class Simulation:
     # --- clients
 
     async def _ask(self, client: Client, chance: random.Random) -> None:
-        often, seldom = (self._start, self._start, self._start, self._signal, self._signal), (self._cancel, self._put)
-        asks = (*often, *seldom, self._session, self._pause)
+        often = (self._start, self._start, self._start, self._signal, self._signal)
+        asks = (*often, self._cancel, self._put, self._session, self._pause, self._fork)
         for _ in range(REQUESTS):
             await chance.choice(asks)(client, chance)
             if chance.random() < 0.1:
@@ -180,6 +180,21 @@ class Simulation:
             await self._on_run(lambda: insist(lambda: client.runtime.pause(run_id)))
             await trio.sleep(2.0 * chance.random())
             await self._on_run(lambda: insist(lambda: client.runtime.resume(run_id)))
+
+    async def _fork(self, client: Client, chance: random.Random) -> None:
+        if not self._runs:
+            return
+        run_id, entries = chance.choice(self._runs), client.runtime.disk.entries
+        key = next((entry.run_key for entry in entries if getattr(entry.record, "id", "") == run_id), 0)
+        places = [entry.seq for entry in entries if key and entry.run_key == key]
+        if not places:
+            return  # what was acknowledged is there; but it may be the journal of a life that is just over
+        fork_id = f"fork-{next(self._numbers)}"
+        try:
+            await client.fork(run_id, chance.choice(places), fork_id)
+        except (Conflict, NotFound):
+            return  # it was being undone there, or its session is over
+        self._runs.append(fork_id)
 
     async def _put(self, client: Client, chance: random.Random) -> None:
         value = b"%d" % next(self._numbers)
