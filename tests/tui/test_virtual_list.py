@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from typing import ClassVar
@@ -92,17 +93,18 @@ async def test_a_hundred_thousand_rows_cost_no_more_than_twenty() -> None:
     async with ListApp(Endless()).run_test(size=(80, 24)) as pilot:
         app = pilot.app
         assert isinstance(app, ListApp)
-        began = time.perf_counter()
+        spent = []
         for _ in range(20):
+            began = time.perf_counter()
             app.listing.move_to(99_999)
             app.listing.move_to(0)
-        spent = (time.perf_counter() - began) / 40
+            spent.append(time.perf_counter() - began)
         await pilot.pause()
         assert app.lines()[1].startswith("> 000000")
         await pilot.press("G")
         await pilot.pause()
         assert app.lines()[23].startswith("> 099999")
-        assert spent < 0.05
+        assert statistics.median(spent) < 0.1
 
 
 async def test_an_age_costs_its_cells_and_no_more() -> None:
