@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 ENTER_SCREEN, LEAVE_SCREEN, SHOW_CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
 
 
@@ -43,15 +43,16 @@ class PtyProcess:
         environment["PYTHONPATH"] = str(ROOT)
         self.output = b""
         self.code: int | None = None
+        command, first_size = [sys.executable, "-P", "-m", "tui", *arguments], _size(*size)
         self.pid, self._fd = pty.fork()
-        if self.pid == 0:  # only what may follow a fork: sizes are set by the parent
+        if self.pid == 0:  # only what may follow a fork; the size is there before it is asked for
+            fcntl.ioctl(0, termios.TIOCSWINSZ, first_size)
             os.chdir("/")
-            os.execve(sys.executable, [sys.executable, "-P", "-m", "tui", *arguments], environment)
-        self.resize(*size)
+            os.execve(sys.executable, command, environment)
 
     def resize(self, columns: int, lines: int) -> None:
         """Another size of the terminal; the child is told."""
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, _size(columns, lines))
 
     def send(self, keys: bytes) -> None:
         """Keys."""
@@ -89,7 +90,7 @@ class PtyProcess:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.poll() is not None:
-                while self.read(0) and select.select([self._fd], [], [], 0)[0]:
+                while time.monotonic() < end and self.read(0.02):  # its last words may be on their way
                     pass
                 assert self.code is not None
                 return self.code
@@ -136,6 +137,11 @@ class PtyProcess:
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
+
+
+def _size(columns: int, lines: int) -> bytes:
+    """A size as the kernel takes it."""
+    return struct.pack("HHHH", lines, columns, 0, 0)
 
 
 # What tells of the terminal round the tests; the parallel runner sets a size, which would count for more than resizing.
