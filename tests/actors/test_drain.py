@@ -42,7 +42,7 @@ async def test_a_drain_finishes_the_step_at_hand_and_starts_no_other(tmp_path: P
     """The step in flight ends and is recorded; the next one begins only after the restart, and none runs twice."""
     begun.clear()
     Gates.entered, Gates.leave = trio.Event(), trio.Event()
-    settings = Settings(daemon=Daemon(drain_timeout=30.0))
+    settings = Settings(daemon=Daemon(drain_timeout=60.0))
     async with trio.open_nursery() as nursery:
         async with open_runtime(app, tmp_path, settings=settings) as runtime:
             handle = await runtime.start(chain)
@@ -53,7 +53,7 @@ async def test_a_drain_finishes_the_step_at_hand_and_starts_no_other(tmp_path: P
             kinds = [record.kind for record in reader.history_page(handle.id).items]
             assert kinds == ["run_started", "step_scheduled", "step_completed"]
     async with open_runtime(app, tmp_path, settings=settings) as runtime:
-        assert await runtime.result(handle.id, 10) == [0, 1, 2]
+        assert await runtime.result(handle.id, 60) == [0, 1, 2]
         assert begun == [0, 1, 2]
 
 

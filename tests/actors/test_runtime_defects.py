@@ -189,10 +189,10 @@ async def test_mended_code_on_a_file(tmp_path: Path, world: World) -> None:
     """The same over two daemons on one folder."""
     async with open_runtime(broken, tmp_path, writer="inline") as runtime:
         handle = await runtime.start(with_a_bug, id="r")
-        assert (await runtime.settled("r", 10)).status == "blocked"
+        assert (await runtime.settled("r", 60)).status == "blocked"
     async with open_runtime(mended, tmp_path, writer="inline") as runtime:
         await runtime.retry("r")
-        assert await runtime.result("r", 10) == "charge done and mended"
+        assert await runtime.result("r", 60) == "charge done and mended"
     assert (handle.id, world.names) == ("r", ["charge"])
 
 

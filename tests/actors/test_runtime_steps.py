@@ -68,13 +68,15 @@ def threaded(text: str) -> str:
 
 
 STARTED, RELEASE = threading.Event(), threading.Event()
+PATIENCE_SECONDS = 60.0
 
 
-@app.step(timeout=1.0, retry=Retry(max_attempts=2, initial_interval=0.0, jitter=0.0))
+# On a machine that stands still for a second the attempts after the first may be too late as well.
+@app.step(timeout=1.0, retry=Retry(max_attempts=20, initial_interval=0.0, jitter=0.0))
 def stubborn() -> str:
     if current_step().attempt > 1:
-        return "second attempt"
-    RELEASE.wait(10)
+        return "another attempt"
+    RELEASE.wait(PATIENCE_SECONDS)
     return "first attempt"
 
 
@@ -93,7 +95,7 @@ def listening() -> str:
 @app.step
 def deaf() -> str:
     STARTED.set()
-    RELEASE.wait(10)
+    RELEASE.wait(PATIENCE_SECONDS)
     return "too late"
 
 
@@ -284,7 +286,7 @@ def release() -> Any:
 async def test_a_def_step_that_timed_out_is_tried_again_meanwhile(tmp_path: Any, release: threading.Event) -> None:
     """A thread cannot be stopped: after its timeout the next attempt starts while the first may still be running."""
     async with real_runtime(tmp_path) as runtime:
-        assert await runtime.result((await runtime.start(be_stubborn)).id, 10) == "second attempt"
+        assert await runtime.result((await runtime.start(be_stubborn)).id, PATIENCE_SECONDS) == "another attempt"
         assert not release.is_set()
         release.set()
 
@@ -300,7 +302,7 @@ async def test_a_cancelled_def_step_is_told_by_its_heartbeat(
 ) -> None:
     """`heartbeat()` raises StepUnwanted in a `def` step whose run was cancelled, so that it can end by itself."""
     handle = await runtime.start(listen)
-    await trio.to_thread.run_sync(STARTED.wait, 10)
+    await trio.to_thread.run_sync(STARTED.wait, PATIENCE_SECONDS)
     await runtime.cancel(handle.id)
     assert (await runtime.settled(handle.id, None)).status == "cancelled"
     assert ("told", ()) in world.calls
@@ -315,9 +317,9 @@ async def test_a_deaf_def_step_is_of_unknown_outcome_after_a_grace(
     """A cancelled thread that does not end within the grace may have acted: `on_unknown` compensation is called."""
     async with real_runtime(tmp_path, step_cancel_grace=0.05) as runtime:
         handle = await runtime.start(be_deaf)
-        await trio.to_thread.run_sync(STARTED.wait, 10)
+        await trio.to_thread.run_sync(STARTED.wait, PATIENCE_SECONDS)
         await runtime.cancel(handle.id)
-        assert (await runtime.settled(handle.id, 10)).status == "cancelled"
+        assert (await runtime.settled(handle.id, PATIENCE_SECONDS)).status == "cancelled"
         assert "step_unknown" in await kinds(runtime, handle.id)
         assert world.calls == [("undo_deaf", (None,))]
         release.set()
