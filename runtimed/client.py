@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -74,9 +75,10 @@ class Client(RunVerbs, ApprovalVerbs, CareVerbs, ConnectorVerbs, ScheduleVerbs, 
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):  # closing never waits for the other side
-            for feed in self._feeds:
-                await feed.aclose()
-            await self.link.wire.aclose()
+            async with AsyncExitStack() as each:
+                each.push_async_callback(self.link.wire.aclose)
+                for feed in self._feeds:
+                    each.push_async_callback(feed.aclose)
 
     def traced(self, traceparent: str) -> Client:
         """The same connections under another trace; it needs no leaving of its own."""

@@ -175,10 +175,12 @@ class Wire:
         self._closed = False
 
     async def aclose(self) -> None:
-        """Close the idle connections; one at work closes when its request is done."""
+        """Close the idle connections, all of them also where it is cancelled at the first; one at work closes when its
+        request is done."""
         self._closed = True
-        while self._idle:
-            await self._idle.pop().aclose()
+        async with AsyncExitStack() as each:  # a task of asyncio may be cancelled once more, which no scope holds off
+            while self._idle:
+                each.push_async_callback(self._idle.pop().aclose)
 
     async def request(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio.abc import SocketAttribute
 from msgspec import Raw
 
 from actors import errors
@@ -359,6 +361,24 @@ async def test_events_raise_at_once_what_cannot_get_better(short_dir: Path, fake
     async with Client(socket=short_dir / "none.sock") as client:
         with pytest.raises(DaemonUnreachable):
             await anext(client.events())
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_client_that_is_cancelled_while_it_closes_leaves_no_connection(fake: Any) -> None:
+    """A task of asyncio may be cancelled again while it leaves its client: every connection is closed all the same."""
+    fake.on("GET", "/v1/runs/r1", fake.Reply(200, RUN))
+    client = Client(socket=fake.socket)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(client.status, "r1")
+    sockets = [connection._stream.extra(SocketAttribute.raw_socket) for connection in client.link.wire._idle]
+    assert len(sockets) == 3
+    leaving = asyncio.create_task(client.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert [socket.fileno() for socket in sockets] == [-1, -1, -1]
 
 
 async def test_cancelling_a_request_drops_its_connection(fake: Any) -> None:

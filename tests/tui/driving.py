@@ -14,7 +14,8 @@ from tests.tui.screen_text import screen_text
 from tui.app import Dashboard, Options
 
 WAIT_SECONDS = 30.0
-NOTE_SECONDS = 600.0
+NOTE_SECONDS = 12.0
+"""A note outlasts a machine that stands still, and is gone before the test is tired of waiting for what it covers."""
 TURNS = 4
 """How often each part of the screen takes its turn after a key, which goes from one to the next."""
 
