@@ -26,7 +26,7 @@ from actors.flow.calls import (
     UndoCall,
 )
 from actors.flow.child import ChildResultCall, failed
-from actors.flow.definitions import Step, Workflow
+from actors.flow.definitions import Step, Workflow, missing_step
 from actors.flow.descriptions import describe, unfit
 from actors.flow.fibers import Fiber, Scheduler, Scope
 from actors.flow.run_info import History, Hold, RunInfo
@@ -373,15 +373,14 @@ class AnsweredRun(Scheduler):
         """How an undo goes that no code waits for: so far it has come when the run is undone without its code."""
         if type(record) is r.CompensationScheduled:
             self.calls.pop(record.key, None)
-            step = self.steps.get(record.name)
-            if step is not None:
-                call = UndoCall(step, record.args, record.key.removesuffix(UNDO_MARK), record.key)
-                call.open, call.state, call.first_at = True, State.ACTIVE, self.now_us
-                self.calls[call.key] = call
+            step = self.steps.get(record.name) or missing_step(record.name)
+            call = UndoCall(step, record.args, record.key.removesuffix(UNDO_MARK), record.key)
+            call.open, call.state, call.first_at = True, State.ACTIVE, self.now_us
+            self.calls[call.key] = call
             return
         undo = self.calls.get(record.key)
         if not isinstance(undo, UndoCall) or undo.state is State.NEW or getattr(record, "name", undo.name) != undo.name:
-            return  # its step is not there any more, or the code asks for it and nothing is recorded
+            return  # the code asks for it, and nothing is recorded
         if type(record) is r.CompensationCompleted or (type(record) is r.StepResolved and record.happened):
             self._finish(undo)
         elif type(record) is r.TimerFired and undo.state is not State.BACKOFF:

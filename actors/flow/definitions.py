@@ -6,7 +6,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, overload
 
 import msgspec
@@ -263,6 +263,20 @@ class Step:
             return made
 
         return declare if fn is None else declare(fn)
+
+
+async def _is_missing(name: str, *args: Any, **kwargs: Any) -> None:
+    raise DefinitionError(f"no step {name!r} is registered; register it, or say by `runs resolve` that it is done")
+
+
+def missing_step(name: str, undo: Step | None = None) -> Step:
+    """In place of a step that records name and nobody has registered: each attempt of it fails, and says so."""
+    found = Step(
+        App("missing"), _is_missing, name=name, retry=Retry(max_attempts=1), timeout=None, heartbeat_timeout=None,
+        delivery="at_least_once",
+    )  # fmt: skip
+    found.fn, found.signature, found.undo = partial(_is_missing, name), Signature(_is_missing, given=1), undo
+    return found
 
 
 class Workflow:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from actors.flow.calls import encode
-from actors.flow.definitions import ARGUMENTS, Step
+from actors.flow.definitions import ARGUMENTS, Step, missing_step
 from wal import records as r
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def undo_args(result: Raw, args: Raw) -> Raw:
 
 
 class UndoLedger:
-    """The entries of one run. `steps` are the registered steps by name: only they can be undone."""
+    """The entries of one run. `steps` are the registered steps by name."""
 
     __slots__ = ("_entries", "_expected", "_steps", "_within")
 
@@ -59,10 +59,11 @@ class UndoLedger:
 
     def fold(self, record: r.Fact) -> None:
         """Take in one record where no code is there to say more, as a halted replay does."""
-        if type(record) is r.StepScheduled and (step := self._steps.get(record.name)) is not None:
-            self.expect(record.key, step, record.args)
-        elif type(record) is r.CompensationAdded and (step := self._steps.get(record.name)) is not None:
-            self.add(record.key, step, record.args, None)
+        if type(record) is r.StepScheduled:
+            if (step := self.step_of(record)) is not None:
+                self.expect(record.key, step, record.args)
+        elif type(record) is r.CompensationAdded:
+            self.add(record.key, self._steps.get(record.name) or missing_step(record.name), record.args, None)
         elif type(record) is r.CompensationCompleted:
             self.done(record.key.removesuffix(UNDO_MARK))
         elif type(record) is r.StepCompleted or (type(record) is r.StepResolved and record.happened):
@@ -78,6 +79,14 @@ class UndoLedger:
                 self.unknown(record.key, *expected, None)
             if type(record) is r.StepFailed:  # an unknown outcome may still be resolved
                 self._expected.pop(record.key, None)
+
+    def step_of(self, record: r.StepScheduled) -> Step | None:
+        """The step of this record; where it is not registered, one in its place if it must be undone. What undoes it
+        is named in the record, so that nothing is passed over because its code is gone."""
+        step = self._steps.get(record.name)
+        if step is None and record.undo is not None:
+            step = missing_step(record.name, self._steps.get(record.undo) or missing_step(record.undo))
+        return step
 
     def give_up(self) -> None:
         """Whatever is expected still may have acted."""

@@ -17,7 +17,7 @@ from tests.actors.world import HANG, WORLD, World, kinds, records
 from wal import records as r
 
 TWICE = Retry(max_attempts=2, initial_interval=120.0, max_interval=200.0, jitter=0.0)
-app, contradicting, without = App("shop"), App("shop"), App("shop")
+app, contradicting, without, empty = App("shop"), App("shop"), App("shop"), App("shop")
 
 
 @app.step
@@ -241,6 +241,25 @@ async def test_code_that_comes_back_goes_on_with_the_undo(runtime: VirtualRuntim
     await runtime.crash(apps=[app])
     await runtime.advance(150)
     assert (await runtime.status(run_id), world.names) == ("cancelled", ["charge", "wire back", "refund", "refund"])
+    assert await schedules(runtime, run_id) == ["1!", "0!"]
+
+
+@pytest.mark.trio
+async def test_an_undo_whose_step_is_gone_too_is_not_passed_over(runtime: VirtualRuntime, world: World) -> None:
+    """Records name what undoes a step. Where that is registered no more the run is blocked, and says so, until it is
+    again; of one that will not be somebody may say that it was done."""
+    run_id = await cancelled(runtime, wiring, empty)
+    found = await runtime.run(run_id)
+    assert (found.status, found.error and found.error.type) == ("blocked", "compensation_failed")
+    assert "no step 'wire_back' is registered" in (found.error.message if found.error else "")
+    await runtime.crash()
+    await runtime.resolve(run_id, "1!", happened=True, reason="the bank says so")
+    await runtime.advance(1)
+    assert (await error_of(runtime, run_id), world.names) == ("compensation_failed", ["charge"])
+    await runtime.crash(apps=[without])
+    await runtime.retry(run_id)
+    await runtime.advance(1)
+    assert (await runtime.status(run_id), world.names) == ("cancelled", ["charge", "refund"])
     assert await schedules(runtime, run_id) == ["1!", "0!"]
 
 
