@@ -26,6 +26,7 @@ class Receiver:
         self.headers: list[dict[str, str]] = []
         self.messages: list[Any] = []
         self.taken: list[Any] = []
+        self.stalls = trio.Event()
         self._came = trio.Event()
 
     async def until(self, count: int, *, taken: bool = True) -> None:
@@ -84,6 +85,7 @@ class Receiver:
         self._came.set()
         self._came = trio.Event()
         if answer == STALL:
+            self.stalls.set()
             await trio.sleep_forever()
         if answer != HANG_UP:
             head = h11.Response(status_code=answer, headers=[("content-length", "0"), ("location", self.url)])
