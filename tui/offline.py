@@ -301,7 +301,7 @@ def _conditions(which: RunFilter) -> tuple[str, list[Any]]:
 
 def _event(seq: int, at: int, run_id: str | None, workflow: str | None, trace: str | None, body: str) -> EventView:
     from wal.codec import decode_record
-    from wal.history import record_data
+    from wal.telling import record_data
     from wal.views import rfc3339
 
     record = decode_record(body)

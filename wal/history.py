@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import apsw
 import msgspec
-from msgspec import Raw
 
 from wal.codec import decode_entry, decode_record
 from wal.connections import all_rows, one_row, scalar
@@ -18,6 +17,7 @@ from wal.listing import run_view
 from wal.pages import PAGE_ROWS_MAX, within_bytes
 from wal.records import CallAudited, Entry, Fact, RunCompleted, RunStarted
 from wal.rows import RunRow
+from wal.telling import heading, record_data
 from wal.views import NULL, AuditView, EventView, HistoryRecord, Page, RunDetail, RunView, rfc3339
 
 _ENTRY_COLUMNS = "seq, run_key, prev_seq, at, body"
@@ -55,10 +55,6 @@ _AUDITED = """select seq, at, body from records where seq > ? and seq <= ?
 AUDIT_LOOK_ROWS = 20_000
 """Records that one page of the audit looks at: it is read in order, without an index that each commit would pay for."""
 
-_INSTANTS = ("start_at", "retry_at", "due_at", "expires_at", "until")
-_OUTSIDE_DATA = ("kind", "key", "name", "attempt")
-
-_fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 _encoder = msgspec.json.Encoder()
 
 
@@ -147,34 +143,14 @@ def detail(db: apsw.Connection, row: RunRow) -> RunDetail:
     )
 
 
-def record_data(body: str) -> Raw:
-    """What a record says beside its place, kind, call, name and attempt, as a JSON object; instants as RFC 3339."""
-    fields = _fields_decoder.decode(body)
-    for name in _OUTSIDE_DATA:
-        fields.pop(name, None)
-    for name in _INSTANTS:
-        if name in fields:
-            fields[name] = Raw(_encoder.encode(rfc3339(msgspec.json.decode(fields[name]))))
-    return Raw(_encoder.encode(fields))
-
-
 def _history_record(seq: int, at: int, body: str) -> HistoryRecord:
-    kind, call, name, attempt = _heading(decode_record(body))
+    kind, call, name, attempt = heading(decode_record(body))
     return HistoryRecord(seq, rfc3339(at) or "", kind, call, name, attempt, record_data(body))
 
 
 def _event(seq: int, at: int, run_id: str | None, workflow: str | None, trace_id: str | None, body: str) -> EventView:
-    kind, call, name, attempt = _heading(decode_record(body))
+    kind, call, name, attempt = heading(decode_record(body))
     return EventView(seq, rfc3339(at) or "", kind, run_id, workflow, trace_id, call, name, attempt, record_data(body))
-
-
-def _heading(record: Fact) -> tuple[str, str | None, str | None, int | None]:
-    return (
-        record.kind,
-        getattr(record, "key", None) or None,
-        getattr(record, "name", None),
-        getattr(record, "attempt", None),
-    )
 
 
 def _record(db: apsw.Connection, seq: int) -> Fact | None:

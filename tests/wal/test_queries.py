@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from wal import pages
 from wal import records as r
+from wal.codec import encode_record
 from wal.connections import _try_reader
 from wal.errors import BadCursor, JournalCorrupt, JournalRefused
 from wal.journal import Journal
@@ -22,6 +23,8 @@ from wal.pages import PAGE_ROWS_MAX, page_limit, read_int_cursor, read_text_curs
 from wal.queries import Reader
 from wal.records import RECORD_TYPES
 from wal.run_status import STATUSES
+from wal.telling import heading, past_of, record_data
+from wal.views import rfc3339
 
 ONE = Raw(b"1")
 
@@ -265,14 +268,29 @@ def test_a_page_of_large_records_ends_early(memory: Journal, log: Any, monkeypat
 
 def test_every_record_can_be_told(memory: Journal) -> None:
     """Each kind of record has a data object that is JSON."""
-    from wal.codec import encode_record
-    from wal.history import record_data
-
     for kind in RECORD_TYPES:
         names = kind.__struct_fields__
         fields = {"kind": "x", **dict.fromkeys(names, 5)}
         assert isinstance(msgspec.json.decode(record_data(msgspec.json.encode(fields).decode())), dict)
     assert bytes(record_data(encode_record(r.RunPaused()).decode())) == b"{}"
+
+
+def test_the_past_of_a_fork_is_told_as_the_records_of_the_other_run_are() -> None:
+    """Each record in it reads as in that run's own history, its place and instants too."""
+    facts = [
+        r.RunStarted("r", "w", Raw(b"1"), start_at=5_000_000),
+        r.StepScheduled("0", "charge", Raw(b"[[],{}]"), at_most_once=True, undo="refund"),
+        r.StepFailed("0", "charge", r.ErrorData("E", "m"), 2, 7_000_000),
+        r.SignalReceived("go", Raw(b'{"a": 1}')),
+    ]
+    past = [r.PastRecord(seq, seq * 1_000_000, fact) for seq, fact in enumerate(facts, start=1)]
+    told = past_of(record_data(encode_record(r.RunForked("r", 4, past)).decode()))
+    for one, fact in zip(told, facts, strict=True):
+        kind, call, name, attempt = heading(fact)
+        assert (one.at, one.kind, one.call, one.name) == (rfc3339(one.seq * 1_000_000), kind, call, name)
+        assert one.attempt in (attempt, None)
+        assert bytes(one.data) == bytes(record_data(encode_record(fact).decode()))
+    assert "1970-01-01T00:00:07" in bytes(told[2].data).decode()
 
 
 # --- timers, signals, answers, sessions, state ----------------------------------------------------------------------
