@@ -9,7 +9,7 @@ import msgspec
 
 from runtimed.cli.shell import Shell
 from runtimed.cli.source import PAGE_MAX, Source
-from runtimed.cli.standing import ENDS, Attempt, View, kill_cost, open_attempts, since, waits_for
+from runtimed.cli.standing import ENDS, Attempt, View, kill_cost, open_attempts, since, waits_for, with_past
 from runtimed.cli.text import cell, instant
 
 RECORDS_MAX = 5_000
@@ -23,7 +23,8 @@ _KILL_STYLES: dict[str, dict[str, Any]] = {"SAFE": {"fg": "green"}, "REDO": {"fg
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """What is known of a run: its view as it came and decoded, its records, its approvals."""
+    """What is known of a run: its view as it came and decoded, its records, those that a fork took over in their
+    place among them, its approvals."""
 
     body: bytes
     run: View
@@ -80,7 +81,7 @@ async def gather(source: Source, run_id: str) -> Gathered:
     if run["waiting_on"] == "approval" or any(record["kind"] == "approval_requested" for record in records):
         approvals = msgspec.json.decode(await source.approvals(run_id=run["id"], limit=PAGE_MAX))["items"]
     asleep = None if run["status"] in (*ENDS, "blocked", "paused") else await source.why_asleep(run["id"])
-    return Gathered(body, run, records, approvals, after is None, asleep)
+    return Gathered(body, run, list(with_past(records)), approvals, after is None, asleep)
 
 
 def sentence(known: Gathered) -> str:
@@ -138,6 +139,10 @@ def _details(known: Gathered) -> Iterator[str]:
     if error is not None:
         step = f" in step {cell(error['step'])}" if error["step"] else ""
         yield f"The cause{step}: {cell(error['type'])}: {cell(error['message'])}."
+    forked = next((record["data"] for record in records if record["kind"] == "run_forked"), None)
+    if forked is not None:
+        origin = f"{cell(forked['from_id'])} at record {forked['from_seq']}"
+        yield f"It is a fork of {origin}: what that had done is done here."
     kinds = [record["kind"] for record in records]
     counts = [(kinds.count(kind), words) for kind, words in _SUMS.items()]
     if sums := [f"{count} {one if count == 1 else many}" for count, (one, many) in counts if count]:

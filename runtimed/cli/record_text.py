@@ -58,6 +58,12 @@ def _started(data: Data) -> Iterator[str]:
         yield f"to begin at {instant(data['start_at'])}"
 
 
+def _forked(data: Data) -> Iterator[str]:
+    past = data.get("past") or []
+    yield f"from {data.get('from_id')} at record {data.get('from_seq')}"
+    yield f"{len(past)} record{'s' * (len(past) != 1)}"
+
+
 def _result(data: Data) -> Iterator[str]:
     yield f"gave {_json(data.get('result'))}"
 
@@ -138,7 +144,8 @@ def _rest(data: Data) -> Iterator[str]:
 
 
 _WORDS: dict[str, Callable[[Data], Iterator[str]]] = {
-    "run_started": _started, "step_scheduled": _args, "compensation_scheduled": _args, "compensation_added": _args,
+    "run_started": _started, "run_forked": _forked,
+    "step_scheduled": _args, "compensation_scheduled": _args, "compensation_added": _args,
     "step_completed": _result, "compensation_completed": _result, "run_completed": _result,
     "step_failed": _failure, "compensation_failed": _failure, "run_failed": _error, "run_compensating": _error,
     "run_waiting": _waiting, "timer_set": _timer, "timer_fired": _nothing, "timer_cancelled": _nothing,

@@ -5,10 +5,13 @@ Pure: it is given decoded JSON and gives sentences. Text from outside is escaped
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from runtimed.cli.text import cell, instant
+from wal.telling import BEGINNINGS, past_of
 
 View = dict[str, Any]
 ENDS = {"completed": "has completed", "failed": "has failed", "cancelled": "was cancelled"}
@@ -32,10 +35,20 @@ class Attempt(NamedTuple):
         return f"{cell(self.name)} (call {cell(self.call)}, attempt {self.number})"
 
 
+def with_past(records: Iterable[View]) -> Iterator[View]:
+    """A history in which what a fork took over stands before the record that says so, as other records do."""
+    for record in records:
+        if record["kind"] == "run_forked":
+            told = past_of(msgspec.json.encode(record["data"]))
+            yield from (msgspec.json.decode(msgspec.json.encode(one)) for one in told if one.kind not in BEGINNINGS)
+        yield record
+
+
 def open_attempts(records: Iterable[View]) -> list[Attempt]:
     """The attempts without an outcome, oldest first: what a kill would interrupt, or has left in doubt."""
     begun: dict[str, Attempt] = {}
     names: dict[str, tuple[str, int]] = {}  # of calls that wait for their next attempt
+    left: dict[str, Attempt] = {}  # what was under way where a fork was forked: it is not under way here
     for record in records:
         kind, call = record["kind"], record["call"] or ""
         if kind in _BEGINNING:
@@ -50,8 +63,10 @@ def open_attempts(records: Iterable[View]) -> list[Attempt]:
         elif kind == "timer_fired" and call in names:
             name, number = names.pop(call)
             begun[call] = Attempt(call, name, number, record["at"])
-        elif kind == "step_unknown" and call in begun:
-            begun[call] = begun[call]._replace(doubtful=True)
+        elif kind == "step_unknown" and (attempt := begun.get(call) or left.get(call)) is not None:
+            begun[call] = attempt._replace(doubtful=True)
+        elif kind == "run_forked":
+            left, begun = begun, {}
     return list(begun.values())
 
 

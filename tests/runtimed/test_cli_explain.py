@@ -12,7 +12,7 @@ from actors.flow.calls import StepCall
 from actors.flow.definitions import App
 from runtimed.cli.main import run
 from runtimed.cli.record_text import in_words
-from runtimed.cli.standing import kill_cost, open_attempts
+from runtimed.cli.standing import kill_cost, open_attempts, with_past
 from wal.records import StepScheduled
 from wal.views import ApprovalView, ErrorView, RunDetail, Vote
 
@@ -176,6 +176,37 @@ def test_blocked_by_a_defect(explain: Any) -> None:
     ]  # fmt: skip
 
 
+def forked(seq: int, *past: list[Any]) -> dict[str, Any]:
+    """The record of a fork of `order` at its record 9, as the daemon tells it: instants in it are microseconds."""
+    began = [1, 1_769_860_800_000_000, {"kind": "run_started", "id": "order", "workflow": "checkout", "input": None}]
+    return record(seq, "run_forked", from_id="order", from_seq=9, past=[began, *past])
+
+
+PAST = [2, 1_769_860_801_000_000, {"kind": "step_scheduled", "key": "0", "name": "charge", "args": None}]
+DONE = [3, 1_769_860_802_000_000, {"kind": "step_completed", "key": "0", "name": "charge", "result": "c"}]
+WIRE = [4, 5, {"kind": "step_scheduled", "key": "1", "name": "wire", "args": None, "at_most_once": True}]
+
+
+def test_a_fork_counts_what_it_took_over(explain: Any) -> None:
+    """What the other run had done is done in the fork; what is in flight is what its own records say."""
+    records = [record(10, "run_started"), forked(11, PAST, DONE), record(12, "step_scheduled", "1", "ship")]
+    lines, as_json = explain(records)
+    assert "It is a fork of order at record 9: what that had done is done here." in lines
+    assert "So far: 1 step is done." in lines
+    assert lines[0].startswith("Run r1 of checkout is running since 2026-01-31T12:00:09Z: ship (call 1, attempt 1)")
+    assert as_json["kill9"] == "REDO"
+
+
+def test_what_was_under_way_there_is_not_under_way_in_the_fork() -> None:
+    """An attempt of the past is none of the fork's: it is made again, or is in doubt where it may happen once."""
+    assert open_attempts(with_past([forked(11, PAST)])) == []
+    again = record(12, "step_interrupted", "0", "charge", attempt=1)
+    (attempt,) = open_attempts(with_past([forked(11, PAST), again]))
+    assert (str(attempt), attempt.since) == ("charge (call 0, attempt 2)", AT.format(12))
+    (doubt,) = open_attempts(with_past([forked(11, WIRE, DONE), record(12, "step_unknown", "1", "wire", attempt=1)]))
+    assert (str(doubt), doubt.doubtful) == ("wire (call 1, attempt 1)", True)
+
+
 @pytest.mark.parametrize(
     ("changes", "records", "words"),
     [
@@ -219,6 +250,8 @@ def test_attempts_are_followed_through_retries() -> None:
         (record(1, "run_started", id="r1", workflow="checkout", input={"cents": 5}, by="uid:7", trace_id="t"),
          "checkout", 'with {"cents":5}, by uid:7'),
         (record(1, "run_cancelled", reason="why"), None, '"why"'),
+        (record(2, "run_forked", from_id="r0", from_seq=7, past=[[1, 2, {}]], by="uid:7", reason="mended"),
+         None, 'from r0 at record 7, 1 record, by uid:7, "mended"'),
         (record(1, "run_waiting", on="timer", calls=[]), None, "for timer"),
         (record(1, "of_a_newer_version", odd=[1]), None, '{"odd":[1]}'),
         (record(1, "run_compensating", error=None), None, "asked for"),
