@@ -29,6 +29,7 @@ from tui.format import (
     until,
 )
 from tui.glyphs import Glyphs
+from wal.telling import with_past
 from wal.views import ApprovalView, HistoryRecord, Vote
 
 LABEL_CELLS = 10
@@ -62,7 +63,7 @@ def context_of(history: Sequence[HistoryRecord]) -> Context:
     starter: str | None = None
     done: dict[str, str] = {}
     steps: dict[str, tuple[str, str]] = {}
-    for record in history:
+    for record in with_past(history):
         call, name = record.call or "", record.name or ""
         if record.kind == "run_started":
             said = data_of(record.data).get("by")

@@ -21,9 +21,10 @@ _STATE_OF_KIND = {
 }
 NOTABLE = frozenset(
     {
-        *_STATE_OF_KIND, "run_resumed", "run_retried", "run_cancel_requested", "step_failed", "step_interrupted",
-        "step_unknown", "step_resolved", "compensation_failed", "approval_voted", "approval_decided",
-        "approval_withdrawn", "session_opened", "session_closed", "session_expired", "daemon_started", "daemon_stopped",
+        *_STATE_OF_KIND, "run_forked", "run_resumed", "run_retried", "run_cancel_requested", "step_failed",
+        "step_interrupted", "step_unknown", "step_resolved", "compensation_failed", "approval_voted",
+        "approval_decided", "approval_withdrawn", "session_opened", "session_closed", "session_expired",
+        "daemon_started", "daemon_stopped",
         "connector_paused", "connector_resumed", "connector_reset", "connector_quarantined", "delivery_refused",
     }
 )  # fmt: skip
@@ -85,6 +86,8 @@ def _core(event: EventView, data: dict[str, Any]) -> str:
     if isinstance(error, dict):
         again = f", again at {str(data['retry_at'])[11:19]}Z" if data.get("retry_at") else ""
         return f"{error.get('type', '')}: {error.get('message', '')}{again}"
+    if event.kind == "run_forked":
+        return forked(data)
     if event.kind == "run_waiting":
         return f"on {data.get('on')}" + (f" until {data['until']}" if data.get("until") else "")
     if event.kind == "run_blocked":
@@ -98,6 +101,15 @@ def _core(event: EventView, data: dict[str, Any]) -> str:
         key: value for key, value in data.items() if key not in ("input", "result", "args") and value not in (None, "")
     }
     return " ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def forked(data: dict[str, Any]) -> str:
+    """What the record of a fork says: from where, and how much it took over."""
+    past = data.get("past") or []  # of a large one only its size was kept
+    many = f"{len(past)} record{'s' * (len(past) != 1)}" if isinstance(past, list) else past
+    by = f" by {data['by']}" if data.get("by") else ""
+    why = f' "{data["reason"]}"' if data.get("reason") else ""
+    return f"from {data.get('from_id')} at record {data.get('from_seq')}, {many}{by}{why}"
 
 
 def _advanced(data: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tui.history_fold import RECORDS_MAX, History
+from tui.history_fold import History
 from tui.model import RunNote
 from tui.run_text import note_of
 from tui.source import Source
@@ -24,7 +24,7 @@ async def read_history(source: Source, run_id: str, history: History | None = No
         page = await source.history(run_id, after=after, limit=PAGE_RECORDS)
         history.append(page.items)
         after = None if page.next is None else int(page.next)
-        if after is not None and len(history) >= RECORDS_MAX:
+        if after is not None and history.full:
             history.truncated = True
             break
     return history

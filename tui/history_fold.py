@@ -1,35 +1,40 @@
 """A run as it stood at any of its records: a pure fold of its history, for the timeline and for travelling in time.
 
 Nothing is guessed: what the records do not say (what comes next) is not shown. The status
-is that of `wal.run_status`, the journal's own fold, so time travel and the list can never disagree.
+is that of `wal.run_status`, the journal's own fold, so time travel and the list can never disagree. What a fork took
+over of another run is folded in with the record that holds it: only that run's page travels through it record by
+record.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tui.fold import data_of, fact_of
 from tui.format import micros
-from tui.run_picture import Attempt, Call, Picture, Undo
+from tui.run_picture import Attempt, Call, Origin, Picture, Undo
 from wal import run_status
 from wal.records import RunStarted
+from wal.telling import BEGINNINGS, past_of
 from wal.views import NULL, HistoryRecord
 
 RECORDS_MAX = 5_000
 """The most records of one run that are held; the screen says when a run has more."""
 UNDO_MARK = "!"
+NOT_OVER = "it was not over where this run was forked"
 RECORD_BYTES = 500
 """What a record takes beside its data, about."""
 
 
 class History:
-    """The records of one run in order, and the picture at each of them."""
+    """The records of one run in order, and the picture at each of them; of a fork also the past that it took over."""
 
     def __init__(self) -> None:
         self.records: list[HistoryRecord] = []
+        self.past: Sequence[HistoryRecord] = ()
         self.size = 0
         self.truncated = False
         self._changes: list[int] = []
@@ -43,15 +48,26 @@ class History:
         for record in records:
             if self.records and record.seq <= self.records[-1].seq:
                 continue
-            if len(self.records) >= RECORDS_MAX:
+            if self.full:
                 self.truncated = True
                 return
             after = step(self._last, record)
+            if record.kind == "run_forked":
+                self._keep_past(past_of(record.data))
             if _shown(after) != _shown(self._last):
                 self._changes.append(len(self.records))
             self.records.append(record)
             self.size += RECORD_BYTES + len(bytes(record.data))
             self._last = after
+
+    def _keep_past(self, past: Sequence[HistoryRecord]) -> None:
+        self.past, self.truncated = past[:RECORDS_MAX], len(past) > RECORDS_MAX
+        self.size += sum(RECORD_BYTES + len(bytes(one.data)) for one in self.past)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many records are held as may be, those of its past among them."""
+        return len(self.records) + len(self.past) >= RECORDS_MAX
 
     @property
     def last(self) -> Picture:
@@ -102,10 +118,7 @@ def fold(records: Iterable[HistoryRecord]) -> Picture:
 def step(before: Picture, record: HistoryRecord) -> Picture:
     """The picture after one more record."""
     data = data_of(record.data)
-    if record.kind in (
-        "run_started",
-        "run_continued",
-    ):  # also where a run continues as new: a history begins again under its id
+    if record.kind in BEGINNINGS:  # also where a run continues as new: a history begins again under its id
         data = data.get("started") or data
         started = RunStarted("", "", NULL, start_at=micros(data.get("start_at")), queue=data.get("queue"))
         return Picture(
@@ -159,12 +172,14 @@ def _scheduled(picture: Picture, record: HistoryRecord, data: Mapping[str, Any])
 
 
 def _close_attempt(call: Call, record: HistoryRecord, outcome: str, note: str, retry_at: int | None = None) -> Call:
-    """The attempt under way has ended; if none is, the record alone tells of it."""
+    """The attempt under way has ended; if none is, the record alone tells of it. What a fork records of one that was
+    under way where it was forked is of that one."""
     at, number = micros(record.at) or 0, record.attempt or max(1, len(call.attempts))
     known = list(call.attempts)
-    if known and known[-1].outcome == "running":
-        known[-1] = known[-1]._replace(
-            number=number, ended=at, outcome=outcome, note=note, seq=record.seq, retry_at=retry_at
+    last = known[-1] if known else None
+    if last is not None and (last.outcome == "running" or (last.outcome == "interrupted" and last.number == number)):
+        known[-1] = last._replace(
+            number=number, ended=last.ended or at, outcome=outcome, note=note, seq=record.seq, retry_at=retry_at
         )
     else:
         known.append(Attempt(number, at, at, outcome, note, record.seq, retry_at))
@@ -200,7 +215,10 @@ def _failed(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) ->
 
 
 def _interrupted(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
-    call = _close_attempt(_call(picture, record), record, "interrupted", "the process ended in the middle of it")
+    call = _call(picture, record)
+    of_the_past = bool(call.attempts and call.attempts[-1].made_as)
+    note = NOT_OVER if of_the_past else "the process ended in the middle of it"
+    call = _close_attempt(call, record, "interrupted", note)
     return _put(picture, _next_attempt(call, micros(record.at) or 0))
 
 
@@ -332,6 +350,46 @@ def _retried(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -
     return replace(picture, calls=calls)
 
 
+def _forked(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
+    """What was done by then is done here too, and is undone if this fails; an attempt that was under way was another's.
+    Signals are left out: which of them the code had taken by then, the past does not say."""
+    told, made_as, at = picture, "", 0
+    for one in past_of(record.data)[:RECORDS_MAX]:
+        if one.kind in BEGINNINGS:
+            told, made_as = _made_as(told, made_as), _name_of(data_of(one.data))
+        else:
+            told, at = step(told, one), max(at, micros(one.at) or 0)
+    calls = {key: _left(call, at) for key, call in _made_as(told, made_as).calls.items()}
+    origin = Origin(str(data.get("from_id", "")), int(data.get("from_seq") or 0))
+    return replace(picture, calls=calls, undo=told.undo, undone=told.undone, origin=origin)
+
+
+def _name_of(began: Mapping[str, Any]) -> str:
+    """The run and its generation, as they stand before its idempotency keys, out of the record it begins with."""
+    started = began.get("started")
+    if started is None:
+        return f"{began.get('id')}/0"
+    return f"{started.get('id')}/{began.get('generation', 1)}"
+
+
+def _made_as(picture: Picture, name: str) -> Picture:
+    """The attempts so far are of this run, but for those of which it is known already."""
+    calls = {
+        key: replace(call, attempts=tuple(one if one.made_as else one._replace(made_as=name) for one in call.attempts))
+        for key, call in picture.calls.items()
+    }
+    return replace(picture, calls=calls)
+
+
+def _left(call: Call, at: int) -> Call:
+    """A call as it was left at this instant: its attempt is not under way here, and will be made anew."""
+    if not call.attempts or call.attempts[-1].outcome != "running":
+        return call
+    last = call.attempts[-1]
+    left = last._replace(ended=max(last.began, at), outcome="interrupted", note=NOT_OVER)
+    return replace(call, word="RETRY", attempts=(*call.attempts[:-1], left))
+
+
 def _cancel(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
     return replace(picture, cancel_asked=True)
 
@@ -361,4 +419,5 @@ _HANDLERS = {
     "output_emitted": _emitted,
     "run_retried": _retried,
     "run_cancel_requested": _cancel,
+    "run_forked": _forked,
 }

@@ -185,10 +185,11 @@ def _resolving(run: RunView, picture: Picture | None) -> list[Line]:
     call = picture.calls[doubt[0]]
     args = bytes(msgspec.json.encode(call.data.get("args"))).decode()
     last = call.attempts[-1] if call.attempts else None
+    made_as = (last.made_as if last else "") or f"{run.id}/{picture.generation}"
     lines = [
         [Piece("Unknown: "), Piece(call.name, "bold"), Piece(f"  call {call.key}  {last.note if last else ''}")],
         [Piece("Sent:    "), Piece(args)],
-        [Piece("Key:     "), Piece(f"{run.id}/{picture.generation}/{call.key}/{call.name}")],
+        [Piece("Key:     "), Piece(f"{made_as}/{call.key}/{call.name}")],
         _say("Look outside for what was done under this idempotency key, then say what you found.", "dim"),
         _say(
             "it happened: its result is what you give, and the run goes on; an undo will be called if it fails later."

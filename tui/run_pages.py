@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tui.event_text import forked
 from tui.fold import data_of
 from tui.format import Line, Piece, TimeStyle, age_between, clock, duration, escapes, micros, size, stamp, thousands
 from tui.glyphs import Glyphs
@@ -51,12 +52,17 @@ def head(run: RunDetail, history: History, picture: Picture, glyphs: Glyphs, now
         Piece(f"{glyphs.of(state)} {state.word}", state.look),
         Piece(f"   since {_since(run.created_at, now)}  {age_between(run.created_at, now)}  {cost} seq {run.seq}"),
     ]
-    told = f"  parent {run.parent_id or '-'}  session {run.session_id or '-'}  trace {(run.trace_id or '-')[:8]}"
+    origin = picture.origin  # a fork has no parent
+    whose = f"parent {run.parent_id or '-'}" if origin is None else f"fork of {origin.run_id} at {origin.seq}"
+    told = f"  {whose}  session {run.session_id or '-'}  trace {(run.trace_id or '-')[:8]}"
     given = one_line(bytes(run.input))
     room = max(10, width - len(told) - 4)
     second: list[Piece] = [Piece("in  ", "dim"), Piece(given[:room].ljust(room)), Piece(told, "dim")]
     if history.truncated:
-        second = [Piece(f"only its first {thousands(len(history))} records were read  ", "warn"), *second]
+        second = [
+            Piece(f"only its first {thousands(len(history) + len(history.past))} records were read  ", "warn"),
+            *second,
+        ]
     return [first, second]
 
 
@@ -106,7 +112,7 @@ def attempts(call: Call, style: TimeStyle, now: int) -> list[Line]:
             lines.append([Piece(f"until {stamp(str(until))}")])
         return [*lines, *_votes(call)]
     lines = [_attempt(one, style, now) for one in call.attempts]
-    if len(call.attempts) > 1:
+    if len(call.attempts) > 1 and len({one.made_as for one in call.attempts}) == 1:
         lines.append([Piece(f"    one idempotency key on all {len(call.attempts)} attempts", "dim")])
     return lines
 
@@ -118,6 +124,8 @@ def _attempt(one: Attempt, style: TimeStyle, now: int) -> Line:
     if one.retry_at is not None and one.ended is not None:
         backoff = f"   backoff {duration((one.retry_at - one.ended) / 1e6)}"
     journaled = f"   record {one.seq}" if one.seq else ""
+    if one.made_as:
+        journaled += f"   in run {one.made_as.rpartition('/')[0]}"
     text = f"#{one.number:<3} {instant(one.began, style, now)}  +{took:<6} {word}  {one.note}"
     return [Piece(text + backoff + journaled, look)]
 
@@ -150,6 +158,8 @@ def error(run: RunDetail, call: Call | None, width: int) -> list[Line]:
 
 def says(record: HistoryRecord) -> str:
     """What a record says, on one line."""
+    if record.kind == "run_forked":
+        return forked(data_of(record.data))
     return " ".join(f"{key}={value}" for key, value in data_of(record.data).items() if value not in (None, [], {}, ""))
 
 
@@ -236,8 +246,8 @@ def entry(record: HistoryRecord, width: int) -> list[Line]:
 
 
 def records_of(history: History, call: Call | None) -> Sequence[HistoryRecord]:
-    """The records of one call; without one, of the whole run."""
+    """The records of one call, also of the past that a fork took over; without one, of the whole run."""
     if call is None:
         return history.records
     wanted = set(call.seqs)
-    return [record for record in history.records if record.seq in wanted]
+    return [record for record in (*history.past, *history.records) if record.seq in wanted]

@@ -17,7 +17,8 @@ NOT_BEGUN = RunState(run_status.QUEUED)
 
 
 class Attempt(NamedTuple):
-    """One try: `outcome` is running, ok, failed, cancelled, interrupted or unknown; instants in microseconds."""
+    """One try: `outcome` is running, ok, failed, cancelled, interrupted or unknown; instants in microseconds. `made_as`
+    names the run with its generation that made it, where that is another, which this was forked from: `order-7/0`."""
 
     number: int
     began: int
@@ -26,6 +27,7 @@ class Attempt(NamedTuple):
     note: str = ""
     seq: int = 0
     retry_at: int | None = None
+    made_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class Undo(NamedTuple):
     added: bool = False
 
 
+class Origin(NamedTuple):
+    """What a fork was forked from: a run, as it was at one of its records."""
+
+    run_id: str
+    seq: int
+
+
 @dataclass(frozen=True)
 class Picture:
     """The run as of one record."""
@@ -94,6 +103,7 @@ class Picture:
     input: Any = None
     cancel_asked: bool = False
     generation: int = 0
+    origin: Origin | None = None
 
     @property
     def status(self) -> str:
@@ -133,6 +143,8 @@ def difference(before: Picture, after: Picture) -> Iterator[tuple[str, str]]:
             yield f"attribute {name}", f"{before.attributes.get(name, '-')} -> {after.attributes.get(name, '-')}"
     if before.emitted != after.emitted:
         yield "output", f"{before.emitted} -> {after.emitted} values"
+    if before.origin != after.origin and after.origin is not None:
+        yield "forked from", f"{after.origin.run_id} at record {after.origin.seq}"
 
 
 def _status(picture: Picture) -> str:

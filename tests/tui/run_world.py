@@ -12,7 +12,20 @@ from actors.errors import RunEnded
 from runtimed.client import DaemonUnreachable
 from runtimed.client_wire import Answer
 from runtimed.wire import RunPage
-from tests.tui.fake_daemon import FakeClient, FakeDaemon, approval, at, event, run
+from tests.tui.fake_daemon import NOW, FakeClient, FakeDaemon, approval, at, event, run
+from wal.codec import encode_record
+from wal.records import (
+    ErrorData,
+    PastRecord,
+    Record,
+    RunForked,
+    RunStarted,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+    TimerFired,
+)
+from wal.telling import record_data
 from wal.views import ErrorView, HistoryRecord, RunDetail, RunView
 
 
@@ -42,6 +55,35 @@ def refund_history() -> list[HistoryRecord]:
         record(10412, "approval_requested", 1310, "3", title="approve_refund", roles=["ops"], quorum=2),
         record(10413, "run_waiting", 1310, on="approval", calls=[{"key": "3", "kind": "approval", "name": "approve"}]),
     ]  # fmt: skip
+
+
+def forked(seq: int, ago: float, from_id: str, from_seq: int, *past: tuple[int, float, Record]) -> HistoryRecord:
+    """The record of a fork, as the daemon tells it; the past with seqs and seconds before NOW."""
+    taken = [PastRecord(there, NOW - int(before * 1e6), fact) for there, before, fact in past]
+    body = encode_record(RunForked(from_id, from_seq, taken, by="uid:1002", reason="again")).decode()
+    return HistoryRecord(seq, at(ago), "run_forked", None, None, None, record_data(body))
+
+
+def fork_history() -> list[HistoryRecord]:
+    """A fork of the run of refunds, where that had looked up the charge: one step done there, one tried again, one in
+    flight; and what the fork does about these."""
+    past: list[tuple[int, float, Record]] = [
+        (10401, 1320, RunStarted("7f3a2c", "refund_saga", Raw(b'{"order":991}'))),
+        (10402, 1320, StepScheduled("0", "lock_order", Raw(b"[[991],{}]"), undo="unlock_order")),
+        (10403, 1319.6, StepCompleted("0", "lock_order", Raw(b"true"))),
+        (10404, 1319.6, StepScheduled("1", "psp_lookup", Raw(b"[[991],{}]"), undo="forget_lookup")),
+        (10405, 1317.6, StepFailed("1", "psp_lookup", ErrorData("TimeoutError", "late"), 1, NOW - 1_316_600_000)),
+        (10406, 1316.6, TimerFired("1")),
+        (10407, 1316.0, StepScheduled("2", "notify", Raw(b"[[991],{}]"))),
+        (10409, 1311.5, StepCompleted("1", "psp_lookup", Raw(b'{"charge":"ch_91xx"}'), 2)),
+    ]
+    return [
+        record(10449, "run_started", 100, workflow="refund_saga", id="again", input={"order": 991}),
+        forked(10450, 100, "7f3a2c", 10410, *past),
+        record(10451, "state_written", 100, scope="run:again", name="seen", value=1),
+        record(10452, "step_interrupted", 99, "2", "notify", 1),
+        record(10453, "step_scheduled", 98, "3", "fraud_check", args=[["ch_91xx"], {}], undo="forget_check"),
+    ]
 
 
 def doubt_history() -> list[HistoryRecord]:
@@ -100,19 +142,21 @@ class RunDaemon(FakeDaemon):
         if lose == "before":
             raise DaemonUnreachable("the connection broke")
         found = next(run for run in self.runs if run.id == run_id)
-        if found.status == "completed":
+        if found.status == "completed" and verb != "fork":
             raise RunEnded(f"run {run_id!r} has ended")
+        made = body.get("id") or f"{run_id}:f{body['at_seq']}" if verb == "fork" else run_id
         if key not in self.answers:
             self.answers[key] = self.seq + 1
             answered = event(
                 self.seq + 2, "request_answered", principal="uid:1002", idempotency_key=key, digest="", status=0,
-                body={"seq": self.seq + 1, "id": run_id},
+                body={"seq": self.seq + 1, "id": made},
             )  # fmt: skip
-            kind = {"cancel": "run_cancel_requested", "pause": "run_paused"}.get(verb, "run_retried")
-            self.push(event(self.seq + 1, kind, run_id), answered)
+            kind = {"cancel": "run_cancel_requested", "pause": "run_paused", "fork": "run_started"}
+            said = {"workflow": found.workflow, "id": made} if verb == "fork" else {}
+            self.push(event(self.seq + 1, kind.get(verb, "run_retried"), made, **said), answered)
         if lose == "after":
             raise DaemonUnreachable("the connection broke")
-        return Answer(202, {}, msgspec.json.encode({"seq": self.answers[key], "id": run_id}))
+        return Answer(202, {}, msgspec.json.encode({"seq": self.answers[key], "id": made}))
 
 
 def refund_world() -> RunDaemon:

@@ -140,6 +140,23 @@ async def test_a_run_s_records_say_what_a_no_would_undo() -> None:
     assert told.undo == ("tell", "lock")
 
 
+async def test_what_a_fork_took_over_a_no_would_undo_too() -> None:
+    """The steps of its past are its own; who asked for the fork is who started it."""
+    past = [
+        [1, 5, {"kind": "run_started", "id": "r", "workflow": "w", "input": None, "by": "uid:7"}],
+        [2, 6, {"kind": "step_scheduled", "key": "0", "name": "lock", "args": None}],
+        [3, 7, {"kind": "step_completed", "key": "0", "name": "lock", "result": 1}],
+    ]
+    told = context_of(
+        history(
+            ("run_started", None, None, {"by": "uid:8"}),
+            ("run_forked", None, None, {"from_id": "r", "from_seq": 3, "past": past}),
+            ("step_scheduled", "1", "charge", {}),
+        )
+    )
+    assert (told.starter, told.undo, told.steps) == ("uid:8", ("lock",), (("lock", "DONE"), ("charge", "RUN")))
+
+
 async def test_the_reason_why_one_may_not_decide_is_named() -> None:
     """Level, group, four eyes, a vote given: each in a sentence that says what is missing."""
     view = people_world().view("812")

@@ -8,18 +8,29 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from runtimed.wire import HistoryPage
 from tests.tui.fake_daemon import NOW, at, run
-from tests.tui.run_world import doubt_history, record, refund_history
+from tests.tui.run_world import doubt_history, fork_history, forked, record, refund_history
 from tui.gantt import FAILED, WAIT, WORK
 from tui.histories import HELD_BYTES_MAX, HistoryCache
-from tui.history_fold import History, fold
+from tui.history_fold import NOT_OVER, History, fold
 from tui.model import RunNote
 from tui.run_picture import Picture, difference
 from tui.run_text import kill_line, note_of
 from tui.source import Source
-from wal.views import HistoryRecord
+from wal.records import (
+    ErrorData,
+    Record,
+    RunContinued,
+    RunStarted,
+    SignalReceived,
+    StepCompleted,
+    StepFailed,
+    StepScheduled,
+)
+from wal.views import HistoryRecord, rfc3339
 
 
 def history(records: list[HistoryRecord]) -> History:
@@ -186,15 +197,118 @@ def test_records_are_held_once_and_up_to_a_limit() -> None:
     assert found.truncated
 
 
+def test_a_fork_begins_with_what_another_run_had_done() -> None:
+    """The steps of its past stand there with their instants, names and results, and are undone if it fails; they come
+    with the record that holds them, and how the run stands its own records say."""
+    found = history(fork_history())
+    assert found.at(10449).calls == {}
+    taken = found.at(10450)
+    assert [(call.key, call.name, call.word, len(call.attempts)) for call in taken.in_order()] == [
+        ("0", "lock_order", "DONE", 1), ("1", "psp_lookup", "DONE", 2), ("2", "notify", "RETRY", 1),
+    ]  # fmt: skip
+    assert rfc3339(taken.calls["0"].closed) == at(1319.6)
+    assert taken.calls["1"].data["result"] == {"charge": "ch_91xx"}
+    assert (taken.origin, taken.status, taken.input) == (("7f3a2c", 10410), "running", {"order": 991})
+    assert undo_of(found.last) == ["psp_lookup", "lock_order"]
+    assert [call.name for call in found.last.in_flight()] == ["notify", "fraud_check"]
+    assert dict(difference(found.at(10449), taken))["forked from"] == "7f3a2c at record 10410"
+
+
+def test_what_was_under_way_there_is_not_under_way_in_the_fork() -> None:
+    """Its attempt is another run's, and ends with the past; what the fork records of it makes no second one of it."""
+    found = history(fork_history())
+    assert found.at(10451).in_flight() == []
+    left, again = found.last.calls["2"].attempts
+    assert (left.number, left.outcome, left.note, left.made_as) == (1, "interrupted", NOT_OVER, "7f3a2c/0")
+    assert rfc3339(left.ended) == at(1311.5)
+    assert (again.number, again.outcome, again.made_as) == (2, "running", "")
+
+
+def test_what_was_to_be_tried_again_there_is_tried_by_the_fork() -> None:
+    """The fork's own records say so: the attempt that it could not wait for is told as one that was not over."""
+    failed = StepFailed("0", "load", ErrorData("E", "m"), 1, NOW)
+    found = history(
+        [
+            record(20, "run_started", 9, workflow="w", id="f", input=None),
+            forked(21, 9, "r", 12, *BEGUN, (12, 40, failed)),
+            record(22, "step_interrupted", 9, "0", "load", 2),
+            record(23, "step_completed", 5, "0", "load", 3, result=None),
+        ]
+    )
+    assert found.at(21).calls["0"].word == "RETRY"
+    told = [(one.number, one.outcome, one.made_as) for one in found.last.calls["0"].attempts]
+    assert told == [(1, "failed", "r/0"), (2, "interrupted", ""), (3, "ok", "")]
+
+
+BEGUN: list[tuple[int, float, Record]] = [
+    (10, 50, RunStarted("r", "w", Raw(b"null"))),
+    (11, 50, StepScheduled("0", "load", Raw(b"null"), at_most_once=True)),
+]
+
+
+def test_a_fork_of_a_fork_knows_whose_attempts_were_whose() -> None:
+    """In its past another beginning says whose the records are from there on; nothing that was done is forgotten."""
+    past: list[tuple[int, float, Record]] = [
+        (9, 50, RunContinued("4", RunStarted("r", "w", Raw(b"null")), 3)),
+        (10, 50, StepScheduled("0", "one", Raw(b"null"), undo="not_one")),
+        (20, 40, RunStarted("f", "w", Raw(b"null"))),
+        (11, 49, StepCompleted("0", "one", Raw(b"1"))),
+        (21, 39, StepScheduled("1", "two", Raw(b"null"))),
+        (22, 38, StepCompleted("1", "two", Raw(b"2"))),
+    ]
+    last = history([record(30, "run_started", 9, workflow="w", id="g"), forked(31, 9, "f", 22, *past)]).last
+    assert [(call.name, call.word, call.attempts[0].made_as) for call in last.in_order()] == [
+        ("one", "DONE", "r/3"), ("two", "DONE", "f/0"),
+    ]  # fmt: skip
+    assert (undo_of(last), last.generation) == (["one"], 0)
+
+
+def test_signals_of_the_past_are_not_told_as_kept() -> None:
+    """Whether the code had taken them by then, the past does not say; what comes to the fork itself is."""
+    past = (*BEGUN, (12, 40, SignalReceived("go", Raw(b"1"))))
+    found = history([record(20, "run_started", 9, workflow="w", id="f"), forked(21, 9, "r", 12, *past)])
+    assert found.last.signals == ()
+    found.append([record(22, "signal_received", 8, None, "more", value=1)])
+    assert found.last.signals == ("more",)
+
+
+def test_a_past_counts_with_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its records and bytes count like others; of one that is too long its first are held, and that is said."""
+    own = [record(20, "run_started", 9, workflow="w", id="f"), forked(21, 9, "r", 11, *BEGUN)]
+    found = history(own)
+    assert [one.seq for one in found.past] == [10, 11]
+    assert found.size > 4 * 500 + sum(len(bytes(one.data)) for one in own)
+    monkeypatch.setattr("tui.history_fold.RECORDS_MAX", 4)
+    found = history(own)
+    assert (found.full, found.truncated) == (True, False)
+    found.append([record(22, "run_paused", 8)])
+    assert (len(found), found.truncated) == (2, True)
+    monkeypatch.setattr("tui.history_fold.RECORDS_MAX", 1)
+    found = History()
+    found.append(own[1:])
+    assert ([one.seq for one in found.past], found.truncated) == ([10], True)
+
+
+def test_a_past_of_a_later_version_is_told_as_far_as_it_says() -> None:
+    """A kind that this version does not know stands there with its name."""
+    data = {"from_id": "r", "past": [[7, 5, {"kind": "of_a_later_version", "key": "0", "odd": 1}]]}
+    found = history([record(20, "run_started", 9, workflow="w", id="f"), record(21, "run_forked", 9, **data)])
+    assert [(one.kind, one.call, bytes(one.data)) for one in found.past] == [("of_a_later_version", "0", b'{"odd":1}')]
+    assert found.last.calls == {}
+
+
 KINDS = (
     "run_started", "run_waiting", "run_paused", "run_resumed", "run_blocked", "run_retried", "run_compensating",
     "run_completed", "run_failed", "run_cancelled", "step_scheduled", "step_completed", "step_failed",
     "step_interrupted", "step_unknown", "step_resolved", "compensation_added", "compensation_scheduled",
     "compensation_completed", "compensation_failed", "timer_set", "timer_fired", "timer_cancelled", "signal_received",
     "signal_set_aside", "approval_requested", "approval_voted", "approval_decided", "approval_withdrawn",
-    "attributes_set", "output_emitted", "state_written", "of_a_later_version",
+    "attributes_set", "output_emitted", "state_written", "run_forked", "of_a_later_version",
 )  # fmt: skip
-DATA = {"on": "timer", "code": "code_error", "error": {"type": "E"}, "calls": [{"key": "0", "kind": "signal"}]}
+DATA = {
+    "on": "timer", "code": "code_error", "error": {"type": "E"}, "calls": [{"key": "0", "kind": "signal"}],
+    "past": [[7, 5, {"kind": "step_scheduled", "key": "1", "name": "x"}], [8, 6, {"kind": "step_failed", "key": "1"}]],
+}  # fmt: skip
 
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(["0", "1", "0!", None])), max_size=30))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import Raw
 
 from tests.tui.fake_daemon import run
-from tests.tui.run_world import doubt_history, refund_history
+from tests.tui.run_world import doubt_history, forked, record, refund_history
 from tui.history_fold import History
 from tui.run_actions import ACTIONS, Form, body, command_words, consequences, in_doubt, missing, refusal
+from wal.records import Record, RunStarted, SignalReceived, StepScheduled
 from wal.views import ErrorView, HistoryRecord
 
 DOUBT = run("c", status="blocked", error=ErrorView("outcome_unknown", "x", "0"))
@@ -65,6 +67,21 @@ def test_resolving_shows_what_was_sent_and_under_which_key() -> None:
     found = History()
     found.append(doubt_history())
     assert in_doubt(found.last) == ("0", "wire_transfer")
+
+
+def test_a_doubt_that_a_fork_took_over_is_under_the_key_of_its_maker() -> None:
+    """The attempt in doubt was made by the other run, and is to be looked for outside under that one's key."""
+    wire = StepScheduled("0", "wire", Raw(b"[[],{}]"), at_most_once=True)
+    past: list[tuple[int, float, Record]] = [(10, 50, RunStarted("order", "w", Raw(b"null"))), (11, 50, wire)]
+    records = [
+        record(20, "run_started", 9, workflow="w", id="7f3a2c"),
+        forked(21, 9, "order", 11, *past, (12, 40, SignalReceived("go", Raw(b"1")))),
+        record(22, "step_unknown", 9, "0", "wire", 1, reason="it was in flight"),
+    ]
+    assert "Key:     order/0/0/wire" in text("resolve", records, "blocked")
+    mine = [record(20, "run_started", 9, workflow="w"), forked(21, 9, "order", 11, *past[:1])]
+    mine += [record(22, "step_scheduled", 9, "0", "wire", args=None), record(23, "step_unknown", 9, "0", "wire", 1)]
+    assert "Key:     7f3a2c/0/0/wire" in text("resolve", mine, "blocked")
 
 
 @pytest.mark.parametrize(

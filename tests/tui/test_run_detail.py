@@ -10,7 +10,7 @@ from tests.tui import goldens
 from tests.tui.driving import Driven, driven
 from tests.tui.fake_daemon import at, event, run
 from tests.tui.hostile import HOSTILE, ONE_MEGABYTE_LINE
-from tests.tui.run_world import RunDaemon, detail, record, refund_history, refund_world
+from tests.tui.run_world import RunDaemon, detail, fork_history, record, refund_history, refund_world
 from tui.run_pages import PAGES
 from tui.screens.run_detail import RunDetailScreen
 
@@ -98,6 +98,31 @@ async def test_a_seq_can_be_asked_for() -> None:
         await shown.sees("AS OF 10405", "~ RETRY")
         await shown.press("at", *"soon", "enter")
         await shown.sees("soon is no seq")
+
+
+async def test_a_fork_shows_what_it_took_over() -> None:
+    """Its page says what it is a fork of; the steps of its past have their attempts, results and records, and whose
+    these were; travelling in time goes through its own records, and the one that holds the past is told in words."""
+    daemon = refund_world()
+    daemon.runs.append(run("again", "refund_saga", seq=10453))
+    daemon.histories["again"] = fork_history()
+    async with driven(daemon, area="runs", size=(140, 40)) as shown:
+        await opened(shown, "again")
+        await shown.sees("fork of 7f3a2c at 10410", "lock_order", "runs in this order): psp_lookup -> lock_order")
+        await shown.sees('from 7f3a2c at record 10410, 8 records by uid:1002 "again"')
+        await shown.press("j")
+        await shown.sees("TimeoutError: late", "record 10409   in run 7f3a2c", "one idempotency key on all 2 attempts")
+        await shown.press("o")
+        await shown.sees('"charge": "ch_91xx"')
+        await shown.press("tab", "tab")
+        await shown.sees("[journal]", "10404  13:51:20Z  step_scheduled")
+        await shown.press("j", *["shift+tab"] * 4)
+        await shown.sees("it was not over where this run was forked", "under way")
+        assert "one idempotency key" not in shown.text
+        await shown.press(*["comma"] * 9)
+        await shown.sees("AS OF 10449", "nothing has completed yet")
+        await shown.press("full_stop")
+        await shown.sees("AS OF 10450", "psp_lookup -> lock_order")
 
 
 async def test_the_state_page_names_what_a_record_changed() -> None:

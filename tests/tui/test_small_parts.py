@@ -12,7 +12,7 @@ import pytest
 from runtimed.client_wire import Broken
 from tests.tui.fake_daemon import NOW, event
 from tui.copying import COPY_MAX_BYTES, osc52
-from tui.event_text import level_of, says, state_of_event
+from tui.event_text import NOTABLE, level_of, says, state_of_event
 from tui.glyphs import ASCII, UTF8
 from tui.jump import Jump, parse_jump
 from tui.link import Link
@@ -110,6 +110,10 @@ def test_records_speak() -> None:
     assert says(event(2, "run_waiting", "r", on="timer", until="2026")) == "on timer until 2026"
     voted = event(3, "approval_voted", "r", approve=True, by="alice", reason="checked")
     assert says(voted) == "APPROVE by alice checked"
+    fork = event(5, "run_forked", "r", from_id="o", from_seq=7, past=[[1, 2, {}]], by="alice", reason="mended")
+    assert says(fork) == 'from o at record 7, 1 record by alice "mended"'
+    assert says(event(5, "run_forked", "r", from_id="o", from_seq=7, past="(9999 bytes)")).endswith("7, (9999 bytes)")
+    assert (level_of(fork), fork.kind in NOTABLE) == ("INFO", True)
     blocked = event(4, "run_blocked", "r", code="outcome_unknown", message="who knows")
     assert (state_of_event(blocked) or ASCII)[0] == "DOUBT"
 
