@@ -17,6 +17,11 @@ async def act(client: Client | None, run_id: str, verb: str, body: Mapping[str, 
     return decode(await ask_once(client, f"/v1/runs/{part(run_id)}/{verb}", body, key), AcceptedView).seq
 
 
+async def fork(client: Client | None, run_id: str, body: Mapping[str, Any], key: str) -> AcceptedView:
+    """Ask for a fork of a run; the new run, and the record that its beginning is on disk as. As `ask_once`."""
+    return decode(await ask_once(client, f"/v1/runs/{part(run_id)}/fork", body, key), AcceptedView)
+
+
 async def ask_once(client: Client | None, path: str, body: Mapping[str, Any], key: str) -> bytes:
     """Ask something; what the daemon answers.
 

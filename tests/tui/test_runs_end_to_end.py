@@ -17,6 +17,7 @@ from tests.tui.served import Served
 from tui.app import Dashboard, Options
 from tui.screens.action_card import ActionCard
 from tui.screens.card_base import CardBase
+from tui.screens.fork_card import ForkCard
 from tui.screens.run_detail import RunDetailScreen
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -204,6 +205,43 @@ async def test_killed_in_the_request_the_file_says_what_became_of_it(daemon: Ser
         assert tried == ["/v1/runs/order-11/cancel"]
     await daemon.start()
     assert "run_cancel_requested" not in await records(daemon, "order-11")
+
+
+async def test_a_run_is_forked_where_one_has_travelled_to(daemon: Served) -> None:
+    """A run that was cancelled and undone is forked from its page, before that: the new run's page opens with what it
+    took over, it waits for its own signal, and the journal says who forked it and why."""
+    await daemon.start()
+    await started(daemon, "hold", "order-13", "waiting")
+    async with Client(socket=daemon.socket) as client:
+        await client.cancel("order-13", "sold out")
+        while await client.status("order-13") != "cancelled":
+            pass
+    async with dashboard(daemon, size=(120, 40)) as shown:
+        page = RunDetailScreen("order-13")
+        shown.app.push_screen(page)
+        await shown.sees("- CANC", "release -> unlock_order")
+        await shown.press("B")
+        await shown.sees("NOT HERE   by record", "it was over or being undone (run_cancel_requested")
+        await shown.until(lambda: isinstance(shown.app.screen, ForkCard) and shown.app.screen.armed)
+        await shown.press("escape")
+        waited = next(one.seq for one in page.history.records if one.kind == "run_waiting")
+        while page.seq != waited:
+            await shown.press("comma")
+        await shown.press("B")
+        await shown.sees("2 steps as done: lock_order, reserve", "order-13 has undone lock_order, reserve since")
+        await shown.sees("as its own: signal go")
+        await shown.until(lambda: isinstance(shown.app.screen, ForkCard) and shown.app.screen.armed)
+        await shown.press("tab", *"again", "tab")
+        await typed(shown, "it is there")
+        await shown.press("tab", "enter")
+        await shown.sees(f"again is a fork of order-13 at record {waited}: journaled as record")
+        await shown.press("escape")
+        await shown.sees(f"fork of order-13 at {waited}", "runs in this order): reserve -> lock_order", "a signal: go")
+    said = (await records(daemon, "again"))["run_forked"]
+    assert (said["from_id"], said["from_seq"], said["by"], said["reason"]) == ("order-13", waited, US, "it is there")
+    async with Client(socket=daemon.socket) as client:
+        await client.signal("again", "go", "now")
+        assert await client.result("again", timeout=10.0) == "now"
 
 
 async def test_the_runs_are_read_from_the_file(daemon: Served) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from runtimed.client_wire import Broken
 from tui.acting import act
@@ -24,7 +25,7 @@ from tui.run_actions import (
     refusal,
 )
 from tui.run_text import kill_line, why_line
-from tui.screens.card_base import OPEN, CardBase, FormRow, wrapped
+from tui.screens.card_base import OPEN, CardBase, FormRow
 from tui.states import state_of
 from tui.widgets.fields import Choice, Field
 from tui.work import begin
@@ -35,7 +36,6 @@ HISTORIES_READ_MAX = 20
 """Of so many runs the undos are listed on one card; of the rest only that there may be some."""
 LISTED_RUNS_MAX = 1_000
 TOLD_EVERY = 25
-FACT_ROWS_MAX = 6
 
 
 class ActionCard(CardBase):
@@ -129,24 +129,19 @@ class ActionCard(CardBase):
         picture, note = (history.last if history is not None else None), self.dash.model.note(run.id)
         reason = why_line(run, picture, note, self.dash.model.approvals_of(run.id), self.dash.now())
         lines = [
-            *self._labelled("RUN", [Piece(f"{run.id}  {run.workflow}  record {run.seq}")]),
-            *self._labelled("WHY", [Piece(reason)]),
-            *self._labelled("KILL -9", [Piece(kill_line(run, picture, note))]),
+            *self.labelled("RUN", [Piece(f"{run.id}  {run.workflow}  record {run.seq}")]),
+            *self.labelled("WHY", [Piece(reason)]),
+            *self.labelled("KILL -9", [Piece(kill_line(run, picture, note))]),
         ]
         for number, line in enumerate(consequences(self.action.verb, run, history)):
-            lines += self._labelled("THEN" if number == 0 else "", line)
+            lines += self.labelled("THEN" if number == 0 else "", line)
         return lines
-
-    def _labelled(self, label: str, line: Line) -> list[Line]:
-        """A fact with its label; a long sentence goes on below."""
-        rows = wrapped(line, max(20, self.size.width - 13), FACT_ROWS_MAX)
-        return [[Piece(f" {label if row == 0 else '':<10}", "dim"), *part] for row, part in enumerate(rows)]
 
     def _many(self) -> list[Line]:
         asked, verb = {run.id for run in self.affected()}, self.action.verb
         lines = [
-            *self._labelled("ASKED OF", [Piece(f"{len(asked)} runs", "bold"), Piece(f" of {len(self.runs)} marked")]),
-            *self._labelled("EACH", EACH[verb]),
+            *self.labelled("ASKED OF", [Piece(f"{len(asked)} runs", "bold"), Piece(f" of {len(self.runs)} marked")]),
+            *self.labelled("EACH", EACH[verb]),
             [],
         ]
         for run in self.views():
@@ -241,7 +236,7 @@ class ActionCard(CardBase):
                 self.say(f" sending ... {number + 1} of {len(wanted)}", "dim")
         return self._summary()
 
-    def found(self, seq: int) -> None:
+    def found(self, seq: int, answer: Mapping[str, Any]) -> None:
         """The request of which the answer was lost is journaled; what was not sent yet is sent only by Submit."""
         self.answers[self._asked] = f"record {seq}"
         if self.affected():

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from textual import events
 from textual.app import ComposeResult
@@ -42,6 +42,7 @@ UNKNOWN_OUTCOME = (DaemonUnreachable, TimedOut, BadAnswer, Broken)
 LOOK_SECONDS = 1.0
 """How often it looks once the first look has found nothing, and it may be submitted again."""
 
+FACT_ROWS_MAX = 6
 LEVELS = ("public", "viewer", "operator", "approver", "admin")
 
 OPEN, SENDING, CHECKING, DONE, OVER = "open", "sending", "checking", "done", "over"
@@ -140,8 +141,8 @@ class CardBase(EndsWork, ModalScreen[str | None]):
         """Ask the daemon, once, under `self.asked_key`, and say what is done. Raises `RuntimedError`s."""
         return ""
 
-    def found(self, seq: int) -> None:
-        """The outcome was not known; now it is: the request is in the journal, as this record."""
+    def found(self, seq: int, answer: Mapping[str, Any]) -> None:
+        """The outcome was not known; now it is: the request is in the journal, as this record, with this answer."""
         self.succeed(f"it did happen: journaled as record {seq}")
 
     async def refused(self, error: RuntimedError) -> None:
@@ -162,6 +163,11 @@ class CardBase(EndsWork, ModalScreen[str | None]):
         """The line above the command: what happened, or what is missing."""
         self._said = (Piece(text, look),)
         self.draw()
+
+    def labelled(self, label: str, line: Line, room: int = 10) -> list[Line]:
+        """A fact with its label; a long sentence goes on below."""
+        rows = wrapped(line, max(20, self.size.width - room - 3), FACT_ROWS_MAX)
+        return [[Piece(f" {label if row == 0 else '':<{room}}", "dim"), *part] for row, part in enumerate(rows)]
 
     # --- the frame
 
@@ -396,7 +402,7 @@ class CardBase(EndsWork, ModalScreen[str | None]):
         self._sent_after = max(self._sent_after, found.head)
         if found.seq is not None:
             self._unsettled = False
-            self.found(found.seq)
+            self.found(found.seq, found.body)
         elif gone:
             self.phase, self._unsettled = OPEN, False
             self.say(

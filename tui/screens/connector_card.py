@@ -16,13 +16,12 @@ from tui.acting import ask_once
 from tui.connector_text import DEEDS, POLL, RESET, consequences, cursor_text, refusal, word_of, would_lines
 from tui.format import Line, Piece, stamp
 from tui.run_actions import REASON_CHARACTERS_MIN, json_problem, quoted
-from tui.screens.card_base import OPEN, CardBase, FormRow, wrapped
+from tui.screens.card_base import OPEN, CardBase, FormRow
 from tui.widgets.fields import Field
 from tui.work import begin
 from wal.errors import RuntimedError
 from wal.views import ConnectorView
 
-FACT_ROWS_MAX = 6
 PREVIEW_SECONDS = 0.3
 """Between the last key in the cursor's field and the question what it would do."""
 
@@ -69,8 +68,7 @@ class ConnectorCard(CardBase):
 
     def _labelled(self, label: str, text: str) -> list[Line]:
         """A fact with its label; a long sentence goes on below."""
-        rows = wrapped([Piece(text)], max(20, self.size.width - 14), FACT_ROWS_MAX)
-        return [[Piece(f" {label if row == 0 else '':<11}", "dim"), *part_] for row, part_ in enumerate(rows)]
+        return self.labelled(label, [Piece(text)], 11)
 
     def fields(self) -> Iterable[FormRow]:
         """Where to read on from, and why."""

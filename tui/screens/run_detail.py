@@ -12,6 +12,7 @@ from textual.geometry import Region
 
 from actors.errors import RunNotFound
 from tui import run_pages as pages
+from tui.forking import KEY
 from tui.format import Cell, Line, Piece, clock, duration, micros
 from tui.gantt import Axis, axis, bar, heading
 from tui.histories import read_history
@@ -24,6 +25,7 @@ from tui.run_picture import Call, Picture
 from tui.run_text import as_of, note_of, why_lines
 from tui.screens.action_card import ActionCard
 from tui.screens.base import AreaScreen
+from tui.screens.fork_card import ForkCard
 from tui.source import Source
 from tui.states import STATES
 from tui.widgets.lines import Lines
@@ -80,6 +82,7 @@ class RunDetailScreen(AreaScreen):
         Binding("shift+tab", "page(-1)", "page before", show=False, id="run.page_back", priority=True),
         Binding("comma", "travel(-1)", "back in time", id="run.back_in_time"),
         Binding("full_stop", "travel(1)", "forth", id="run.forth_in_time"),
+        Binding(KEY, "fork", "fork here..", id="run.fork"),
         Binding("less_than_sign", "travel(-2)", "state before", show=False, id="run.state_before"),
         Binding("greater_than_sign", "travel(2)", "state after", show=False, id="run.state_after"),
         Binding("at", "as_of", "at seq..", show=False, id="run.as_of"),
@@ -379,6 +382,20 @@ class RunDetailScreen(AreaScreen):
             self.dash.toast("this is the past: esc goes back to LIVE", severity="warning")
         elif self.detail is not None:
             self.app.push_screen(ActionCard(ACTIONS[verb], [self.detail]), self._acted)
+
+    def action_fork(self) -> None:
+        """Open the card for a fork at the record that we travelled to, or at the last one: also of the past, and of a
+        run that is over."""
+        if self.detail is not None and self.history.records:
+            here = self.history.records[-1].seq if self.seq is None else self.seq
+            card = ForkCard(self.detail, self.history, here)
+            self.app.push_screen(card, lambda outcome: self._forked(card, outcome))
+
+    def _forked(self, card: ForkCard, outcome: str | None) -> None:
+        if outcome:
+            self.dash.toast(outcome)
+            if card.made:
+                self.app.push_screen(RunDetailScreen(card.made))
 
     def _acted(self, outcome: str | None) -> None:
         if outcome:
