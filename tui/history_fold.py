@@ -216,10 +216,14 @@ def _failed(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) ->
 
 def _interrupted(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
     call = _call(picture, record)
-    of_the_past = bool(call.attempts and call.attempts[-1].made_as)
-    note = NOT_OVER if of_the_past else "the process ended in the middle of it"
+    note = NOT_OVER if _is_of_the_past(call) else "the process ended in the middle of it"
     call = _close_attempt(call, record, "interrupted", note)
     return _put(picture, _next_attempt(call, micros(record.at) or 0))
+
+
+def _is_of_the_past(call: Call) -> bool:
+    """Whether its last attempt was made by the run that this was forked from."""
+    return bool(call.attempts and call.attempts[-1].made_as)
 
 
 def _next_attempt(call: Call, at: int) -> Call:
@@ -228,7 +232,9 @@ def _next_attempt(call: Call, at: int) -> Call:
 
 
 def _unknown(picture: Picture, record: HistoryRecord, data: Mapping[str, Any]) -> Picture:
-    call = _close_attempt(_call(picture, record), record, "unknown", str(data.get("reason") or "outcome unknown"))
+    call = _call(picture, record)
+    note = NOT_OVER if _is_of_the_past(call) else str(data.get("reason") or "outcome unknown")
+    call = _close_attempt(call, record, "unknown", note)
     return _put(picture, replace(call, word="DOUBT"))
 
 

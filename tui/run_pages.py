@@ -12,7 +12,20 @@ import msgspec
 
 from tui.event_text import forked
 from tui.fold import data_of
-from tui.format import Line, Piece, TimeStyle, age_between, clock, duration, escapes, micros, size, stamp, thousands
+from tui.format import (
+    Line,
+    Piece,
+    TimeStyle,
+    age_between,
+    clock,
+    duration,
+    escapes,
+    micros,
+    short_id,
+    size,
+    stamp,
+    thousands,
+)
 from tui.glyphs import Glyphs
 from tui.history_fold import History
 from tui.run_picture import Attempt, Call, Picture, difference
@@ -53,7 +66,9 @@ def head(run: RunDetail, history: History, picture: Picture, glyphs: Glyphs, now
         Piece(f"   since {_since(run.created_at, now)}  {age_between(run.created_at, now)}  {cost} seq {run.seq}"),
     ]
     origin = picture.origin  # a fork has no parent
-    whose = f"parent {run.parent_id or '-'}" if origin is None else f"fork of {origin.run_id} at {origin.seq}"
+    whose = (
+        f"parent {run.parent_id or '-'}" if origin is None else f"fork of {short_id(origin.run_id, 24)} at {origin.seq}"
+    )
     told = f"  {whose}  session {run.session_id or '-'}  trace {(run.trace_id or '-')[:8]}"
     given = one_line(bytes(run.input))
     room = max(10, width - len(told) - 4)

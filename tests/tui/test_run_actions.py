@@ -78,7 +78,9 @@ def test_a_doubt_that_a_fork_took_over_is_under_the_key_of_its_maker() -> None:
         forked(21, 9, "order", 11, *past, (12, 40, SignalReceived("go", Raw(b"1")))),
         record(22, "step_unknown", 9, "0", "wire", 1, reason="it was in flight"),
     ]
-    assert "Key:     order/0/0/wire" in text("resolve", records, "blocked")
+    told = text("resolve", records, "blocked")
+    assert "Key:     order/0/0/wire" in told
+    assert "it was not over where this run was forked" in told
     mine = [record(20, "run_started", 9, workflow="w"), forked(21, 9, "order", 11, *past[:1])]
     mine += [record(22, "step_scheduled", 9, "0", "wire", args=None), record(23, "step_unknown", 9, "0", "wire", 1)]
     assert "Key:     7f3a2c/0/0/wire" in text("resolve", mine, "blocked")
