@@ -268,12 +268,17 @@ def signal(shell: Shell, run_id: str, name: str, value: str, signal_id: str | No
 
 @runs.command()
 @run_arguments
+@click.option("--dry-run", is_flag=True, help="Ask nothing; list what would be undone, in its order.")
 @reason_option
 @with_shell
-def cancel(shell: Shell, ids: tuple[str, ...], reason: str | None) -> int:
+def cancel(shell: Shell, ids: tuple[str, ...], dry_run: bool, reason: str | None) -> int:
     """Cancel runs: what they have done is undone."""
     from runtimed.cli.acting import for_each, why
 
+    if dry_run:
+        from runtimed.cli.undoing import preview
+
+        return preview(shell, ids)
     return for_each(shell, ids, lambda client, one: client.act(one, "cancel", why(reason)), "cancel is recorded")
 
 
