@@ -62,6 +62,8 @@ class Draft:
             return written
         try:
             return self._read(scope, name)
+        except RecursionError:
+            raise  # so deep was the function by itself: it fails, or the engine would start anew for ever
         except Exception as error:
             self.fault = error
             raise

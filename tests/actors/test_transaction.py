@@ -144,3 +144,15 @@ def test_state_that_cannot_be_read_is_remembered() -> None:
     with pytest.raises(OSError, match="no disk"):
         Transaction(INFO, draft, 100).state.get("k", default=1)
     assert isinstance(draft.fault, OSError)
+
+
+def test_too_deep_a_function_is_its_own_fault() -> None:
+    """Where no frame is left, a read is just where it shows: the function fails, not the state."""
+
+    def read(scope: str, name: str) -> Value:
+        return read(scope, name)
+
+    draft = Draft(read)
+    with pytest.raises(RecursionError):
+        Transaction(INFO, draft, 100).state.get("k")
+    assert draft.fault is None
