@@ -17,8 +17,12 @@ class TransactionDesk:
         self._engine = engine
 
     def run(self, due: TransactionDue) -> None:
-        """Run a transaction whose turn has come, unless it is not wanted any more, and let its run go on."""
+        """Run a transaction whose turn has come, unless it is not wanted any more, and let its run go on. While too
+        much waits for the disk its turn comes later: what thousands of them write would fill the memory."""
         engine, attempt = self._engine, due.attempt
+        if engine.writer.crowded:
+            engine.writer.when_durable(engine.writer.seq, engine.transact_later, due)
+            return
         run = engine.active.by_key.get(attempt.run_key)
         if run is None or run.attempts.get(attempt.call_key) is not attempt:
             return  # of a life before this one: nothing of it was recorded

@@ -19,6 +19,7 @@ from actors.flow.definitions import App, Retry
 from actors.state_table import StateTable
 from actors.transaction import WRITES_MAX, Transaction, TransactionDue
 from actors.transaction_desk import TransactionDesk
+from actors.wal_writer import WalWriter
 from runtimed.opening import open_runtime
 from runtimed.settings import KIB, Limits, Settings
 from runtimed.virtual import VirtualRuntime
@@ -86,7 +87,14 @@ def wrong(tx: Transaction, how: str) -> Any:
             trio.CancelScope().__enter__()
         case "exit":
             raise SystemExit(3)
+        case "deep":
+            read_on(tx, 0)
     return None
+
+
+def read_on(tx: Transaction, number: int) -> None:
+    tx.state.get(f"k{number}")
+    read_on(tx, number + 1)
 
 
 @app.transaction
@@ -157,6 +165,11 @@ async def do_wrong(ctx: Context, how: str) -> Any:
 @app.workflow
 async def fills(ctx: Context, count: int) -> None:
     await ctx.step(fill, count, 40 * KIB)
+
+
+@app.workflow
+async def fills_often(ctx: Context, times: int) -> None:
+    await ctx.gather(*(ctx.step(fill, 1, 40 * KIB) for _ in range(times)))
 
 
 @app.workflow
@@ -344,6 +357,7 @@ class TestLimits:
             ("writes", RunFailed, "at most 1000 values"),
             ("trio", RunFailed, ForeignAwait.__name__),
             ("exit", RunFailed, "SystemExit"),
+            ("deep", RunFailed, "RecursionError"),
         ],
     )
     async def test_a_wrong_one_harms_its_run_alone(
@@ -363,6 +377,28 @@ class TestLimits:
         batches = await watched(runtime)
         await (await runtime.start(fills, 20)).result()
         assert [batch.count("state_written") for batch in batches if "step_completed" in batch] == [20]
+
+
+@pytest.mark.trio
+async def test_many_large_ones_wait_for_the_disk(
+    runtime: VirtualRuntime, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they have written and the disk has not taken is bounded, however many of them are due at once; and all have
+    their turn."""
+    monkeypatch.setattr("actors.wal_writer.PRODUCTION_BYTES_MAX", 100 * KIB)
+    most, append = 0, WalWriter.append
+
+    def noted(writer: WalWriter, *args: Any, **more: Any) -> int:
+        nonlocal most
+        seq = append(writer, *args, **more)
+        most = max(most, writer._bytes)
+        return seq
+
+    monkeypatch.setattr(WalWriter, "append", noted)
+    handle = await runtime.start(fills_often, 20)
+    await handle.result()
+    assert await stock(runtime, "k0", f"run:{handle.id}") == ("x" * 40 * KIB, 20)
+    assert most < 200 * KIB
 
 
 @pytest.mark.trio
