@@ -197,7 +197,7 @@ class OutputEmitted(Fact, frozen=True, gc=False):
 class StepScheduled(Fact, frozen=True, gc=False):
     """A step was called: attempt 1 may start once this is durable. `args` is JSON `[[positional], {keywords}]`.
     `at_most_once` says what a crash in it comes to: a question to a person, not another attempt; `undo` names the
-    compensation that it declares. Both are told for people."""
+    compensation that it declares. Both are told for people, and stand in for the step where its code is gone."""
 
     key: str
     name: str

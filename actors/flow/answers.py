@@ -373,7 +373,7 @@ class AnsweredRun(Scheduler):
         """How an undo goes that no code waits for: so far it has come when the run is undone without its code."""
         if type(record) is r.CompensationScheduled:
             self.calls.pop(record.key, None)
-            step = self.steps.get(record.name) or missing_step(record.name)
+            step = self.steps.get(record.name) or missing_step(record.name, at_most_once=record.at_most_once)
             call = UndoCall(step, record.args, record.key.removesuffix(UNDO_MARK), record.key)
             call.open, call.state, call.first_at = True, State.ACTIVE, self.now_us
             self.calls[call.key] = call

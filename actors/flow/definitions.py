@@ -265,15 +265,22 @@ class Step:
         return declare if fn is None else declare(fn)
 
 
+def is_missing(name: str) -> DefinitionError:
+    """What each attempt of a step fails with that nobody has registered."""
+    return DefinitionError(f"no step {name!r} is registered; register it, or say by `runs resolve` that it is done")
+
+
 async def _is_missing(name: str, *args: Any, **kwargs: Any) -> None:
-    raise DefinitionError(f"no step {name!r} is registered; register it, or say by `runs resolve` that it is done")
+    raise is_missing(name)
 
 
-def missing_step(name: str, undo: Step | None = None) -> Step:
-    """In place of a step that records name and nobody has registered: each attempt of it fails, and says so."""
+def missing_step(name: str, undo: Step | None = None, *, at_most_once: bool = False) -> Step:
+    """In place of a step that records name and nobody has registered: each attempt of it fails, and says so.
+
+    With `at_most_once` an attempt may be in flight, begun by the code that is gone, which must not be repeated."""
     found = Step(
         App("missing"), _is_missing, name=name, retry=Retry(max_attempts=1), timeout=None, heartbeat_timeout=None,
-        delivery="at_least_once",
+        delivery="at_most_once" if at_most_once else "at_least_once",
     )  # fmt: skip
     found.fn, found.signature, found.undo = partial(_is_missing, name), Signature(_is_missing, given=1), undo
     return found

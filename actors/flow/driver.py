@@ -40,7 +40,7 @@ from actors.flow.definitions import Step
 from actors.flow.descriptions import describe, error_data, in_words, same_fact, unfit
 from actors.flow.fibers import Scope
 from actors.flow.run_info import Hold, info_of
-from actors.flow.saga_core import UNDO_MARK
+from actors.flow.saga_core import UNDO_MARK, Undo
 from wal import records as r
 
 LISTED_MAX = 100
@@ -331,6 +331,13 @@ class Flow(AnsweredRun):
     def alive(self) -> bool:
         """Whether there is code to close."""
         return bool(self._fibers)
+
+    def missing_undo(self) -> Undo | None:
+        """What is to be undone next of all that is undone without the run's code, and whose step nobody has registered:
+        there the run will be held. With its code it has the steps that its code names."""
+        if not self._codeless:
+            return None
+        return next((undo for undo in self._undo.newest_first() if undo.step.name not in self.steps), None)
 
     def is_held(self, key: str) -> bool:
         return key in self.holds

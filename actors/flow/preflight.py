@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from actors.flow.context import Context
-from actors.flow.definitions import Registry
+from actors.flow.definitions import Registry, is_missing
 from actors.flow.driver import Flow
 from actors.flow.forks import recalled
 from actors.flow.run_info import History, Hold, RunInfo, info_of
+from actors.flow.saga_core import UNDO_MARK
 from wal import records as r
 from wal.errors import JournalCorrupt
 from wal.records import Entry, PastRecord
@@ -111,7 +112,7 @@ def _unheard(level: int, message: str, args: tuple[Any, ...], extra: dict[str, A
 def _going_on_now(flow: Flow, story: Sequence[r.Fact], bounds: Bounds) -> Verdict:
     hold = flow.halted or _beyond(flow, bounds)
     if hold is None:
-        hold = next((one for key, one in flow.holds.items() if not _says_so(story, key)), None)
+        hold = next((one for key, one in flow.holds.items() if not _says_so(story, key)), None) or _missing(flow, story)
     return Verdict(FITS) if hold is None else Verdict(BREAKS, hold)
 
 
@@ -129,8 +130,17 @@ def _blocked_now(flow: Flow, at: int, bounds: Bounds) -> Verdict:
     """What a person's retry would come to, which is refused while the outcome of a call is unknown."""
     held = flow.hold
     flow.apply(r.RunRetried(), at)
-    left = flow.hold or _beyond(flow, bounds)
+    left = flow.hold or _beyond(flow, bounds) or _missing(flow)
     return Verdict(MENDED, held) if left is None else Verdict(BLOCKED, left)
+
+
+def _missing(flow: Flow, story: Sequence[r.Fact] = ()) -> Hold | None:
+    """What a run comes to that is undone without its code, where what undoes is gone as well."""
+    undo = flow.missing_undo()
+    if undo is None or _says_so(story, key := undo.key + UNDO_MARK):
+        return None
+    name, error = undo.step.name, is_missing(undo.step.name)
+    return Hold("compensation_failed", f"{name}: {type(error).__name__}: {error}", key)
 
 
 def _beyond(flow: Flow, bounds: Bounds) -> Hold | None:

@@ -45,6 +45,7 @@ ADVICE = {
     "unknown_workflow": "Keep this workflow, or bring it back, under this name, until its runs have ended.",
     "code_error": "Mend the code where it raises; -o json has the whole traceback.",
     "stuck": "A workflow may only wait for ctx: slow work belongs in steps. More time: --replay-timeout SECONDS.",
+    "compensation_failed": "Keep this step, or bring it back, under this name, until what it undoes is undone.",
     "history_limit": "Raise limits.history_records_max, or go on with ctx.continue_as_new in time.",
     "internal": "Please report this.",
 }

@@ -10,7 +10,8 @@ import trio
 
 from actors.errors import NotBlocked, RunCancelled
 from actors.flow.context import Context
-from actors.flow.definitions import App, Retry
+from actors.flow.definitions import App, Registry, Retry
+from actors.flow.preflight import Bounds, judge
 from runtimed.settings import Limits, Settings
 from runtimed.virtual import VirtualRuntime
 from tests.actors.world import HANG, WORLD, World, kinds, records
@@ -252,6 +253,11 @@ async def test_an_undo_whose_step_is_gone_too_is_not_passed_over(runtime: Virtua
     found = await runtime.run(run_id)
     assert (found.status, found.error and found.error.type) == ("blocked", "compensation_failed")
     assert "no step 'wire_back' is registered" in (found.error.message if found.error else "")
+    history = [entry for entry in runtime.disk.entries if entry.run_key == runtime.disk.entries[-1].run_key]
+    upto = next(number for number, one in enumerate(history, 1) if isinstance(one.record, r.RunCancelRequested))
+    foretold = judge(Registry(empty), history[:upto], blocked=False, bounds=Bounds())
+    assert foretold.hold is not None and found.error is not None
+    assert (foretold.hold.code, foretold.hold.message) == (found.error.type, found.error.message)
     await runtime.crash()
     await runtime.resolve(run_id, "1!", happened=True, reason="the bank says so")
     await runtime.advance(1)
@@ -261,6 +267,25 @@ async def test_an_undo_whose_step_is_gone_too_is_not_passed_over(runtime: Virtua
     await runtime.advance(1)
     assert (await runtime.status(run_id), world.names) == ("cancelled", ["charge", "refund"])
     assert await schedules(runtime, run_id) == ["1!", "0!"]
+
+
+@pytest.mark.trio
+async def test_an_undo_in_flight_whose_step_is_gone_is_in_doubt(runtime: VirtualRuntime, world: World) -> None:
+    """An `at_most_once` undo that the process ended in is not repeated because its step was gone for a while: somebody
+    says whether it happened."""
+    world.script["wire back"].append(HANG)
+    run_id = await cancelled(runtime, wiring, without)
+    await runtime.crash(apps=[empty])
+    await runtime.advance(1)
+    assert (await error_of(runtime, run_id), world.names) == (
+        "outcome_unknown", ["charge", "wire back"],
+    )  # fmt: skip
+    await runtime.crash(apps=[without])
+    with pytest.raises(NotBlocked):
+        await runtime.retry(run_id)
+    await runtime.resolve(run_id, "1!", happened=True, reason="the bank says so")
+    await runtime.advance(1)
+    assert (await runtime.status(run_id), world.names) == ("cancelled", ["charge", "wire back", "refund"])
 
 
 @pytest.mark.trio

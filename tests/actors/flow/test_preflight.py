@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from actors.flow import preflight
-from actors.flow.definitions import App, Registry
+from actors.flow.definitions import App, Registry, is_missing
 from actors.flow.driver import Flow
 from actors.flow.fibers import CUT_OFF
 from actors.flow.preflight import BLOCKED, BREAKS, FITS, MENDED, Bounds, Verdict, judge
+from actors.flow.run_info import Hold
 from tests.actors.flow import programs
 from tests.actors.flow.harness import EPOCH_US, Journal, Run, Traced, entries_of, raw
 from tests.actors.flow.world import BUGS, simulate
@@ -96,6 +97,13 @@ async def doubtful(ctx: Traced, given: Order) -> Any:
 
 
 @app.workflow
+async def undoable(ctx: Traced, given: Order) -> Any:
+    ctx.add_compensation(ship)
+    ctx.add_compensation(once)
+    await ctx.signal("go")
+
+
+@app.workflow
 async def tidy(ctx: Traced, given: Order) -> Any:
     try:
         await ctx.signal("go")
@@ -106,17 +114,21 @@ async def tidy(ctx: Traced, given: Order) -> Any:
 CLOSED: list[str] = []
 
 
-def registry_with(code: str | None) -> Registry:
-    """What is registered when a run of any workflow is to go on with this one's code."""
+def registry_with(code: str | None, without: str | None = None) -> Registry:
+    """What is registered when a run of any workflow is to go on with this one's code, without one of the steps."""
     registry = Registry(app)
+    registry.steps.pop(without or "", None)
     there = None if code is None else registry.workflows[code]
     registry.workflows = {} if there is None else dict.fromkeys(registry.workflows, there)
     return registry
 
 
-def verdict_on(run: Run | Journal, code: str | None, *, blocked: bool = False, bounds: Bounds | None = None) -> Verdict:
+def verdict_on(
+    run: Run | Journal, code: str | None, *, without: str | None = None, blocked: bool = False,
+    bounds: Bounds | None = None,
+) -> Verdict:  # fmt: skip
     entries = entries_of(run.journal if isinstance(run, Run) else run)
-    return judge(registry_with(code), entries, blocked=blocked, bounds=bounds or Bounds())
+    return judge(registry_with(code, without), entries, blocked=blocked, bounds=bounds or Bounds())
 
 
 def waiting_order() -> Run:
@@ -234,6 +246,19 @@ def test_a_cancelled_run_is_undone_without_its_code() -> None:
     assert verdict_on(run.journal[:5], "reordered") == Verdict(FITS)
 
 
+@pytest.mark.parametrize(("gone", "key"), [("once", "1!"), ("ship", "0!")])
+def test_a_cancelled_run_wants_what_undoes_it(gone: str, key: str) -> None:
+    """Undone from its records alone a run is blocked where the step that undoes is gone too, be its turn now or later:
+    that breaks it, as long as that undo is not done. With its code it has its steps."""
+    run = Run(undoable, {"cents": 5})
+    run.cancel()
+    assert verdict_on(run, None) == Verdict(FITS)
+    told = f"{gone}: DefinitionError: {is_missing(gone)}"
+    assert verdict_on(run, None, without=gone) == Verdict(BREAKS, Hold("compensation_failed", told, key))
+    run.complete("once")
+    assert verdict_on(run, None, without=gone).verdict == (FITS if gone == "once" else BREAKS)
+
+
 # --- runs that are blocked now --------------------------------------------------------------------------------------
 
 
@@ -265,6 +290,17 @@ def test_an_unknown_outcome_waits_for_a_person_with_any_code() -> None:
     run.record(r.RunBlocked("outcome_unknown", "once", "0"))
     verdict, hold = verdict_on(run, "doubtful", blocked=True)
     assert (verdict, hold and (hold.code, hold.key)) == (BLOCKED, ("outcome_unknown", "0"))
+
+
+def test_a_missing_undo_stays_so() -> None:
+    """A run that is blocked because what undoes it is gone is mended by code that has it, and by no other."""
+    run = Run(undoable, {"cents": 5})
+    run.cancel()
+    run.fail("once")
+    run.record(r.RunBlocked("compensation_failed", "once: DefinitionError: no step", "1!"))
+    verdict, hold = verdict_on(run, None, without="once", blocked=True)
+    assert (verdict, hold and (hold.code, hold.key)) == (BLOCKED, ("compensation_failed", "1!"))
+    assert verdict_on(run, None, blocked=True).verdict == MENDED
 
 
 # --- the judge ------------------------------------------------------------------------------------------------------
