@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from runtimed.http import identity
 from runtimed.http.access import Access, Level, Peer
@@ -120,6 +121,7 @@ async def test_a_directory_that_hangs_costs_half_a_second_and_the_names(
     monkeypatch.setattr(identity, "describe", lambda peer: release.wait(60))
     try:
         assert await via_of(US) is None
+        assert trio.current_time() == 0.5
     finally:
         release.set()
 
