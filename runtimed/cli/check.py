@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from actors.errors import NotAllowed
+from actors.errors import NotAllowed, NotFound
 from runtimed.cli.options import Seconds, printing_options, shell_of
 from runtimed.cli.places import is_closed
 from runtimed.cli.settings_options import load_settings, settings_options
@@ -61,7 +61,8 @@ def check(runs: bool, replay_timeout: float, **given: Any) -> int:
     shell = shell_of(click.get_current_context())
     if shell.output == "text":
         _show(shell, settings, apps, outside)
-    report = _replayed(shell, settings, registry, replay_timeout) if runs else None
+    named = given["data_dir"] is not None
+    report = _replayed(shell, settings, registry, replay_timeout, named=named) if runs else None
     if shell.output == "json" or (shell.output == "jsonl" and not runs):
         told = _as_json(settings, apps, outside) | ({} if report is None else {"runs": report.as_json()})
         shell.print_json(msgspec.json.encode(told))
@@ -71,7 +72,7 @@ def check(runs: bool, replay_timeout: float, **given: Any) -> int:
     return 0 if report is None else _concluded(shell, report)
 
 
-def _replayed(shell: Shell, settings: Settings, registry: Registry, seconds: float) -> Report:
+def _replayed(shell: Shell, settings: Settings, registry: Registry, seconds: float, *, named: bool) -> Report:
     from actors.flow.preflight import Bounds
     from runtimed.cli.preflight_report import Report, look
     from wal.queries import Reader
@@ -79,6 +80,8 @@ def _replayed(shell: Shell, settings: Settings, registry: Registry, seconds: flo
     path, limits = settings.paths.journal, settings.limits
     if is_closed(path):
         raise NotAllowed(f"{path} is not readable for this user", hint="Run as its owner.")
+    if named and not path.parent.is_dir():  # the gate of a deployment must not open because of a slip of the pen
+        raise NotFound(f"there is no folder {path.parent}", hint="Name the data folder of the daemon.")
     if not path.exists():
         shell.note(f"there is no journal at {path} yet")
         return Report(0)

@@ -309,6 +309,13 @@ def test_before_the_first_start_there_is_nothing_to_judge(tmp_path: Path, capsys
     assert json.loads(capsys.readouterr().out)["runs"]["total"] == 0
 
 
+def test_a_data_folder_that_is_named_has_to_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A gate that is told a wrong folder does not open."""
+    assert run(["init", "d"]) == 0
+    assert run(["check", "--config", "d/runtimed.toml", "--runs", "-q", "--data-dir", str(tmp_path / "dada")]) == 4
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     """What is not ours ends with 78, as everywhere."""
     (tmp_path / "data").mkdir()
