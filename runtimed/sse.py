@@ -27,7 +27,8 @@ class Parser:
     """Feed it what arrives, in any pieces; it gives the events that are whole."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # pieces of a line that has no end yet: joined once, for one may have megabytes
+        self._rest_size = 0
         self._data: list[bytes] = []
         self._size = 0
         self._type = "message"
@@ -35,8 +36,15 @@ class Parser:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that this data completes. Raises `TooLarge`."""
-        *lines, self._rest = _LINE_END.split(self._rest + data)
-        if len(self._rest) > EVENT_MAX_BYTES:
+        after_cr = bool(self._rest) and self._rest[-1].endswith(b"\r")
+        if data:
+            self._rest.append(data)
+            self._rest_size += len(data)
+        lines: list[bytes] = []
+        if after_cr or b"\n" in data or b"\r" in data:
+            *lines, rest = _LINE_END.split(b"".join(self._rest))
+            self._rest, self._rest_size = [rest] if rest else [], len(rest)
+        if self._rest_size > EVENT_MAX_BYTES:
             raise TooLarge
         return [event for line in lines if (event := self._line(line)) is not None]
 

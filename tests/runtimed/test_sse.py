@@ -60,3 +60,23 @@ def test_what_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Parser().feed(b"data: " + b"x" * 200)
     with pytest.raises(TooLarge):
         Parser().feed(b"data: 0123456789\n" * 20)
+
+
+def test_a_large_event_in_many_pieces_is_looked_through_once() -> None:
+    """A line of many megabytes, as that of a fork with a long past, is not searched and copied anew for each piece."""
+    parser, piece = Parser(), Counted(b"x" * 1_000)
+    parser.feed(b"data: ")
+
+    assert not any(parser.feed(piece) for _ in range(50))
+    assert [event.data for event in parser.feed(b"\n\n")] == [b"x" * 50_000]
+    assert Counted.added == 0
+
+
+class Counted(bytes):
+    """Counts how often it is added to something that was kept."""
+
+    added = 0
+
+    def __radd__(self, other: bytes) -> bytes:
+        Counted.added += 1
+        return bytes(other) + bytes(self)
