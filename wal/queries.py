@@ -6,8 +6,9 @@ returned; no statement stays open, because an unfinished one would keep SQLite's
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -194,6 +195,12 @@ class Reader:
             return backup.last_recorded(self._db)
 
     # --- records --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def one_instant(self) -> Iterator[None]:
+        """What is asked inside for a run and its records is of one instant: nothing of it is forgotten in between."""
+        with read_errors(self._path), snapshot(self._db):
+            yield
 
     def history(self, run_key: int, *, last_seq: int | None = None, after: int = 0) -> list[Entry]:
         """All entries of a run in order, for replay: those after `after`, up to `last_seq` (default: the last)."""

@@ -427,6 +427,17 @@ def test_an_open_run_is_seen_while_it_changes_its_status(journal_path: Path, log
         assert [run.id for run in reader.open_runs()] == ["run-1"]
 
 
+def test_a_run_is_not_forgotten_between_two_questions(journal_path: Path, log: Any) -> None:
+    """What is asked for a run within one instant goes together, while it is forgotten by the daemon."""
+    with Journal.open(journal_path) as journal, journal.reader() as reader:
+        journal.commit([log.start(1), log.add(1, r.RunCompleted(Raw(b"1")))])
+        with reader.one_instant():
+            assert reader.run("run-1") is not None
+            journal.commit([log.add(0, r.RunsForgotten([1]))])
+            assert [entry.record.kind for entry in reader.history(1, last_seq=2)] == ["run_started", "run_completed"]
+        assert reader.run("run-1") is None
+
+
 def test_statistics_name_sizes(journal_path: Path, log: Any) -> None:
     """Sizes and counts of the file, for people and for metrics."""
     with Journal.open(journal_path) as journal:
