@@ -16,7 +16,7 @@ from actors import messages as m
 from actors.checks import check_id, decode_input
 from actors.errors import InvalidInput, Overloaded, PayloadTooLarge, RunNotFound, UnknownWorkflow
 from actors.flow.definitions import NAME
-from actors.flow.forks import past_of
+from actors.flow.forks import forked as forked_at
 from actors.mailbox import Letter
 from actors.run_starts import RunStarts
 from actors.saga_engine import SagaEngine
@@ -26,29 +26,46 @@ from wal.records import Entry
 from wal.retention import RUN_SCOPE
 
 PAST_BYTES_MAX = 32 << 20
-"""A past is one record, in one commit: as much as a batch of runs may have."""
+"""A past is one record, in one commit with the state: as much as a batch of runs may have."""
 NAMES_MAX = 100
 """So many forks of one place get a name that says which; then it is an id like any."""
 
 
 def fork_of(reader: Reader, run_id: str, at_seq: int, **asked: Any) -> m.ForkRun:
     """The command that forks a run as it was at one of its records; `asked` are its other fields. Reads all of the run
-    up to there. Raises RunNotFound, InvalidInput for what is no record of it, ForkRefused, PayloadTooLarge."""
-    row = reader.run(check_id(run_id, "run id"))
-    if row is None:
-        raise RunNotFound(f"there is no run {run_id!r}")
+    up to there. Raises InvalidInput for what is no record of it, ForkRefused, PayloadTooLarge."""
+    with reader.one_instant():
+        return _fork_of(reader, check_id(run_id, "run id"), at_seq, asked)
+
+
+def _fork_of(reader: Reader, run_id: str, at_seq: int, asked: dict[str, Any]) -> m.ForkRun:
+    row = reader.run(run_id)
+    if row is None:  # a repeat of a request that was answered is answered so again, though the run is forgotten
+        return m.ForkRun(run_id=run_id, at_seq=at_seq, **asked)
     entries = reader.history(row.run_key, last_seq=at_seq) if row.first_seq <= at_seq <= row.last_seq else []
     if not entries or (entries[-1].seq, entries[-1].run_key) != (at_seq, row.run_key):
         raise InvalidInput(
             f"$.at_seq: {at_seq} is no record of run {run_id!r}", hint=f"See `runtimed runs history {run_id}`."
         )
-    past = past_of(entries)
-    size = len(msgspec.json.encode(past))
-    if size > PAST_BYTES_MAX:
+    forked, begins = forked_at(entries), entries[0].record
+    first, attributes, state = _held(reader, entries, run_id)
+    taken_over = len(msgspec.json.encode(forked.past)), len(msgspec.json.encode(state))
+    if sum(taken_over) > PAST_BYTES_MAX:
         raise PayloadTooLarge(
-            f"the past of run {run_id!r} at record {at_seq} is {size} bytes; a fork takes over up to {PAST_BYTES_MAX}"
+            f"the past of run {run_id!r} at record {at_seq} is {taken_over[0]} bytes and its state {taken_over[1]}; "
+            f"a fork takes over up to {PAST_BYTES_MAX}"
         )
-    begins = entries[0].record
+    assert isinstance(begins, (r.RunStarted, r.RunContinued)), begins
+    input = begins.started.input if isinstance(begins, r.RunContinued) else begins.input
+    started = replace(first, input=input, attributes=attributes, parent_id=None, parent_call=None, start_at=None)
+    start = m.ForkStart(started, replace(forked, values=len(state)), taken_over[0], state)
+    return m.ForkRun(run_id=run_id, at_seq=at_seq, start=start, **asked)
+
+
+def _held(
+    reader: Reader, entries: list[Entry], run_id: str
+) -> tuple[r.RunStarted, dict[str, Any], list[r.StateWritten]]:
+    """How the run was started, and its attributes and the values of its own state at the end of this history."""
     facts = reader.facts(_whole(entries), ["run_started", "attributes_set", "state_written"])
     attributes: dict[str, Any] = {}
     state: dict[str, r.StateWritten] = {}
@@ -58,21 +75,19 @@ def fork_of(reader: Reader, run_id: str, at_seq: int, **asked: Any) -> m.ForkRun
         elif isinstance(fact, r.StateWritten) and fact.scope == f"{RUN_SCOPE}{run_id}":
             state[fact.name] = fact
     first = facts[0]
-    assert isinstance(first, r.RunStarted) and isinstance(begins, (r.RunStarted, r.RunContinued)), first
-    input = begins.started.input if isinstance(begins, r.RunContinued) else begins.input
-    started = replace(first, input=input, attributes=attributes, parent_id=None, parent_call=None, start_at=None)
-    return m.ForkRun(
-        run_id=run_id, at_seq=at_seq, started=started, past=past, past_bytes=size, state=list(state.values()), **asked
-    )  # fmt: skip
+    assert isinstance(first, r.RunStarted), first
+    return first, attributes, list(state.values())
 
 
 def _whole(entries: list[Entry]) -> int:
     """The last record up to which its state is a run's at this point. What a transaction writes, which nobody else has
-    put (`by`), counts with its completion: where that is not there, the fork runs it anew."""
+    put (`by`), counts with its completion: where that is not there, the fork runs it anew. What a fork began with
+    counts with its past."""
     upto = len(entries)
     while upto > 1 and _is_of_a_transaction(entries[upto - 1].record):
         upto -= 1
-    return entries[upto - 1].seq
+    forked = entries[1] if len(entries) > 1 else entries[0]
+    return max(entries[upto - 1].seq, forked.seq + (forked.record.values if type(forked.record) is r.RunForked else 0))
 
 
 def _is_of_a_transaction(record: r.Fact) -> bool:
@@ -93,9 +108,12 @@ class ForkDesk:
 
     def fork(self, command: m.ForkRun, letter: Letter) -> None:
         """Start the fork: like a run of its own that is asked for now, in the session and queue of the other."""
-        engine, origin, started = self._engine, command.origin, command.started
+        engine, origin, start = self._engine, command.origin, command.start
+        if start is None:
+            raise RunNotFound(f"there is no run {command.run_id!r}")
         if engine.writer.crowded:
             raise Overloaded("too many records wait for the disk")
+        started = start.started
         workflow = engine.registry.workflows.get(started.workflow)
         if workflow is None:
             raise UnknownWorkflow(f"no workflow {started.workflow!r} is registered")
@@ -112,10 +130,9 @@ class ForkDesk:
             by=origin.by,
         )
         run = self._starts.record_new(record)
-        forked = r.RunForked(command.run_id, command.at_seq, command.past, origin.by, command.reason)
-        seq = engine.append(run, forked, command.past_bytes)
+        seq = engine.append(run, replace(start.forked, by=origin.by, reason=command.reason), start.past_bytes)
         run.begun = True  # it begins from its records, like a run that comes back
-        for value in command.state:
+        for value in start.state:
             kept = replace(value, key="", scope=f"{RUN_SCOPE}{run.id}", by=origin.by, trace_id=origin.trace_id)
             engine.state.written(kept, engine.append(run, kept, len(kept.value)))
         self._starts.begin_in_turn(run)

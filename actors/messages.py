@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from actors.connector_spec import Deliver
-from wal.records import DeliveryRefused, ErrorData, PastRecord, RunStarted, StateWritten, StoredItem
+from wal.records import DeliveryRefused, ErrorData, RunForked, RunStarted, StateWritten, StoredItem
 from wal.rows import Candidate
 from wal.views import ApprovalView, RunView, SessionView, StateView
 
@@ -123,16 +123,24 @@ class ResolveCall(Message, frozen=True):
     origin: Origin = NOBODY
 
 
+class ForkStart(msgspec.Struct, frozen=True):
+    """What a fork begins with: `started` is as the other run's own, but for the id; `forked` has its past, in so many
+    `past_bytes`; `state` is what its scope held."""
+
+    started: RunStarted
+    forked: RunForked
+    past_bytes: int = 0
+    state: list[StateWritten] = []
+
+
 class ForkRun(Message, frozen=True):
     """Start a run with the past of another, as it was at the record `at_seq`, under this id or one made of both.
-    `started` is as that run's own, but for the id; `state` what its scope held. Replies `Accepted`, with the new id."""
+    `start` is how, None where that run is gone: then only the repeat of an answered request is answered. Replies
+    `Accepted`, with the new id."""
 
     run_id: str
     at_seq: int
-    started: RunStarted
-    past: list[PastRecord] = []
-    past_bytes: int = 0
-    state: list[StateWritten] = []
+    start: ForkStart | None = None
     id: str | None = None
     reason: str | None = None
     origin: Origin = NOBODY

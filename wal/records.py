@@ -87,13 +87,16 @@ class RunForked(Fact, frozen=True, gc=False):
     """The second record of a run that begins with the past of another: of the run `from_id`, up to its record
     `from_seq`. `past` is what replay goes through before the run's own records, the first record of that run before
     all; it is empty where nothing had happened yet. What was open at that point is no part of it: the fork asks for it
-    anew."""
+    anew. `reached` says how far fibers had come where `past` does not show it, and the next `values` records are the
+    values of the run's own state at that point."""
 
     from_id: str
     from_seq: int
     past: list[PastRecord] = []
     by: str | None = None
     reason: str | None = None
+    reached: dict[str, int] = {}
+    values: int = 0
 
 
 class RunWaiting(Fact, frozen=True, gc=False):

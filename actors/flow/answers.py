@@ -300,15 +300,19 @@ class AnsweredRun(Scheduler):
 
     def _forked(self, record: Any) -> None:
         """The past is over, and now the time is that of the fork. What was to be tried again later, or was stopped by a
-        defect, is tried again now; but for an at_most_once step that is for a person to say."""
+        defect, is tried again now, and as often and as long as if it were new; but for an at_most_once step that is for
+        a person to say."""
         self._become()
+        kind = AttemptCall if self.halted is None else UndoCall  # a step goes on with its code alone
         for call in list(self.calls.values()):
-            if not isinstance(call, AttemptCall) or call.step.delivery == "at_most_once":
+            if not isinstance(call, kind) or call.step.delivery == "at_most_once":
                 continue
             call.interruptions = 0
             hold = self.holds.get(call.key)
             if call.state is State.BACKOFF or (hold is not None and hold.code != "outcome_unknown"):
                 self._afresh(call)
+            elif call.state is State.ACTIVE:
+                call.first_attempt, call.first_at = call.attempt, self.now_us
 
     def _become(self, recorded: Call | r.Fact | None = None) -> None:
         """If it is the turn: from here on the code is of another run, the fork that has its past. What was asked and
@@ -345,6 +349,8 @@ class AnsweredRun(Scheduler):
             self._child_halted(record)
         elif kind is r.RunRetried:
             self._run_retried(record)
+        elif kind is r.RunForked:
+            self._forked(record)
         elif getattr(record, "key", "").endswith(UNDO_MARK):
             self._undo_halted(record)
         elif kind is r.RunCancelRequested:

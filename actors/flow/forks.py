@@ -18,6 +18,7 @@ import msgspec
 
 from actors.errors import ForkRefused
 from actors.flow.answers import ANSWERS
+from actors.flow.run_info import History
 from wal import records as r
 from wal.records import Entry, PastRecord
 
@@ -51,30 +52,38 @@ def recalled(entries: Sequence[Entry]) -> list[PastRecord]:
     return [*forked.past[:place], turn, *forked.past[place:]]
 
 
-def past_of(entries: Sequence[Entry]) -> list[PastRecord]:
-    """What a fork takes over from a run with this history, which ends at the point where it forks; the record that the
-    history begins with is the first. Raises ForkRefused where the run is being undone or over by then, or waits for a
+def forked(entries: Sequence[Entry]) -> r.RunForked:
+    """The record of a fork of a run with this history, which ends at the point where it forks; what the history begins
+    with is the first of its past. Raises ForkRefused where the run is being undone or over by then, or waits for a
     child that is its own."""
     own = [PastRecord(entry.seq, entry.at, entry.record) for entry in entries]
+    _refuse(own)
     before = recalled(entries)
-    told = _timed([*before, *own[1:]] if before else own, len(before) or 1)
-    for number, one in enumerate(own):
-        if isinstance(one.record, _UNDOING):
-            raise ForkRefused(
-                f"at record {own[-1].seq} the run was ended or being undone ({one.record.kind} is record {one.seq})",
-                hint=_earlier(own, number),
-            )
-    _refuse_open_children(own)
+    told = _timed([*before, *own[1:]], len(before)) if before else _timed(_begun(own), 1)
     attempts = {one.record.key for one in told if isinstance(one.record, r.StepScheduled)}
     ended = {one.record.key for one in told if isinstance(one.record, (r.TimerFired, r.ApprovalDecided))} - {""}
     kept = [one for one in told[1:] if _is_kept(one.record, attempts, ended)]
-    while kept and type(kept[-1].record) not in _MOVERS:
+    while kept and not _says_something(kept[-1].record):
         kept.pop()
-    first = told[0].record
+    begins, first = own[0].record, told[0].record
+    assert isinstance(begins, (r.RunStarted, r.RunContinued)), begins
+    from_id = begins.id if isinstance(begins, r.RunStarted) else begins.started.id
     if isinstance(first, r.RunContinued):
         first = msgspec.structs.replace(first, children=[])  # they are not the fork's to cancel
-    nothing_happened = not kept and not (isinstance(first, r.RunContinued) and first.signals)
-    return [] if nothing_happened else [PastRecord(told[0].seq, told[0].at, first), *kept]
+    if not kept and not (isinstance(first, r.RunContinued) and first.signals):
+        return r.RunForked(from_id, own[-1].seq)
+    past = [PastRecord(told[0].seq, told[0].at, first), *kept]
+    return r.RunForked(from_id, own[-1].seq, past, reached=_reached(told, kept))
+
+
+def _begun(own: list[PastRecord]) -> list[PastRecord]:
+    """The same records, the first with the instant at which the code began: that of a run which waited for its time, or
+    in a queue, came later than its start."""
+    started = own[0].record
+    if not isinstance(started, r.RunStarted) or (started.start_at is None and started.queue is None):
+        return own
+    fired = (one.at for one in own if type(one.record) is r.TimerFired and not one.record.key)
+    return [PastRecord(own[0].seq, next(fired, own[-1].at), started), *own[1:]]
 
 
 def _timed(told: list[PastRecord], place: int) -> list[PastRecord]:
@@ -88,19 +97,39 @@ def _timed(told: list[PastRecord], place: int) -> list[PastRecord]:
     return timed
 
 
-def _earlier(own: list[PastRecord], number: int) -> str:
-    return f"Fork at record {own[number - 1].seq}, or before." if number else "Fork another run."
+def _reached(told: list[PastRecord], kept: list[PastRecord]) -> dict[str, int]:
+    """How far the fibers had come by the last record that is kept, where what is kept does not show it: the code that
+    is played up to there must find the same passed as the other run did (see `patched`)."""
+    upto = next((number for number, one in enumerate(told, start=1) if kept and one is kept[-1]), 0)
+    shown = History.of([one.record for one in kept]).furthest
+    whole = History.of([one.record for one in told[:upto]]).furthest
+    return {fiber: index for fiber, index in whole.items() if index > shown.get(fiber, -1)}
 
 
-def _refuse_open_children(own: list[PastRecord]) -> None:
-    ended = {one.record.key for one in own if isinstance(one.record, r.ChildEnded)}
+def _refuse(own: list[PastRecord]) -> None:
+    place, children, upto = 0, dict[tuple[str, str], str](), own[-1].seq
     for number, one in enumerate(own):
-        started = one.record
-        if isinstance(started, r.ChildStarted) and started.key not in ended:
-            raise ForkRefused(
-                f"at record {own[-1].seq} child {started.child_id!r} has not ended, and it is the child of one run",
-                hint=_earlier(own, number) + " Then the fork starts a child of its own.",
-            )
+        record = one.record
+        if isinstance(record, _UNDOING):
+            said = f"at record {upto} the run was ended or being undone ({record.kind} is record {one.seq})"
+            raise ForkRefused(said, hint=f"Fork at record {own[place].seq}, or before.")
+        if isinstance(record, r.ChildStarted):
+            children[record.key, record.child_id] = record.child_id
+        elif isinstance(record, r.ChildEnded):  # of those of an earlier round the keys may be the same
+            children.pop((record.key, record.child_id), None)
+        if not children:
+            place = number
+    for child_id in children.values():
+        raise ForkRefused(
+            f"at record {upto} child {child_id!r} has not ended, and it is the child of one run",
+            hint=f"Fork at record {own[place].seq}, or before. Then the fork starts a child of its own.",
+        )
+
+
+def _says_something(record: r.Fact) -> bool:
+    """Whether a past may end with this record: an ask that got no answer is asked anew. But an attempt that may have
+    been made, and is to be made at most once, is in doubt and not the fork's to make."""
+    return type(record) in _MOVERS or (isinstance(record, r.StepScheduled) and record.at_most_once)
 
 
 def _is_kept(record: r.Fact, attempts: set[str], ended: set[str]) -> bool:

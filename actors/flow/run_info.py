@@ -74,6 +74,9 @@ class History(msgspec.Struct, frozen=True):
                 patches.add(record.id)
             elif type(record) is r.RunContinued:
                 continue  # its call is of the round before: of this one nothing is past
+            elif type(record) is r.RunForked:
+                for fiber, index in record.reached.items():
+                    furthest[fiber] = max(furthest.get(fiber, -1), index)
             keys = [call.key for call in record.calls] if type(record) is r.RunWaiting else [getattr(record, "key", "")]
             for key in keys:
                 _note_key(furthest, key)

@@ -7,7 +7,9 @@ import trio
 from msgspec import Raw, json
 
 import runtimed
+from actors import fork_desk
 from actors import messages as m
+from actors.fork_desk import fork_of
 from runtimed import App, Context
 from runtimed.settings import Queue, Settings
 from runtimed.virtual import VirtualRuntime
@@ -61,6 +63,13 @@ async def rounds(ctx: Context, left: int) -> str:
     await ctx.step(charge, str(left))
     await ctx.sleep(60)
     return str(await ctx.state.get("left"))
+
+
+@app.transaction
+def count(tx: runtimed.Transaction) -> int:
+    number: int = tx.state.get("n", int, 0) + 1
+    tx.state.put("n", number)
+    return number
 
 
 @app.workflow
@@ -162,13 +171,6 @@ async def test_a_transaction_is_taken_over_whole(runtime: VirtualRuntime) -> Non
     assert [await (await runtime.fork("counts", place)).result() for place in (written, done)] == [1, 1]
 
 
-@app.transaction
-def count(tx: runtimed.Transaction) -> int:
-    number: int = tx.state.get("n", int, 0) + 1
-    tx.state.put("n", number)
-    return number
-
-
 @app.workflow
 async def counts(ctx: Context) -> int:
     await ctx.step(count)
@@ -202,6 +204,98 @@ async def test_a_fork_of_a_fork(runtime: VirtualRuntime) -> None:
     await runtime.crash()
     assert await runtime.result(two.id) == "paid unseen"
     assert DONE == ["charge A", "ship A", "ship A"]
+
+
+@pytest.mark.trio
+async def test_a_fork_of_a_fork_at_what_that_began_with(runtime: VirtualRuntime) -> None:
+    """The values of its state are one with its past, though they are records of their own behind it."""
+    await runtime.start(checkout, "A", id="order")
+    await runtime.asked("order")
+    await put(runtime, "seen", "early")
+    await runtime.fork("order", await seq_of(runtime, "order", "state_written", 2), id="one")
+    await runtime.asked("one")
+    await runtime.ask(m.PutState(scope="run:one", key="seen", value=Raw(b'"late"'), origin=m.Origin(by="kim")))
+    places = [record.seq for record in (await runtime.history("one")).items][1:4]
+    for number, place in enumerate(places):
+        fork = await runtime.fork("one", place, id=f"two{number}")
+        await runtime.decide((await runtime.asked(fork.id)).id, approve=True, by="kim")
+        assert await fork.result() == "paid early"
+
+
+@pytest.mark.trio
+async def test_a_fork_whose_code_is_gone_undoes_as_itself(runtime: VirtualRuntime) -> None:
+    """Also where its past is a signal that an earlier round left: it is the fork whose state an undo changes."""
+    await runtime.start(twice, False, id="first")
+    await runtime.signal("first", "go", 1)
+    await runtime.advance(1)
+    await runtime.fork("first", await seq_of(runtime, "first", "run_continued"), id="fork")
+    await runtime.advance(1)
+    bare = App("forking")
+    bare.steps.update(app.steps)
+    await runtime.crash(apps=[bare])
+    await runtime.cancel("fork")
+    with pytest.raises(runtimed.RunCancelled):
+        await runtime.result("fork")
+    held = [
+        await runtime.read(lambda reader, name=name: reader.state(f"run:{name}", "n")) for name in ("first", "fork")
+    ]
+    assert [bytes(row.value) for row in held if row is not None] == [b"1", b"0"]
+    await runtime.crash(apps=[app])
+
+
+@count.compensation
+def uncount(tx: runtimed.Transaction, number: int) -> None:
+    tx.state.put("n", number - 1)
+
+
+@app.workflow
+async def twice(ctx: Context, again: bool) -> None:
+    if not again:
+        await ctx.continue_as_new(True)
+    await ctx.step(count)
+    await ctx.signal("end")
+
+
+@pytest.mark.trio
+async def test_a_repeated_request_is_answered_though_the_run_is_forgotten(runtime: VirtualRuntime) -> None:
+    """With its key it gets the first answer, and makes no second fork."""
+    await runtime.start(checkout, "A", id="order")
+    asked = await runtime.asked("order")
+    await runtime.decide(asked.id, approve=False, by="kim", reason="no")
+    assert await runtime.result("order") == "refused"
+    await runtime.start(checkout, "A", id="newest")
+    place = await seq_of(runtime, "order", "approval_requested")
+    origin = m.Origin(by="kim", request=m.RequestKey("kim", "key-1", "digest"))
+
+    async def fork() -> m.Accepted:
+        command = await runtime.read(lambda reader: fork_of(reader, "order", place, origin=origin))
+        accepted: m.Accepted = await runtime.ask(command)
+        return accepted
+
+    first = await fork()
+    row = await runtime.read(lambda reader: reader.run("order"))
+    assert row is not None
+    await runtime.ask(m.ForgetRuns(runs=[m.Candidate(row.run_key, "order", 0, 1)], older_than=1 << 60))
+    assert await fork() == first
+    with pytest.raises(runtimed.RunNotFound):
+        await runtime.fork("order", place)
+    await runtime.crash()
+    assert await fork() == first
+    await runtime.decide((await runtime.asked(first.id or "")).id, approve=True, by="kim")
+    assert await runtime.result(first.id or "") == "paid unseen"
+
+
+@pytest.mark.trio
+async def test_what_a_fork_takes_over_has_a_limit(runtime: VirtualRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values of its state count as its past does, for all of it is one commit."""
+    await runtime.start(checkout, "A", id="order")
+    await runtime.asked("order")
+    for number in range(5):
+        await put(runtime, f"k{number}", "x" * 1_000)
+    monkeypatch.setattr(fork_desk, "PAST_BYTES_MAX", 5_000)
+    with pytest.raises(runtimed.PayloadTooLarge, match="its state"):
+        await runtime.fork("order", (await runtime.run("order")).seq)
+    await runtime.fork("order", await seq_of(runtime, "order", "approval_requested"))
 
 
 @pytest.mark.trio

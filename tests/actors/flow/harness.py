@@ -17,7 +17,7 @@ from actors.flow.calls import AttemptCall, Call, StateCall, StateGet, StatePut, 
 from actors.flow.context import Context
 from actors.flow.definitions import Retry, Step, Workflow
 from actors.flow.driver import Flow
-from actors.flow.forks import past_of, recalled
+from actors.flow.forks import forked, recalled
 from actors.flow.run_info import History, Hold, RunInfo
 from wal import records as r
 from wal.records import Entry
@@ -232,11 +232,11 @@ class Run:
         entries = entries_of(self.journal[:upto])
         started = self.journal[0][0]
         assert isinstance(started, r.RunStarted)
-        past = past_of(entries)
+        record = forked(entries)
         self.flow.close()
         self.journal = []
         self.record(msgspec.structs.replace(started, id=id))
-        self.record(r.RunForked(started.id, len(entries), past))
+        self.record(record)
         self.flow = self.replay()
         self.interrupt_attempts()
 

@@ -9,8 +9,10 @@ import pytest
 
 from actors.errors import ForkRefused
 from actors.flow.definitions import App
+from actors.flow.forks import forked
 from tests.actors.flow.harness import Run, Traced, raw
 from wal import records as r
+from wal.records import Entry
 
 app = App("forks")
 
@@ -141,6 +143,19 @@ def test_a_signal_that_nobody_had_asked_for_goes_along() -> None:
     run.check()
 
 
+def test_what_was_in_flight_has_all_of_its_tries() -> None:
+    """How long and how often the other run had tried it does not count: it may have been weeks ago."""
+    run = Run(retries)
+    for _ in range(3):
+        run.fail("work", retry_in=1.0)
+        run.fire("work")
+    run.signal("go")
+    run.fork()
+    call = run.call("work")
+    assert (call.attempt, call.first_attempt, call.first_at) == (5, 4, run.journal[1][1])
+    run.check()
+
+
 @app.workflow
 async def pays(ctx: Traced) -> Any:
     first, _ = await ctx.gather(ctx.step(wire, 1), ctx.step(work, 2))
@@ -175,6 +190,17 @@ def test_what_was_to_be_tried_again_is_tried_now(more: dict[str, Any]) -> None:
     assert (run.flow.hold, call.attempt, call.first_attempt) == (None, 3, 2)
     run.complete("work", "W")
     assert run.end == 'completed "W"'
+    run.check()
+
+
+def test_an_at_most_once_step_that_was_under_way_last_is_in_doubt_too() -> None:
+    """Also where the past ends with it: that it may have been done does not depend on what came after it."""
+    run = Run(pays)
+    run.fork(at(run, r.StepScheduled, "0/0.0"))
+    assert run.hold.code == "outcome_unknown"
+    run.resolve("wire", True, "sent")
+    run.take()
+    assert run.open == ["step 0/1.0 work"]
     run.check()
 
 
@@ -230,6 +256,33 @@ def test_a_child_that_has_not_ended_is_not_shared() -> None:
     run.fork(1)
     run.take()
     assert run.facts(r.ChildStarted)[0].child_id == "fork-1:0"
+
+
+@app.workflow
+async def many(ctx: Traced) -> Any:
+    first = await ctx.start_child(ordered)
+    second = await ctx.start_child(ordered)
+    return [await first, await second]
+
+
+def test_the_hint_names_the_last_record_without_an_open_child() -> None:
+    """Before the start of the child that is open, another may have been."""
+    run = Run(many)
+    run.tell(r.ChildEnded("0", "run-1:0", "completed", raw("R")))
+    with pytest.raises(ForkRefused, match="child 'run-1:1' has not ended") as refused:
+        run.fork()
+    assert "record 1," in (refused.value.hint or "")
+
+
+def test_a_child_of_an_earlier_round_is_another() -> None:
+    """A child that was left behind and ends now has the key of one that this round has open."""
+    entries = [
+        Entry(7, 1, 6, 1, r.RunContinued("1", r.RunStarted("run-1", "parent", raw(None)), children=["run-1:0"])),
+        Entry(8, 1, 7, 1, r.ChildStarted("0", "ordered", "run-1:g1:0")),
+        Entry(9, 1, 8, 1, r.ChildEnded("0", "run-1:0", "completed", raw("R"))),
+    ]
+    with pytest.raises(ForkRefused, match="child 'run-1:g1:0' has not ended"):
+        forked(entries)
 
 
 def test_the_end_of_a_child_is_recalled() -> None:
@@ -303,6 +356,58 @@ async def clocked(ctx: Traced) -> Any:
         ctx.saw(ctx.now())
 
     await ctx.gather(ctx.step(work), tells())
+
+
+def test_the_past_of_a_run_that_had_waited_begins_when_its_code_did() -> None:
+    """Not when the run was asked for: in its queue it may have waited for long."""
+    started = r.RunStarted("run-1", "ordered", raw(None), queue="slow")
+    entries = [
+        Entry(1, 1, 0, 100, started),
+        Entry(2, 1, 1, 900, r.TimerFired("")),
+        Entry(3, 1, 2, 901, r.SignalReceived("go", raw(1))),
+    ]
+    assert [one.at for one in forked(entries).past] == [900, 901]
+
+
+@app.workflow
+async def asks_beside(ctx: Traced) -> Any:
+    async def asks() -> Any:
+        return await ctx.approval("old?")
+
+    async def works() -> None:
+        await ctx.signal("go")
+        await ctx.step(work, "old")
+        await ctx.signal("more")
+
+    await ctx.gather(asks(), works())
+
+
+async def asks_otherwise(ctx: Traced) -> Any:
+    async def asks() -> Any:
+        return await ctx.approval("new?" if ctx.patched("v2") else "old?")
+
+    async def works() -> None:
+        await ctx.signal("go")
+        await ctx.step(work, "new" if ctx.patched("v2") else "old")
+        await ctx.signal("more")
+
+    await ctx.gather(asks(), works())
+
+
+def test_patched_code_finds_the_same_passed_as_in_the_other_run() -> None:
+    """Also by what was open and is no part of the past: else one branch would go the new way, and with that each place
+    of the same change behind it, against the records."""
+    run = Run(asks_beside)
+    run.signal("go")
+    run.complete("work", 1)
+    run.workflow = App("patched").workflow(name="asks_beside")(asks_otherwise)
+    run.steps = app.steps
+    for _ in range(2):  # a fork of the fork as well
+        run.fork()
+        run.take()
+        assert run.open == ["approval 0/0.0 old?", "signal 0/1.2 more"]
+        run.signal("other")
+        run.check()
 
 
 def test_a_past_is_kept_as_it_is() -> None:

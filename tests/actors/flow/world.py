@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from actors.errors import ForkRefused
 from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.driver import Flow
-from actors.flow.forks import past_of
+from actors.flow.forks import forked
 from actors.flow.saga_core import UNDO_MARK
 from tests.actors.flow.harness import FLOWS, Run, drive, entries_of, raw, snapshot
 from tests.actors.flow.programs import Maker, Node, changed, program
@@ -433,7 +433,7 @@ class Forked(World):
     def fork_it(self) -> None:
         upto = self.rng.randint(1, len(self.journal))
         try:
-            past = past_of(entries_of(self.journal[:upto]))
+            past = forked(entries_of(self.journal[:upto])).past
         except ForkRefused:
             self.counts["refused forks"] += 1
             return
