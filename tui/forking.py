@@ -22,23 +22,28 @@ ANSWERS = frozenset(
         "approval_decided", "signal_received",
     }
 )  # fmt: skip
-"""A fork takes over what the run had recorded up to the last of these; what was asked behind it, it asks anew."""
+"""A fork takes over what the run had recorded up to the last of these, or of the steps that run at most once; what was
+asked behind it, it asks anew."""
 
 
 def refusal(history: History, seq: int) -> str:
     """Why the run cannot be forked at this record, and where it can; empty if nothing known speaks against it."""
     own = _since_its_beginning(history, seq)
-    ended = {record.call for record in own if record.kind == "child_ended"}
-    for number, record in enumerate(own):
+    place, children = own[0].seq if own else seq, dict[tuple[str, str], None]()
+    for record in own:
         if record.kind in UNDOING:
-            return f"by record {seq} it was over or being undone ({record.kind} is record {record.seq}); " + _earlier(
-                own, number
+            return f"by record {seq} it was over or being undone ({record.kind} is record {record.seq}); " + _back(
+                place
             )
-        if record.kind == "child_started" and record.call not in ended:
-            child = data_of(record.data).get("child_id")
-            return f"at record {seq} its child {child} is not over, and it is the child of one run; " + _earlier(
-                own, number
-            )
+        child = (record.call or "", str(data_of(record.data).get("child_id", "")))
+        if record.kind == "child_started":
+            children[child] = None
+        elif record.kind == "child_ended":  # of those of an earlier round the calls may be the same
+            children.pop(child, None)
+        if not children:
+            place = record.seq
+    for _, child_id in children:
+        return f"at record {seq} its child {child_id} is not over, and it is the child of one run; " + _back(place)
     return ""
 
 
@@ -49,10 +54,8 @@ def _since_its_beginning(history: History, seq: int) -> Sequence[HistoryRecord]:
     return upto[start:]
 
 
-def _earlier(own: Sequence[HistoryRecord], number: int) -> str:
-    if not number:
-        return "fork another run"
-    return f"travel back with , to record {own[number - 1].seq}, or before"
+def _back(place: int) -> str:
+    return f"travel back with , to record {place}, or before"
 
 
 def consequences(run_id: str, history: History, seq: int, picture: Picture) -> list[tuple[str, Line]]:
@@ -103,13 +106,16 @@ def _is_under_way(call: Call) -> bool:
 
 
 def _is_taken_over(history: History, seq: int, call: Call) -> bool:
-    """Whether a call that is not over is a part of the past: something was answered after it was made."""
+    """Whether a call that is not over is a part of the past: something was answered after it was made, or it is to be
+    made at most once, and then is not the fork's to make."""
     own = _since_its_beginning(history, seq)
     before = history.past if any(record.kind == "run_forked" for record in own) else ()
-    return call.opened_seq < max((record.seq for record in (*before, *own) if _is_answer(record)), default=0)
+    return call.opened_seq <= max((record.seq for record in (*before, *own) if _says_something(record)), default=0)
 
 
-def _is_answer(record: HistoryRecord) -> bool:
+def _says_something(record: HistoryRecord) -> bool:
+    if record.kind in ("step_scheduled", "compensation_scheduled"):
+        return bool(data_of(record.data).get("at_most_once"))
     from_outside = record.kind in ("state_written", "timer_fired") and record.call is None
     return record.kind in ANSWERS and not from_outside
 
@@ -118,7 +124,7 @@ def _not_over(call: Call, taken_over: bool) -> tuple[str, str]:
     """What a fork does about a step that is not over, and how that looks."""
     once = call.at_most_once
     if not taken_over:
-        return f"{call.name}: the fork makes it too, as a step of its own" + (", once more." if once else "."), "warn"
+        return f"{call.name}: the fork makes it too, as a step of its own.", "warn"
     if call.word == "DOUBT" or (once and call.word == "RUN"):
         return f"{call.name} runs at most once: it is in doubt in the fork, and a person is asked.", "warn"
     if once:

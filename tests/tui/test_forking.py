@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shlex
 
+import msgspec
 import pytest
 
+from actors.errors import ForkRefused
 from actors.flow import forks
+from tests.actors.flow.harness import entries_of
+from tests.actors.flow.world import simulate
 from tests.tui.run_world import fork_history, record, refund_history
 from tui.forking import ANSWERS, UNDOING, command_words, consequences, refusal
 from tui.history_fold import History
+from wal.telling import heading, record_data
 from wal.views import HistoryRecord
 
 WIRING = [
@@ -51,23 +56,43 @@ def test_what_is_taken_over_is_named() -> None:
 
 
 def test_a_step_in_flight_is_made_by_the_fork_too() -> None:
-    """Behind the last answer it is no part of the past: the fork makes it as its own, though it runs at most once."""
+    """Behind the last answer it is no part of the past: the fork makes it as its own."""
     assert "IN FLIGHT|fraud_check: the fork makes it too, as a step of its own." in told(refund_history(), 10410)
-    assert "wire_transfer: the fork makes it too, as a step of its own, once more." in told(WIRING, 502)
     assert "notify is not over: the fork makes it anew.\n|fraud_check: the fork makes it too" in told(
         fork_history(), 10453
     )
 
 
 @pytest.mark.parametrize(("more", "said"), [
+    ([], "it is in doubt in the fork, and a person is asked"),
     ([record(504, "signal_received", 5, None, "go", value=1)], "it is in doubt in the fork, and a person is asked"),
     ([record(503, "step_unknown", 6, "0", "wire_transfer", 1, reason="x")], "it is in doubt in the fork"),
     ([record(503, "step_failed", 6, "0", "wire_transfer", 1, error={"type": "E"}, defect=True),
       record(504, "signal_received", 5, None, "go", value=1)], "in the fork it stands as it does here"),
 ])  # fmt: skip
 def test_a_step_that_runs_at_most_once(more: list[HistoryRecord], said: str) -> None:
-    """Where something was answered after it began, its attempt is a part of the past, and nobody knows its outcome."""
+    """Its attempt is a part of the past, wherever the fork is, and nobody knows its outcome."""
     assert f"wire_transfer runs at most once: {said}" in told([*WIRING, *more], 504)
+
+
+@pytest.mark.slow
+def test_the_card_refuses_what_the_daemon_does() -> None:
+    """At any record of any program the card knows whether the run can be forked there, and where instead."""
+    refused = 0
+    for seed in range(60):
+        world = simulate(seed)
+        found = History()
+        found.append(HistoryRecord(n, "", *heading(fact), record_data(bytes(msgspec.json.encode(fact)).decode()))
+                     for n, (fact, _) in enumerate(world.journal, start=1))  # fmt: skip
+        for seq in range(1, len(world.journal) + 1):
+            try:
+                forks.forked(entries_of(world.journal[:seq]))
+                said = ""
+            except ForkRefused as error:
+                said = (error.hint or "").removeprefix("Fork at ").partition(".")[0]
+                refused += 1
+            assert refusal(found, seq).endswith(said) and bool(refusal(found, seq)) == bool(said), (seed, seq)
+    assert refused > 100
 
 
 def test_what_the_run_has_undone_since_is_said() -> None:
