@@ -21,13 +21,13 @@ from actors.connector_spec import (
     deliver_to,
 )
 from actors.errors import DefinitionError, DuplicateName, Failure
+from actors.flow.signatures import Signature, check_function, check_transaction, decoder_of
 from actors.schedules import Catchup, ScheduleSpec
 from actors.schedules import check as check_schedule
 
 Delivery = Literal["at_least_once", "at_most_once"]
 _T = typing.TypeVar("_T")
 NAME = re.compile(r"[A-Za-z0-9._:-]{1,200}\Z")
-ARGUMENTS = msgspec.json.Decoder(tuple[list[Raw], dict[str, Raw]])
 
 
 WAIT_MAX_S = 1e10
@@ -66,115 +66,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 NO_RETRY = Retry(max_attempts=1)
 
 
-def _check_function(fn: Any, what: str) -> None:
-    if not inspect.isfunction(fn):
-        raise DefinitionError(f"a {what} is a function, not {fn!r}")
-    if fn.__qualname__ != fn.__name__ or fn.__name__ == "<lambda>" or fn.__closure__:
-        raise DefinitionError(
-            f"{what} {fn.__qualname__!r} is not a module-level function",
-            hint="Closures, lambdas and methods cannot be found after a restart; define it at the top of a module.",
-        )
-
-
 def _check_name(name: str, what: str) -> str:
     if not NAME.match(name):
         raise DefinitionError(f"{what} name {name!r} is not 1 to 200 characters of A-Z a-z 0-9 . _ : -")
     return name
-
-
-def _decoder(annotation: Any, where: str) -> msgspec.json.Decoder[Any]:
-    try:
-        return msgspec.json.Decoder(annotation)
-    except TypeError as error:
-        raise DefinitionError(f"{where}: {error}", hint="Use types that msgspec can carry as JSON.") from error
-
-
-PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-class Signature:
-    """The parameters and the result of a step, as JSON decoders; hints are resolved at first use, so that a module
-    may declare its types after its steps. The first `given` parameters are not of a call: whoever runs it gives them.
-    """
-
-    def __init__(self, fn: Callable[..., Any], given: int = 0) -> None:
-        self.fn = fn
-        whole = inspect.signature(fn)
-        listed = list(whole.parameters.values())[given:]
-        self.parameters = whole.replace(parameters=listed)
-        self.positional = [p for p in listed if p.kind in PLAIN]
-        self.simple = len(self.positional) == len(listed)
-        self.required = sum(p.default is inspect.Parameter.empty for p in self.positional)
-        self._by_count: dict[int, msgspec.json.Decoder[Any]] = {}
-
-    @cached_property
-    def hints(self) -> dict[str, Any]:
-        try:
-            return typing.get_type_hints(self.fn, include_extras=True)
-        except Exception as error:  # whatever a user's annotation raises is a wrong declaration
-            raise DefinitionError(f"{self.fn.__name__}: its annotations do not resolve: {error}") from error
-
-    @cached_property
-    def result(self) -> msgspec.json.Decoder[Any]:
-        return _decoder(self.hints.get("return", Any), f"the result of {self.fn.__name__}")
-
-    def accepts(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Raise TypeError, as a call would, where the arguments do not fit."""
-        if self.simple and not kwargs and self.required <= len(args) <= len(self.positional):
-            return
-        try:
-            self.parameters.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.fn.__name__}() {error}") from None
-
-    def decode(self, raw: Raw | bytes) -> tuple[Any, Mapping[str, Any]]:
-        """Recorded arguments (`[[positional], {keywords}]`) as values of the annotated types.
-
-        Raises msgspec.ValidationError naming the path."""
-        args, kwargs = ARGUMENTS.decode(raw)
-        if self.simple and not kwargs and len(args) <= len(self.positional):
-            return self.positional_decoder(len(args)).decode(raw)[0], {}
-        values = [self._parameter(i).decode(value) for i, value in enumerate(args)]
-        return values, {name: self._keyword(name).decode(value) for name, value in kwargs.items()}
-
-    def positional_decoder(self, count: int) -> msgspec.json.Decoder[Any]:
-        """Decodes recorded arguments, `count` positional ones and no keywords, in one pass; they are its first item."""
-        decoder = self._by_count.get(count)
-        if decoder is None:
-            types = tuple(self.hints.get(p.name, Any) for p in self.positional[:count])
-            inner: Any = tuple[types] if types else tuple[()]  # type: ignore[valid-type]
-            decoder = _decoder(tuple[inner, dict[str, Any]], f"the arguments of {self.fn.__name__}")
-            self._by_count[count] = decoder
-        return decoder
-
-    def _parameter(self, index: int) -> msgspec.json.Decoder[Any]:
-        if index < len(self.positional):
-            return self._keyword(self.positional[index].name)
-        variadic = [p for p in self.parameters.parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL]
-        return self._keyword(variadic[0].name) if variadic else _decoder(Any, self.fn.__name__)
-
-    def _keyword(self, name: str) -> msgspec.json.Decoder[Any]:
-        if name not in self.parameters.parameters:
-            named = self.parameters.parameters.values()
-            name = next((p.name for p in named if p.kind is inspect.Parameter.VAR_KEYWORD), name)
-        return _decoder(self.hints.get(name, Any), f"argument {name} of {self.fn.__name__}")
-
-    def check(self) -> None:
-        """Resolve everything now; raises DefinitionError."""
-        _ = self.result
-        for count in range(self.required, len(self.positional) + 1):
-            self.positional_decoder(count)
-
-
-def _check_transaction(fn: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise DefinitionError(
-            f"transaction {fn.__name__} is not a plain function",
-            hint="It runs between two records of its run and cannot wait: declare it with def, or as a step.",
-        )
-    first = next(iter(inspect.signature(fn).parameters.values()), None)
-    if first is None or first.kind not in PLAIN:
-        raise DefinitionError(f"transaction {fn.__name__} does not take the transaction as its first parameter")
 
 
 class Step:
@@ -193,9 +88,9 @@ class Step:
         delivery: Delivery,
         transaction: bool = False,
     ) -> None:
-        _check_function(fn, "transaction" if transaction else "step")
+        check_function(fn, "transaction" if transaction else "step")
         if transaction:
-            _check_transaction(fn)
+            check_transaction(fn)
         self.app, self.fn, self.retry, self.timeout, self.delivery = app, fn, retry, timeout, delivery
         self.heartbeat_timeout, self.transaction = heartbeat_timeout, transaction
         self.name = _check_name(name or fn.__name__, "step")
@@ -299,7 +194,7 @@ class Workflow:
         signals: Mapping[str, Any],
         fails_on: tuple[type[BaseException], ...],
     ) -> None:
-        _check_function(fn, "workflow")
+        check_function(fn, "workflow")
         if not inspect.iscoroutinefunction(fn):
             raise DefinitionError(f"workflow {fn.__name__} is not an async function")
         parameters = list(inspect.signature(fn).parameters.values())
@@ -326,7 +221,7 @@ class Workflow:
     def input(self) -> msgspec.json.Decoder[Any]:
         """Decodes a run's input; a workflow without one takes only null."""
         hint = self._signature.hints.get(self._input_name, Any) if self.takes_input else None
-        return _decoder(hint, f"the input of {self.name}")
+        return decoder_of(hint, f"the input of {self.name}")
 
     @cached_property
     def result(self) -> msgspec.json.Decoder[Any]:
@@ -334,7 +229,7 @@ class Workflow:
 
     @cached_property
     def signal_decoders(self) -> dict[str, msgspec.json.Decoder[Any]]:
-        return {name: _decoder(kind, f"signal {name} of {self.name}") for name, kind in self.signals.items()}
+        return {name: decoder_of(kind, f"signal {name} of {self.name}") for name, kind in self.signals.items()}
 
     def check(self) -> None:
         """Resolve everything now; raises DefinitionError."""

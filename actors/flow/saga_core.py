@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from actors.flow.calls import encode
-from actors.flow.definitions import ARGUMENTS, Step, missing_step
+from actors.flow.definitions import Step, missing_step
+from actors.flow.signatures import ARGUMENTS
 from wal import records as r
 
 if TYPE_CHECKING:
