@@ -15,6 +15,8 @@ BEGINNINGS = frozenset({"run_started", "run_continued"})
 _INSTANTS = ("start_at", "retry_at", "due_at", "expires_at", "until")
 _OUTSIDE_DATA = ("kind", "key", "name", "attempt")
 
+_TOKEN_CREATED = Raw(b'"token_created"')
+
 _fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 _encoder = msgspec.json.Encoder()
 
@@ -41,8 +43,11 @@ def heading(record: Fact) -> tuple[str, str | None, str | None, int | None]:
 
 
 def record_data(body: str | Raw) -> Raw:
-    """What a record says beside its place, kind, call, name and attempt, as a JSON object; instants as RFC 3339."""
+    """What a record says beside its place, kind, call, name and attempt, as a JSON object; instants as RFC 3339. What a
+    token is recognised by is for the daemon alone."""
     fields = _fields_decoder.decode(body)
+    if fields.get("kind") == _TOKEN_CREATED:
+        fields.pop("digest", None)
     for name in _OUTSIDE_DATA:
         fields.pop(name, None)
     for name in _INSTANTS:

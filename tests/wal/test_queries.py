@@ -275,6 +275,14 @@ def test_every_record_can_be_told(memory: Journal) -> None:
     assert bytes(record_data(encode_record(r.RunPaused()).decode())) == b"{}"
 
 
+def test_what_a_token_is_recognised_by_is_told_to_nobody() -> None:
+    """Whoever may see events sees that there is a token, and not its digest."""
+    made = r.TokenCreated("ab12", "ci", "viewer", "00ff", by="uid:0")
+    assert msgspec.json.decode(record_data(encode_record(made).decode())) == {
+        "id": "ab12", "role": "viewer", "by": "uid:0",
+    }  # fmt: skip
+
+
 def test_the_past_of_a_fork_is_told_as_the_records_of_the_other_run_are() -> None:
     """Each record in it reads as in that run's own history, its place and instants too."""
     facts = [
