@@ -23,7 +23,7 @@ from actors.errors import ActorRestarted, ConnectorHeld, Draining, MailboxFull, 
 from actors.feed import Feed
 from actors.flow.definitions import NAME
 from runtimed.secret_store import PREFIX
-from runtimed.settings import ConfigError, Notification, Settings
+from runtimed.settings import ConfigError, Notification, Settings, in_file
 from wal.queries import Reader
 from wal.records import StoredItem
 from wal.views import EventView
@@ -63,12 +63,15 @@ class Ask(Protocol):
 
 
 def notifications_of(settings: Settings) -> dict[str, Notification]:
-    """The configured targets. Raises ConfigError for a name or a secret that cannot be one."""
+    """The configured targets. Raises ConfigError, naming file and key, for a name or a secret that cannot be one."""
     for name, spec in settings.notifications.items():
+        said = ""
         if not NAME.match(name) or len(name) > 150:
-            raise ConfigError(f"notifications.{name}: a name is 1 to 150 characters of A-Z a-z 0-9 . _ : -")
-        if not spec.secret.startswith(PREFIX) or not NAME.match(spec.secret.removeprefix(PREFIX)):
-            raise ConfigError(f'notifications.{name}.secret: expected "secret:NAME", and no secret itself')
+            said = f"notifications.{name}: a name is 1 to 150 characters of A-Z a-z 0-9 . _ : -"
+        elif not spec.secret.startswith(PREFIX) or not NAME.match(spec.secret.removeprefix(PREFIX)):
+            said = f'notifications.{name}.secret: expected "secret:NAME", and no secret itself'
+        if said:
+            raise in_file(ConfigError(said), settings)
     return settings.notifications
 
 

@@ -9,19 +9,23 @@ from actors.connector_spec import WebhookSpec, deliver_to
 from actors.errors import DefinitionError
 from actors.flow.definitions import NAME, Registry
 from runtimed.secret_store import PREFIX
-from runtimed.settings import ConfigError, Settings, Webhook
+from runtimed.settings import ConfigError, Settings, Webhook, in_file
 
 
 def webhooks_of(settings: Settings, registry: Registry) -> dict[str, WebhookSpec]:
-    """All webhooks by name. Raises ConfigError for one that is there twice, starts a workflow that is not, has no
-    secret though its kind needs one, or believes everybody while strangers can reach it."""
+    """All webhooks by name. Raises ConfigError, naming file and key, for one that is there twice, starts a workflow
+    that is not, has no secret though its kind needs one, or believes everybody while strangers can reach it."""
     specs = dict(registry.webhooks)
-    for name, table in settings.webhooks.items():
-        if name in specs:
-            raise ConfigError(f"webhooks.{name}: an app declares a webhook of this name already")
-        specs[name] = _of_table(name, table)
-    for spec in specs.values():
+    for spec in registry.webhooks.values():
         _check(spec, settings, registry)
+    for name, table in settings.webhooks.items():
+        try:
+            if name in specs:
+                raise ConfigError(f"webhooks.{name}: an app declares a webhook of this name already")
+            specs[name] = _of_table(name, table)
+            _check(specs[name], settings, registry)
+        except ConfigError as error:
+            raise in_file(error, settings) from None
     return specs
 
 

@@ -70,10 +70,11 @@ MISTAKES = {
 
 @pytest.mark.parametrize("said", MISTAKES)
 def test_a_mistake_ends_the_start_with_its_place(tmp_path: Path, said: str) -> None:
-    """Each is a ConfigError (exit 78) that names the key and what was expected, and quotes no secret."""
+    """Each is a ConfigError (exit 78) that names file, key and what was expected, and quotes no secret."""
+    given = settings(tmp_path, MISTAKES[said])
     with pytest.raises(ConfigError) as caught:
-        webhooks_of(settings(tmp_path, MISTAKES[said]), Registry(app))
-    assert said in str(caught.value)
+        webhooks_of(given, Registry(app))
+    assert str(caught.value).startswith(f"{given.paths.config}: {said}")
     assert "canary" not in str(caught.value)
     assert caught.value.exit_code == 78
 
