@@ -129,8 +129,7 @@ class AnsweredRun(Scheduler):
     def _step_failed(self, record: Any) -> None:
         call = self._attempt(record)
         if not call.open:  # also if a retry was decided while the call was closing
-            self._finish(call)
-            self._undo.unknown(call.key, call.step, call.args, call.scope)
+            self._given_up(call)
         elif record.cancelled:
             # Cancelled for a race or a failure that mended code does not come to any more: no failure of the step.
             if call.step.delivery == "at_least_once":
@@ -163,8 +162,14 @@ class AnsweredRun(Scheduler):
             message = f"{call.name}: it is not known whether attempt {record.attempt} happened: {record.reason}"
             self._hold(call, Hold("outcome_unknown", message, call.key))
         else:
-            self._finish(call)
-            self._undo.unknown(call.key, call.step, call.args, call.scope)
+            self._given_up(call)
+
+    def _given_up(self, call: AttemptCall) -> None:
+        """An attempt that nobody waits for has ended without a value. Other code, which this one may contradict later,
+        may have waited for it: then its outcome is still to come."""
+        self._finish(call)
+        self._undo.unknown(call.key, call.step, call.args, call.scope)
+        self._undo.expect(call.key, call.step, call.args)
 
     def _step_resolved(self, record: Any) -> None:
         call = self._attempt(record)

@@ -70,7 +70,7 @@ class UndoLedger:
         elif type(record) is r.StepCompleted or (type(record) is r.StepResolved and record.happened):
             if record.key.endswith(UNDO_MARK):
                 self.done(record.key.removesuffix(UNDO_MARK))
-            elif (expected := self._expected.pop(record.key, None)) is not None:
+            elif (expected := self._expected.get(record.key)) is not None:  # the last that is said of it counts
                 self.completed(record.key, *expected, record.result, None)
         elif (type(record) is r.StepFailed and record.retry_at is None and not record.defect) or type(
             record
@@ -78,7 +78,8 @@ class UndoLedger:
             expected = self._expected.get(record.key)
             if expected is not None:
                 self.unknown(record.key, *expected, None)
-            if type(record) is r.StepFailed:  # an unknown outcome may still be resolved
+            # An unknown outcome may still be resolved, and what was cancelled be made again by code that wants it.
+            if type(record) is r.StepFailed and not record.cancelled:
                 self._expected.pop(record.key, None)
 
     def step_of(self, record: r.StepScheduled) -> Step | None:
@@ -92,7 +93,8 @@ class UndoLedger:
     def give_up(self) -> None:
         """Whatever is expected still may have acted."""
         for key, (step, args) in self._expected.items():
-            self.unknown(key, step, args, None)
+            if key not in self._entries:
+                self.unknown(key, step, args, None)
 
     def completed(self, key: str, step: Step, args: Raw, result: Raw, scope: Scope | None) -> None:
         """A step is done: what undoes it, if anything does, comes on top."""

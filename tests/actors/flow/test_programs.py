@@ -76,6 +76,11 @@ def test_any_program_that_is_forked(chunk: int, scale: Callable[[int, int], int]
     assert forked > count / 3
 
 
+def test_a_doubt_that_one_code_gave_up_and_another_waited_for_is_undone() -> None:
+    """What a person says of it counts, the last of several answers, also where no code is left (found by a long run)."""
+    assert simulate(101_160, kind=Forked).was_codeless
+
+
 def done_steps(past: list[PastRecord]) -> set[str]:
     return {one.record.key for one in past if isinstance(one.record, r.StepCompleted)}
 
