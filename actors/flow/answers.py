@@ -358,6 +358,8 @@ class AnsweredRun(Scheduler):
             self._forked(record)
         elif getattr(record, "key", "").endswith(UNDO_MARK):
             self._undo_halted(record)
+        elif isinstance(record, r.StepResolved):
+            self.holds.pop(record.key, None)  # it is said, once; mended code will go on by it
         elif kind is r.RunCancelRequested:
             self.cancel_requested = True
         elif kind is r.RunCompensating:

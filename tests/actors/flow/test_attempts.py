@@ -189,6 +189,38 @@ def test_retry_does_not_decide_an_unknown_outcome() -> None:
     run.check()
 
 
+@app.workflow
+async def launching(ctx: Traced) -> Any:
+    return await ctx.gather(ctx.step(launch), probed(ctx, open_gate))
+
+
+@app.workflow
+async def launching_otherwise(ctx: Traced) -> Any:
+    return await ctx.gather(ctx.step(launch), probed(ctx, launch))
+
+
+async def probed(ctx: Traced, then: Any) -> Any:
+    await ctx.step(probe)
+    return await ctx.step(then)
+
+
+def test_a_doubt_is_resolved_once_where_the_code_stands_still_too() -> None:
+    """Code that contradicts its records does not go on by what is said; it is said all the same, and not again."""
+    run = Run(launching)
+    run.crash()
+    run.complete("probe")
+    run.workflow = app.workflows["launching_otherwise"]
+    run.resume()
+    assert (run.hold.code, run.flow.is_held("0/0.0")) == ("nondeterminism", True)
+    run.resolve("0/0.0", True, "up")
+    assert (run.hold.code, run.flow.held_keys()) == ("nondeterminism", [])
+    run.workflow = app.workflows["launching"]
+    run.retry()
+    run.complete("open_gate", "open")
+    assert run.end == 'completed ["up","open"]'
+    run.check()
+
+
 def test_resolve_happened_completes_the_call_with_the_given_result() -> None:
     """A person who says that it happened gives the result that the workflow receives."""
     run = Run(once)

@@ -77,8 +77,9 @@ def test_any_program_that_is_forked(chunk: int, scale: Callable[[int, int], int]
 
 
 def test_a_doubt_that_one_code_gave_up_and_another_waited_for_is_undone() -> None:
-    """What a person says of it counts, the last of several answers, also where no code is left (found by a long run)."""
+    """What a person says of it counts, once, also where no code is left (seeds that long runs found)."""
     assert simulate(101_160, kind=Forked).was_codeless
+    simulate(305_278, kind=Forked)
 
 
 def done_steps(past: list[PastRecord]) -> set[str]:
