@@ -93,6 +93,7 @@ CALLS: dict[str, Any] = {
     "put": lambda ctx, *args: ctx.state.put(*args),
     "get": lambda ctx, *args: ctx.state.get(*args),
     "catch_all": catch_all,
+    "continue": lambda ctx, *args: ctx.continue_as_new(*args),
 }
 
 
@@ -145,6 +146,7 @@ def test_another_order_of_completions_gives_the_same_keys() -> None:
         (("get", "k"), ("get", "l"), "state_read 'k' (call 0)", "state_get 'run:run-1/l' (call 0)"),
         (("put", "k", 1), ("put", "k", 2), "state_written 'k' (call 0) 1", "state_put 'run:run-1/k' (call 0) 2"),
         (("put", "k", 1), ("get", "k"), "state_written", "state_get"),
+        (("one", 1), ("continue",), "step_scheduled 'one' (call 0)", "continue (call 0)"),
         (("signal", "s", Any, 5), ("one", 1), "timer_set (call 0)", "step 'one' (call 0)"),
     ],
 )
