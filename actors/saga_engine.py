@@ -15,8 +15,8 @@ from actors.advance_marker import in_transaction
 from actors.flow.calls import AttemptCall, State, TimerCall
 from actors.flow.context import Context
 from actors.flow.driver import Flow
-from actors.flow.forks import recalled
-from actors.flow.run_info import History, Hold, RunInfo, info_of
+from actors.flow.forks import story_of
+from actors.flow.run_info import History, Hold, RunInfo
 from actors.flow.saga_core import UNDO_MARK
 from actors.run_advancer import EngineLimits as EngineLimits
 from actors.run_advancer import RunAdvancer, about_run, steps_in_flight
@@ -77,9 +77,6 @@ class SagaEngine(RunAdvancer):
             return
         first = entries[0].record
         assert isinstance(first, (r.RunStarted, r.RunContinued)), first
-        past = recalled(entries)
-        begins = past[0].record if past else first
-        assert isinstance(begins, (r.RunStarted, r.RunContinued)), begins
         run.started_at = entries[0].at
         begun_at = run.started_at
         if isinstance(first, r.RunStarted) and (first.start_at is not None or first.queue is not None):
@@ -99,11 +96,11 @@ class SagaEngine(RunAdvancer):
                     self.sleep(run)
                 return
             begun_at = fired
-        story = [*(one.record for one in past), *(entry.record for entry in entries)]
-        self._make_flow(run, info_of(begins), past[0].at if past else begun_at, History.of(story))
+        story = story_of(entries, begun_at)
+        self._make_flow(run, story.info, story.at, History.of(story.facts))
         flow = run.flow
         assert flow is not None
-        for one in past[1:]:
+        for one in story.past:
             self.stage.enter_run(run.run_key)
             flow.recall(one.record, one.at)
         for entry in entries[1:]:

@@ -13,12 +13,13 @@ its chance is its own, and so are the idempotency keys of its steps. Whatever it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from actors.errors import ForkRefused
 from actors.flow.answers import ANSWERS
-from actors.flow.run_info import History
+from actors.flow.run_info import History, RunInfo, info_of
 from wal import records as r
 from wal.records import Entry, PastRecord
 
@@ -27,11 +28,11 @@ _UNDOING = (r.RunCancelRequested, r.RunCompensating, r.RunCompleted, r.RunFailed
 _WAITS = frozenset({r.TimerSet, r.TimerFired, r.ApprovalRequested, r.ApprovalDecided})
 """These are taken over where the wait has come to its end."""
 
-_ANSWERED_AT_ONCE = frozenset({r.StateRead, r.StateRefused, r.OutputEmitted, r.ChildStarted})
-_MOVERS = _ANSWERED_AT_ONCE | {
-    r.StateWritten, r.StepCompleted, r.CompensationCompleted, r.StepFailed, r.StepUnknown, r.StepResolved, r.TimerFired,
-    r.ApprovalDecided, r.SignalReceived, r.ChildEnded,
-}  # fmt: skip
+_MOVERS = frozenset({
+    r.StateRead, r.StateRefused, r.StateWritten, r.OutputEmitted, r.ChildStarted, r.ChildEnded, r.StepCompleted,
+    r.CompensationCompleted, r.StepFailed, r.StepUnknown, r.StepResolved, r.TimerFired, r.ApprovalDecided,
+    r.SignalReceived,
+})  # fmt: skip
 """Behind the last of these the code has yet to be heard: what it noted there it notes anew."""
 _TAKEN_OVER = _MOVERS | {
     r.StepScheduled, r.StepInterrupted, r.CompensationScheduled, r.CompensationFailed, r.RunRetried, r.ChildCancelled,
@@ -44,12 +45,29 @@ def recalled(entries: Sequence[Entry]) -> list[PastRecord]:
     it a `RunStarted` that is not the first says which run the code is from there on."""
     if len(entries) < 2:
         return []
-    started, forked = entries[0], entries[1].record
-    if not isinstance(forked, r.RunForked) or not forked.past:
+    started, second = entries[0], entries[1].record
+    if not isinstance(second, r.RunForked) or not second.past:
         return []
-    place = max(1, len(forked.past) - 1)
-    turn = PastRecord(started.seq, forked.past[-1].at, started.record)
-    return [*forked.past[:place], turn, *forked.past[place:]]
+    place = max(1, len(second.past) - 1)
+    turn = PastRecord(started.seq, second.past[-1].at, started.record)
+    return [*second.past[:place], turn, *second.past[place:]]
+
+
+class Story(NamedTuple):
+    """What the code of a run begins as and when, the past of a fork that it recalls then, and the facts of both."""
+
+    info: RunInfo
+    at: int
+    past: Sequence[PastRecord]
+    facts: Sequence[r.Fact]
+
+
+def story_of(entries: Sequence[Entry], begun_at: int) -> Story:
+    """The story of a run with this history, whose code began at that instant unless it is a fork."""
+    past = recalled(entries)
+    first, at = (past[0].record, past[0].at) if past else (entries[0].record, begun_at)
+    assert isinstance(first, (r.RunStarted, r.RunContinued)), first
+    return Story(info_of(first), at, past[1:], [*(one.record for one in past), *(entry.record for entry in entries)])
 
 
 def forked(entries: Sequence[Entry]) -> r.RunForked:

@@ -14,12 +14,12 @@ import msgspec
 from actors.flow.context import Context
 from actors.flow.definitions import Registry, is_missing
 from actors.flow.driver import Flow
-from actors.flow.forks import recalled
-from actors.flow.run_info import History, Hold, RunInfo, info_of
+from actors.flow.forks import story_of
+from actors.flow.run_info import History, Hold
 from actors.flow.saga_core import UNDO_MARK
 from wal import records as r
 from wal.errors import JournalCorrupt
-from wal.records import Entry, PastRecord
+from wal.records import Entry
 
 FITS: Final = "fits"
 """It goes on as before; one that has not begun can begin."""
@@ -50,45 +50,34 @@ class Verdict(NamedTuple):
     hold: Hold | None = None
 
 
-class _Beginning(NamedTuple):
-    """What a flow begins with, the past of a fork that it recalls, the entries that it is told afterwards, and all the
-    facts among these."""
-
-    info: RunInfo
-    at: int
-    past: Sequence[PastRecord]
-    later: Sequence[Entry]
-    story: Sequence[r.Fact]
-
-
 def judge(registry: Registry, entries: Sequence[Entry], *, blocked: bool, bounds: Bounds) -> Verdict:
     """The verdict on a run by its whole history; `blocked` says whether it is so now.
 
     Runs the workflow's code, and closes it again. Raises JournalCorrupt for what is no history of a run.
     """
-    begins = _beginning(entries)
+    story = story_of(entries, _begun_at(entries))
     flow = Flow(
-        registry.workflows.get(begins.info.workflow),
-        begins.info,
+        registry.workflows.get(story.info.workflow),
+        story.info,
         registry.steps,
         payload_max_bytes=bounds.payload_max_bytes,
-        history=History.of(begins.story),
+        history=History.of(story.facts),
         workflows=registry.workflows,
     )
     try:
-        flow.begin(Context(flow, _unheard), begins.at)
-        for one in begins.past:
+        flow.begin(Context(flow, _unheard), story.at)
+        for one in story.past:
             flow.recall(one.record, one.at)
-        for entry in begins.later:
+        for entry in entries[1:]:
             flow.apply(entry.record, entry.at)
         flow.end_replay()
-        return _blocked_now(flow, entries[-1].at, bounds) if blocked else _going_on_now(flow, begins.story, bounds)
+        return _blocked_now(flow, entries[-1].at, bounds) if blocked else _going_on_now(flow, story.facts, bounds)
     finally:
         flow.close()
 
 
-def _beginning(entries: Sequence[Entry]) -> _Beginning:
-    """Where the code of a run begins by its records: as in `SagaEngine.loaded`, which this has to follow."""
+def _begun_at(entries: Sequence[Entry]) -> int:
+    """When the code of a run began, by its records, as `SagaEngine.loaded` finds it; or can begin, where it has not."""
     first = entries[0].record if entries else None
     if not isinstance(first, (r.RunStarted, r.RunContinued)):
         raise JournalCorrupt(f"a history does not begin with {first.kind if first is not None else 'nothing'}")
@@ -97,12 +86,7 @@ def _beginning(entries: Sequence[Entry]) -> _Beginning:
         fired = (entry.at for entry in entries if type(entry.record) is r.TimerFired and not entry.record.key)
         # One that has not begun begins at its instant, or by and by: not before what it was told already.
         at = next(fired, max(first.start_at or at, entries[-1].at))
-    past = recalled(entries)
-    if past:
-        first, at = past[0].record, past[0].at
-        assert isinstance(first, (r.RunStarted, r.RunContinued)), first
-    story: list[r.Fact] = [*(one.record for one in past), *(entry.record for entry in entries)]
-    return _Beginning(info_of(first), at, past[1:], entries[1:], story)
+    return at
 
 
 def _unheard(level: int, message: str, args: tuple[Any, ...], extra: dict[str, Any]) -> None:

@@ -192,6 +192,25 @@ async def test_a_run_that_has_continued_is_forked_in_any_round(runtime: VirtualR
     assert DONE == ["charge 0", "charge 0", "charge 0"]
 
 
+@app.workflow
+async def speaks(ctx: Context) -> None:
+    await ctx.emit("before")
+    await ctx.signal("go")
+    await ctx.emit("behind")
+
+
+@pytest.mark.trio
+async def test_what_was_emitted_stays_where_it_was(runtime: VirtualRuntime) -> None:
+    """The output of a fork is what it emits itself."""
+    await runtime.start(speaks, id="first")
+    fork = await runtime.fork("first", await seq_of(runtime, "first", "output_emitted"))
+    await runtime.signal(fork.id, "go")
+    await fork.result()
+    said = [[bytes(record.data) for record in (await runtime.history(name)).items if record.kind == "output_emitted"]
+            for name in ("first", fork.id)]  # fmt: skip
+    assert said == [[b'{"value":"before"}'], [b'{"value":"behind"}']]
+
+
 @pytest.mark.trio
 async def test_a_fork_of_a_fork(runtime: VirtualRuntime) -> None:
     """It has the past of both."""
